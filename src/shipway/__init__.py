@@ -1,0 +1,1 @@
+"""Shipway: a trained model becomes a live, versioned endpoint."""

@@ -1,0 +1,1 @@
+"""The only module that knows everything: builds each process from settings."""

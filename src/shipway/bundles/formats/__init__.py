@@ -1,0 +1,1 @@
+"""One module per artifact format, behind the port in `port`."""

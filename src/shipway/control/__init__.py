@@ -1,0 +1,1 @@
+"""Use cases and reconcilers: one public function is one transaction."""

@@ -1,0 +1,1 @@
+"""Pure nouns and decisions: no I/O, no clock, no randomness."""

@@ -1,0 +1,87 @@
+"""What an endpoint should be (its spec) and where its changes stand (its state)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from shipway.core.versions import VersionRef
+
+
+class Placement(StrEnum):
+    """Where a variant's model runs."""
+
+    AUTO = "auto"
+    """`inline` for ONNX that is small, else `process`."""
+
+    INLINE = "inline"
+    """In the gateway's process; only for pure-data formats (ONNX)."""
+
+    PROCESS = "process"
+    """In its own process and environment."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The bounds of an endpoint. Past one, the answer is immediate and typed."""
+
+    max_body_bytes: Annotated[int, msgspec.Meta(ge=1)] = 16 * 1024 * 1024
+    """Larger bodies get 413."""
+
+    max_queue: Annotated[int, msgspec.Meta(ge=1)] = 256
+    """Requests inside the endpoint at once, per gateway; one more gets 429."""
+
+    deadline_ms: Annotated[int, msgspec.Meta(ge=1)] = 30_000
+    """A request unanswered for so long gets 504."""
+
+    max_batch_rows: Annotated[int, msgspec.Meta(ge=1)] = 64
+    """A replica stacks at most so many rows into one model call."""
+
+
+class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a person declares about an endpoint, in YAML or through the API.
+
+    `model` is `name:2`, `name@alias` or `name` (newest). `warm_s` is how long the replaced version's
+    replicas are kept ready for an instant rollback.
+    """
+
+    name: str
+    model: str
+    environment: str = "dev"
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    placement: Placement = Placement.AUTO
+    limits: Limits = Limits()
+    warm_s: Annotated[float, msgspec.Meta(ge=0)] = 600.0
+
+
+class Phase(StrEnum):
+    """Where the change of an endpoint stands."""
+
+    STARTING = "starting"
+    """A target version is being started and warmed; the active one (if any) serves."""
+
+    LIVE = "live"
+    """The active version serves; no change is under way."""
+
+    FAILED = "failed"
+    """The last target could not be started; the active one (if any) still serves."""
+
+
+class EndpointState(msgspec.Struct, frozen=True, kw_only=True):
+    """The durable state of an endpoint.
+
+    `active` serves. `target` is being brought up to replace it. `previous` was replaced last and is
+    kept warm until `previous_until`; it stays the rollback target afterwards. `attempts` counts
+    failed starts of the target. `generation` grows with every accepted change.
+    """
+
+    spec: EndpointSpec
+    generation: int
+    phase: Phase
+    active: VersionRef | None = None
+    target: VersionRef | None = None
+    previous: VersionRef | None = None
+    previous_until: datetime | None = None
+    message: str = ""

@@ -1,0 +1,287 @@
+"""Every error that Shipway raises on purpose, as one tree branched by whose fault it is.
+
+ShipwayError
+├── CallerError                 the request is at fault; repeating it unchanged fails again
+│   ├── InvalidRequest          cannot be read as what it claims to be (syntax, shape, unknown name)
+│   ├── InvalidInput            readable, but a value breaks the signature (dtype, null, range, category)
+│   ├── InvalidSpec             a declared spec or config does not follow its schema
+│   ├── InvalidArtifact         a file is not a model that can be packaged
+│   │   ├── NotAModel
+│   │   ├── ArtifactTruncated
+│   │   ├── MissingDependency
+│   │   └── MissingClass
+│   ├── NotFound
+│   │   ├── ModelNotFound, VersionNotFound, AliasNotFound, EndpointNotFound
+│   ├── UnsupportedMediaType
+│   ├── BodyTooLarge
+│   ├── QueueFull               back off and repeat; carries `retry_after_s`
+│   └── DeadlineExceeded
+├── ConflictError               the request is sound, the present state forbids it
+│   ├── NothingToRollBack, VersionInUse, AlreadyRunning, PortTaken
+├── DependencyError             something we depend on is missing, broken or away
+│   ├── NoReadyReplica, ReplicaLost, StoreUnavailable, ServerUnreachable
+│   ├── BundleCorrupt, EnvironmentFailed, StateUnusable, SchemaTooNew
+└── Bug                         ours, or the model's code
+    └── ModelFailed
+
+Each class has a stable `code`; `wire.problems` maps it to HTTP, `cli.messages` to words and exit codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any, ClassVar
+
+
+class ShipwayError(Exception):
+    """The root. `message` states the fact, `next_step` what to do, `details` machine-readable facts."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, next_step: str = "", **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+        self.details = details
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.message, self.next_step, self.details))
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.next_step}".rstrip()
+
+
+def _rebuild(
+    kind: type[ShipwayError], message: str, next_step: str, details: dict[str, Any]
+) -> ShipwayError:
+    return kind(message, next_step=next_step, **details)
+
+
+class CallerError(ShipwayError):
+    """The request is at fault; repeating it unchanged fails again."""
+
+    code = "caller_error"
+
+
+class InvalidRequest(CallerError):
+    """The request cannot be read as what it claims to be; `details` name the position or path."""
+
+    code = "invalid_request"
+
+
+class InvalidInput(CallerError):
+    """A value breaks the signature; `details` hold `column`, `row`, `rule` and `value`."""
+
+    code = "invalid_input"
+
+
+class InvalidSpec(CallerError):
+    """A declared spec, config or signature override does not follow its schema."""
+
+    code = "invalid_spec"
+
+
+class InvalidArtifact(CallerError):
+    """A file cannot be packaged as a model."""
+
+    code = "invalid_artifact"
+
+
+class NotAModel(InvalidArtifact):
+    """The content is of no format that Shipway knows."""
+
+    code = "not_a_model"
+
+
+class ArtifactTruncated(InvalidArtifact):
+    """The content begins like a model and ends too early, or is damaged."""
+
+    code = "artifact_truncated"
+
+
+class MissingDependency(InvalidArtifact):
+    """Loading the model needs a package that is not installed; `details` name it."""
+
+    code = "missing_dependency"
+
+
+class MissingClass(InvalidArtifact):
+    """A pickle refers to a class or function that cannot be imported; `details` name it."""
+
+    code = "missing_class"
+
+
+class NotFound(CallerError):
+    """A named thing does not exist; the message holds the nearest existing name."""
+
+    code = "not_found"
+    kind: ClassVar[str] = "thing"
+
+    @classmethod
+    def named(cls, name: str, existing: Iterable[str], *, next_step: str = "") -> NotFound:
+        """The error for a missing `name`, suggesting the nearest of the `existing` ones."""
+        known = sorted(existing)
+        near = get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f" Did you mean `{near[0]}`?" if near else ""
+        message = f"There is no {cls.kind} `{name}`.{hint}"
+        return cls(message, next_step=next_step, name=name, nearest=near[0] if near else None)
+
+
+class ModelNotFound(NotFound):
+    """No model of that name is registered."""
+
+    code = "model_not_found"
+    kind = "model"
+
+
+class VersionNotFound(NotFound):
+    """The model exists, the version does not."""
+
+    code = "version_not_found"
+    kind = "model version"
+
+
+class AliasNotFound(NotFound):
+    """The model exists, the alias does not."""
+
+    code = "alias_not_found"
+    kind = "alias"
+
+
+class EndpointNotFound(NotFound):
+    """No endpoint of that name exists."""
+
+    code = "endpoint_not_found"
+    kind = "endpoint"
+
+
+class UnsupportedMediaType(CallerError):
+    """The body's content type is not one that the route reads."""
+
+    code = "unsupported_media_type"
+
+
+class BodyTooLarge(CallerError):
+    """The body is over the limit; `details` hold `limit_bytes`."""
+
+    code = "body_too_large"
+
+
+class QueueFull(CallerError):
+    """A bounded queue is full; repeat after `details['retry_after_s']`."""
+
+    code = "queue_full"
+
+
+class DeadlineExceeded(CallerError):
+    """The request's deadline passed before its answer was ready."""
+
+    code = "deadline_exceeded"
+
+
+class ConflictError(ShipwayError):
+    """The request is sound, the present state forbids it."""
+
+    code = "conflict"
+
+
+class NothingToRollBack(ConflictError):
+    """The endpoint has no earlier version to return to."""
+
+    code = "nothing_to_roll_back"
+
+
+class VersionInUse(ConflictError):
+    """The version serves behind an endpoint or carries an alias."""
+
+    code = "version_in_use"
+
+
+class AlreadyRunning(ConflictError):
+    """Another server runs on the same state directory."""
+
+    code = "already_running"
+
+
+class PortTaken(ConflictError):
+    """Another process listens on the wanted port."""
+
+    code = "port_taken"
+
+
+class DependencyError(ShipwayError):
+    """Something we depend on is missing, broken or away; a later attempt may succeed."""
+
+    code = "dependency_error"
+
+
+class NoReadyReplica(DependencyError):
+    """The endpoint exists, and none of its replicas can answer now."""
+
+    code = "no_ready_replica"
+
+
+class ReplicaLost(DependencyError):
+    """The replica went away with the request inside."""
+
+    code = "replica_lost"
+
+
+class StoreUnavailable(DependencyError):
+    """The database or the artifact store cannot be reached or written."""
+
+    code = "store_unavailable"
+
+
+class ServerUnreachable(DependencyError):
+    """No Shipway server answers at the address."""
+
+    code = "server_unreachable"
+
+
+class BundleCorrupt(DependencyError):
+    """A bundle's bytes do not match its digest; `details` name the file."""
+
+    code = "bundle_corrupt"
+
+
+class EnvironmentFailed(DependencyError):
+    """A model's locked environment could not be built."""
+
+    code = "environment_failed"
+
+
+class StateUnusable(DependencyError):
+    """The state directory is missing, unwritable or full."""
+
+    code = "state_unusable"
+
+
+class SchemaTooNew(DependencyError):
+    """The database was written by a newer Shipway."""
+
+    code = "schema_too_new"
+
+
+class Bug(ShipwayError):
+    """Ours, or the model's code."""
+
+    code = "bug"
+
+
+class ModelFailed(Bug):
+    """The model's code raised; the traceback is in the replica's log under `details['incident']`."""
+
+    code = "model_failed"
+
+
+def _tree(kind: type[ShipwayError]) -> Iterable[type[ShipwayError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _tree(child)
+
+
+def error_of(code: str) -> type[ShipwayError]:
+    """The class with that stable `code`; `Bug` for one that this release does not know."""
+    return next((kind for kind in _tree(ShipwayError) if kind.code == code), Bug)

@@ -1,0 +1,31 @@
+"""One inference, free of any protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from shipway.core.tensors import Array
+
+
+class InferenceRequest(msgspec.Struct, kw_only=True):
+    """What a codec makes of a caller's bytes.
+
+    `inputs` maps input names to arrays (columns: shape [rows]). `outputs` are the names of the
+    wanted outputs, None for all. `id` is echoed to the caller; empty when none was given.
+    """
+
+    inputs: dict[str, Array]
+    outputs: tuple[str, ...] | None = None
+    id: str = ""
+    parameters: dict[str, Any] | None = None
+
+
+class InferenceResponse(msgspec.Struct, kw_only=True):
+    """What a codec turns into the caller's bytes. `outputs` are in signature order."""
+
+    model: str
+    version: str
+    outputs: dict[str, Array]
+    id: str = ""

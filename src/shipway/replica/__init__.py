@@ -1,0 +1,1 @@
+"""One model process: load, batch, run."""

@@ -1,0 +1,1 @@
+"""Bundles in a local directory or an object store."""

@@ -1,0 +1,1 @@
+"""Shipped with the package: factories and contract suites."""

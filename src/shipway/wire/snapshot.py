@@ -1,0 +1,97 @@
+"""The config snapshot: everything a gateway needs, compiled by control, in one value.
+
+Gateways ask for the next snapshot with the revision they hold, and control answers when it has
+another. `revision` is a hash of the content, so a restarted control that compiles the same routes
+changes nothing.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import msgspec
+
+from shipway.core.bundles import ModelConfig, Served
+from shipway.core.endpoints import Limits
+from shipway.core.signature import Signature
+
+
+class ReplicaAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """A process replica. `address` is `unix:/path` or `tcp:host:port`."""
+
+    id: str
+    address: str
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """One version behind an endpoint.
+
+    `weight_pct` is its share of traffic; 0 keeps it prepared and warm without traffic.
+    `inline` variants are loaded by the gateway from `bundle_dir`; others are reached at `replicas`.
+    """
+
+    model: str
+    version: int
+    digest: str
+    weight_pct: int
+    inline: bool
+    bundle_dir: str
+    served: Served
+    signature: Signature
+    config: ModelConfig
+    classes: tuple[str | int | float | bool, ...] | None = None
+    platform: str = ""
+    replicas: tuple[ReplicaAddress, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """`model:version`, unique within its endpoint."""
+        return f"{self.model}:{self.version}"
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """One endpoint."""
+
+    name: str
+    limits: Limits
+    variants: tuple[Variant, ...]
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """All endpoints of one environment, in name order."""
+
+    revision: str
+    routes: tuple[Route, ...]
+
+    @classmethod
+    def of(cls, routes: tuple[Route, ...]) -> Snapshot:
+        """The snapshot of these routes, its revision computed."""
+        ordered = tuple(sorted(routes, key=lambda route: route.name))
+        return cls(
+            revision=sha256(msgspec.msgpack.encode(ordered)).hexdigest()[:32], routes=ordered
+        )
+
+
+class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway says of one variant it knows.
+
+    `ready`: it could answer a request now. `in_flight`: requests inside it. `error`: why it is not
+    ready. A variant that left the snapshot is reported until its last request has ended.
+    """
+
+    endpoint: str
+    variant: str
+    ready: bool
+    in_flight: int
+    error: str = ""
+    requests: int = 0
+    errors: int = 0
+
+
+class GatewayReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A gateway's state, sent each second and at every change."""
+
+    gateway: str
+    revision: str
+    variants: tuple[VariantReport, ...]
+    address: str = ""
