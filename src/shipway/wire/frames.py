@@ -1,0 +1,204 @@
+"""The binary stream between gateway and replica: length-prefixed frames, many requests at once.
+
+Frame, little-endian: u32 length of the rest, u8 kind, u32 stream id, body. Streams are numbered by
+the gateway; an answer carries its request's number. Bodies:
+
+- INFER, RESULT: u32 length of a msgpack `TensorHeader`, the header, zero padding to a multiple of 8
+  counted from the start of the body, then each tensor's bytes, each padded to a multiple of 8.
+  Numeric tensors are raw row-major little-endian; STRING and BYTES tensors are a msgpack array.
+- FAIL: msgpack `Failure`. PONG: msgpack `Pong`. PING, CANCEL: empty.
+
+Nothing here does I/O; `wire.link` moves the bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from enum import IntEnum
+from math import prod
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from shipway.core.errors import InvalidRequest, ShipwayError, error_of
+from shipway.core.tensors import NUMPY_OF, Array, DataType, data_type_of
+
+MAX_FRAME_BYTES = 1 << 30
+"""A longer frame is a broken peer; the connection is closed."""
+
+_HEAD = struct.Struct("<IBI")
+_U32 = struct.Struct("<I")
+_HEAD_REST = _HEAD.size - _U32.size
+
+
+class Kind(IntEnum):
+    """What a frame carries."""
+
+    INFER = 1
+    RESULT = 2
+    FAIL = 3
+    CANCEL = 4
+    PING = 5
+    PONG = 6
+
+
+class Pong(msgspec.Struct, frozen=True):
+    """A replica's answer to PING. `busy_s`: how long the present model call has run, 0 when idle."""
+
+    id: str
+    ready: bool
+    busy_s: float
+    queued: int = 0
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """An error of `core.errors`, by its code."""
+
+    code: str
+    message: str
+    next_step: str = ""
+    details: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, error: ShipwayError) -> Failure:
+        """The failure that carries this error."""
+        return cls(error.code, error.message, error.next_step, error.details)
+
+    def error(self) -> ShipwayError:
+        """The error that it carries."""
+        return error_of(self.code)(self.message, next_step=self.next_step, **self.details)
+
+
+class TensorHeader(msgspec.Struct, array_like=True):
+    """What precedes the tensors: (name, data type, shape, bytes) of each, in order.
+
+    `timeout_ms`: how much of the caller's deadline is left, 0 for none.
+    """
+
+    tensors: list[tuple[str, str, tuple[int, ...], int]]
+    timeout_ms: int = 0
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """One received frame; `body` is writable memory of its own."""
+
+    kind: Kind
+    stream: int
+    body: memoryview
+
+
+_encoder = msgspec.msgpack.Encoder()
+_header_decoder = msgspec.msgpack.Decoder(TensorHeader)
+_any_decoder = msgspec.msgpack.Decoder(list[Any])
+_failure_decoder = msgspec.msgpack.Decoder(Failure)
+_pong_decoder = msgspec.msgpack.Decoder(Pong)
+
+
+def encode_plain(kind: Kind, stream: int, payload: Any = None) -> bytes:
+    """A frame without tensors; `payload` is a msgspec value, None for an empty body."""
+    body = b"" if payload is None else _encoder.encode(payload)
+    return _HEAD.pack(_HEAD_REST + len(body), kind, stream) + body
+
+
+def encode_tensors(
+    kind: Kind, stream: int, tensors: Mapping[str, Array], *, timeout_ms: int = 0
+) -> list[bytes | memoryview]:
+    """An INFER or RESULT frame as buffers to write one after the other; arrays are not copied
+    when they are C-contiguous.
+    """
+    entries: list[tuple[str, str, tuple[int, ...], int]] = []
+    buffers: list[bytes | memoryview] = []
+    for name, array in tensors.items():
+        dtype = data_type_of(array)
+        data: bytes | memoryview
+        if dtype.is_numeric:
+            contiguous = np.ascontiguousarray(array)
+            data = memoryview(contiguous.reshape(-1).view(np.uint8))
+        else:
+            data = _encoder.encode(array.ravel().tolist())
+        entries.append((name, dtype.value, array.shape, len(data)))
+        buffers.append(data)
+        if pad := -len(data) % 8:
+            buffers.append(bytes(pad))
+    header = _encoder.encode(TensorHeader(entries, timeout_ms))
+    head_pad = -(_U32.size + len(header)) % 8
+    size = _HEAD_REST + _U32.size + len(header) + head_pad + sum(len(part) for part in buffers)
+    prefix = b"".join(
+        (_HEAD.pack(size, kind, stream), _U32.pack(len(header)), header, bytes(head_pad))
+    )
+    return [prefix, *buffers]
+
+
+def decode_tensors(body: memoryview) -> tuple[dict[str, Array], int]:
+    """The tensors of an INFER or RESULT body, and its `timeout_ms`.
+
+    Numeric arrays are views into `body`: nothing is copied.
+
+    Raises:
+        InvalidRequest: the body does not follow the layout.
+    """
+    try:
+        (length,) = _U32.unpack_from(body)
+        header = _header_decoder.decode(body[_U32.size : _U32.size + length])
+        offset = _U32.size + length
+        offset += -offset % 8
+        tensors: dict[str, Array] = {}
+        for name, kind, shape, size in header.tensors:
+            tensors[name] = _array(DataType(kind), shape, body[offset : offset + size])
+            offset += size + (-size % 8)
+    except (struct.error, msgspec.MsgspecError, ValueError) as exc:
+        raise InvalidRequest(f"A tensor frame is malformed: {exc}.") from exc
+    return tensors, header.timeout_ms
+
+
+def _array(dtype: DataType, shape: tuple[int, ...], data: memoryview) -> Array:
+    if dtype.is_numeric:
+        return np.frombuffer(data, NUMPY_OF[dtype]).reshape(shape)
+    array = np.empty(prod(shape), dtype=object)
+    array[:] = _any_decoder.decode(data)
+    return array.reshape(shape)
+
+
+def decode_failure(body: memoryview) -> ShipwayError:
+    """The error in a FAIL body."""
+    return _failure_decoder.decode(body).error()
+
+
+def decode_pong(body: memoryview) -> Pong:
+    """The PONG body."""
+    return _pong_decoder.decode(body)
+
+
+class FrameReader:
+    """Received bytes become frames. No I/O: feed it, and iterate over what is complete."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The frames that these bytes complete, in order.
+
+        Raises:
+            InvalidRequest: the length or the kind is impossible; close the connection.
+        """
+        buffer = self._buffer
+        buffer += data
+        start = 0
+        try:
+            while len(buffer) - start >= _HEAD.size:
+                length, kind, stream = _HEAD.unpack_from(buffer, start)
+                if length > MAX_FRAME_BYTES or length < _HEAD_REST:
+                    raise InvalidRequest(f"A frame of {length} bytes is impossible.")
+                end = start + _U32.size + length
+                if len(buffer) < end:
+                    break
+                body = memoryview(buffer[start + _HEAD.size : end])
+                start = end
+                yield Frame(Kind(kind), stream, body)
+        except ValueError as exc:
+            raise InvalidRequest(f"A frame has an unknown kind: {exc}.") from exc
+        finally:
+            if start:
+                del buffer[:start]
