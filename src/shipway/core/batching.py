@@ -7,6 +7,7 @@ can be stacked onto it run as one call. Nothing waits for company, so batching n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -73,5 +74,5 @@ def split(outputs: Mapping[str, Array], rows: list[int]) -> list[dict[str, Any]]
     bounds = np.cumsum([0, *rows])
     return [
         {name: array[start:stop] for name, array in outputs.items()}
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
+        for start, stop in pairwise(bounds)
     ]

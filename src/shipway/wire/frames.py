@@ -105,8 +105,9 @@ def encode_plain(kind: Kind, stream: int, payload: Any = None) -> bytes:
 def encode_tensors(
     kind: Kind, stream: int, tensors: Mapping[str, Array], *, timeout_ms: int = 0
 ) -> list[bytes | memoryview]:
-    """An INFER or RESULT frame as buffers to write one after the other; arrays are not copied
-    when they are C-contiguous.
+    """An INFER or RESULT frame as buffers to write one after the other.
+
+    C-contiguous arrays are not copied.
     """
     entries: list[tuple[str, str, tuple[int, ...], int]] = []
     buffers: list[bytes | memoryview] = []
@@ -115,7 +116,7 @@ def encode_tensors(
         data: bytes | memoryview
         if dtype.is_numeric:
             contiguous = np.ascontiguousarray(array)
-            data = memoryview(contiguous.reshape(-1).view(np.uint8))
+            data = contiguous.reshape(-1).view(np.uint8).data
         else:
             data = _encoder.encode(array.ravel().tolist())
         entries.append((name, dtype.value, array.shape, len(data)))
