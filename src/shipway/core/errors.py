@@ -21,6 +21,7 @@ ShipwayError
 ├── DependencyError             something we depend on is missing, broken or away
 │   ├── NoReadyReplica, ReplicaLost, StoreUnavailable, ServerUnreachable
 │   ├── BundleCorrupt, EnvironmentFailed, StateUnusable, SchemaTooNew
+│   ├── DeployFailed
 └── Bug                         ours, or the model's code
     └── ModelFailed
 
@@ -262,6 +263,12 @@ class SchemaTooNew(DependencyError):
     """The database was written by a newer Shipway."""
 
     code = "schema_too_new"
+
+
+class DeployFailed(DependencyError):
+    """An endpoint could not start its new version; the one before (if any) still serves."""
+
+    code = "deploy_failed"
 
 
 class Bug(ShipwayError):
