@@ -23,8 +23,6 @@ from shipway.core.tensors import NUMPY_OF, Array, DataType, data_type_of
 HEADER_LENGTH = b"inference-header-content-length"
 """The header that gives the length of the JSON part of a binary body."""
 
-_RAW_TENSOR_LENGTH = 0
-
 
 class _InputIn(msgspec.Struct):
     name: str

@@ -1,0 +1,83 @@
+"""Starts a replica: verify the bundle, load the model, warm it, then listen."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from shipway.core.bundles import Content
+from shipway.core.errors import ModelFailed, ShipwayError
+from shipway.engines.bundle import verified_manifest
+from shipway.engines.load import load_engine
+from shipway.engines.port import Engine
+from shipway.engines.warmup import warm
+from shipway.replica.server import serve
+from shipway.replica.worker import Worker
+
+EXIT_LOAD_FAILED = 3
+"""The bundle is corrupt or the model does not load; the reason is one JSON line on stderr."""
+
+
+class Options(argparse.Namespace):
+    """The command line of a replica process."""
+
+    bundle: Path
+    digest: str
+    address: str
+    id: str
+    max_batch_rows: int
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one replica until SIGTERM; gives the exit code."""
+    parser = argparse.ArgumentParser(prog="shipway replica", description=__doc__)
+    parser.add_argument("--bundle", type=Path, required=True, help="bundle directory")
+    parser.add_argument("--digest", required=True, help="digest that the bundle must have")
+    parser.add_argument("--address", required=True, help="unix:/path or tcp:host:port to listen on")
+    parser.add_argument("--id", required=True, help="name of this replica")
+    parser.add_argument("--max-batch-rows", type=int, default=64, help="rows per model call")
+    options = parser.parse_args(arguments, namespace=Options())
+    try:
+        engine, content = _loaded(options)
+    except ShipwayError as exc:
+        failure = {"error": exc.code, "message": exc.message, "next_step": exc.next_step}
+        print(json.dumps(failure), file=sys.stderr, flush=True)  # noqa: T201 - the documented answer
+        return EXIT_LOAD_FAILED
+    worker = Worker(
+        engine,
+        replica_id=options.id,
+        max_rows=options.max_batch_rows,
+        stackable=content.signature.batchable,
+    )
+    asyncio.run(_run(worker, options.address))
+    return 0
+
+
+def _loaded(options: Options) -> tuple[Engine, Content]:
+    content = verified_manifest(options.bundle, options.digest).content
+    try:
+        engine = load_engine(options.bundle, content)
+        warm(engine, options.bundle, content)
+    except ShipwayError:
+        raise
+    except Exception as exc:
+        traceback.print_exc()
+        raise ModelFailed(
+            f"The model does not load: {type(exc).__name__}: {exc}.",
+            next_step="The replica's log has the traceback: `shipway logs`.",
+        ) from exc
+    return engine, content
+
+
+async def _run(worker: Worker, address: str) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    await serve(worker, address, stopping)
