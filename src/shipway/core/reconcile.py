@@ -1,0 +1,339 @@
+"""What to do so that what runs becomes what was declared: a pure plan.
+
+`plan` looks at one moment and returns Actions; carrying them out, all or some, once or twice, and
+planning again leads to the same place. Versions are wanted in three roles: the active one serves,
+the target is brought up to replace it, the previous one is kept warm for a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+import msgspec
+
+from shipway.core.endpoints import EndpointState, Phase
+from shipway.core.replicas import Replica, ReplicaState, restart_at
+from shipway.core.versions import VersionRef
+
+TARGET_ATTEMPTS = 3
+"""A target whose replicas exited so often has failed."""
+
+KEPT_EXITS = 8
+"""Exited replicas remembered per slot; older ones are forgotten."""
+
+FATAL_CODES = frozenset({"bundle_corrupt"})
+"""Exits that another attempt cannot mend."""
+
+
+class StartReplica(msgspec.Struct, frozen=True, kw_only=True):
+    """Start one replica of a version in a free slot."""
+
+    endpoint: str
+    version: VersionRef
+    slot: int
+    generation: int
+    max_batch_rows: int
+
+
+class StopReplica(msgspec.Struct, frozen=True, kw_only=True):
+    """Let a replica finish its work and end; nobody routes to it any more."""
+
+    id: str
+
+
+class KillReplica(msgspec.Struct, frozen=True, kw_only=True):
+    """End a hung replica at once; its slot is filled again."""
+
+    id: str
+    reason: str
+
+
+class ForgetReplica(msgspec.Struct, frozen=True, kw_only=True):
+    """Drop the record and log of an exited replica that no decision needs any more."""
+
+    id: str
+
+
+class Activate(msgspec.Struct, frozen=True, kw_only=True):
+    """Make the target the active version. Valid for that generation of the endpoint only."""
+
+    endpoint: str
+    generation: int
+
+
+class FailTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """Give up the target and say why. Valid for that generation of the endpoint only."""
+
+    endpoint: str
+    generation: int
+    message: str
+
+
+Action = StartReplica | StopReplica | KillReplica | ForgetReplica | Activate | FailTarget
+
+
+class VersionFact(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a version on this machine: where it runs, or why it cannot."""
+
+    inline: bool
+    error: str = ""
+
+
+class Desired(msgspec.Struct, frozen=True, kw_only=True):
+    """One declared endpoint. A version without a fact is not known yet; nothing is done for it."""
+
+    state: EndpointState
+    facts: Mapping[VersionRef, VersionFact]
+
+
+class VariantEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What one gateway says of one variant."""
+
+    ready: bool
+    in_flight: int = 0
+    error: str = ""
+
+
+class GatewayEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What one live gateway says; `variants` by endpoint and version."""
+
+    id: str
+    revision: str
+    variants: Mapping[tuple[str, str], VariantEvidence]
+
+
+class Observed(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs at one moment.
+
+    `revision` is the snapshot that is published now. `settled` says that every live gateway has had
+    time to report since control started; before that nothing is stopped.
+    """
+
+    replicas: tuple[Replica, ...]
+    gateways: tuple[GatewayEvidence, ...]
+    revision: str
+    settled: bool = True
+
+
+def plan(desired: Iterable[Desired], observed: Observed, now: datetime) -> tuple[Action, ...]:
+    """The next actions, in a fixed order; empty when nothing is to be done at `now`."""
+    actions: list[Action] = []
+    wanted_ids: set[str] = set()
+    for one in desired:
+        for version in wanted_versions(one.state, now):
+            mine = replicas_of(observed.replicas, one.state.spec.name, version)
+            wanted_ids.update(replica.id for replica in mine)
+            actions += _keep_version(one, version, mine, observed, now)
+        wanted_ids.update(_failed_exits(one.state, observed.replicas))
+        actions += _move_target(one, observed, now)
+    unwanted = (replica for replica in observed.replicas if replica.id not in wanted_ids)
+    return (*actions, *_remove(unwanted, observed))
+
+
+def wanted_versions(state: EndpointState, now: datetime) -> tuple[VersionRef, ...]:
+    """The versions that are to be ready: active, target, warm previous; each once, in that order."""
+    target = state.target if state.phase is Phase.STARTING else None
+    is_warm = state.previous_until is not None and now < state.previous_until
+    previous = state.previous if is_warm else None
+    wanted = (version for version in (state.active, target, previous) if version is not None)
+    return tuple(dict.fromkeys(wanted))
+
+
+def replicas_of(
+    replicas: Iterable[Replica], endpoint: str, version: VersionRef
+) -> tuple[Replica, ...]:
+    """The replicas of one variant."""
+    return tuple(r for r in replicas if r.endpoint == endpoint and r.version == version)
+
+
+def serving(one: Desired, version: VersionRef, replicas: Iterable[Replica]) -> tuple[Replica, ...]:
+    """The replicas of a variant that gateways should call, in slot order.
+
+    When every wanted slot has an up-to-date ready replica: those. Until then: all that are ready,
+    so that a change of scale or limits never takes away more than it gives.
+    """
+    mine = replicas_of(replicas, one.state.spec.name, version)
+    ready = sorted(
+        (r for r in mine if r.state is ReplicaState.READY), key=lambda r: (r.slot, r.started_at)
+    )
+    chosen = {r.slot: r for r in reversed(ready) if _is_current(one.state, r)}
+    slots = range(one.state.spec.replicas)
+    if all(slot in chosen for slot in slots):
+        return tuple(chosen[slot] for slot in slots)
+    return tuple(ready)
+
+
+def is_ready_everywhere(one: Desired, version: VersionRef, observed: Observed) -> bool:
+    """Whether all its replicas are ready and every live gateway (at least one) can call it."""
+    fact = one.facts.get(version)
+    if fact is None or fact.error or not observed.gateways:
+        return False
+    if not fact.inline and not _has_all_slots(one, version, observed.replicas):
+        return False
+    key = (one.state.spec.name, str(version))
+    reports = [gateway.variants.get(key) for gateway in observed.gateways]
+    return all(report is not None and report.ready for report in reports)
+
+
+def _has_all_slots(one: Desired, version: VersionRef, replicas: Iterable[Replica]) -> bool:
+    mine = replicas_of(replicas, one.state.spec.name, version)
+    ready = {r.slot for r in mine if r.state is ReplicaState.READY and _is_current(one.state, r)}
+    return ready >= set(range(one.state.spec.replicas))
+
+
+def _is_current(state: EndpointState, replica: Replica) -> bool:
+    return (
+        replica.slot < state.spec.replicas
+        and replica.max_batch_rows == state.spec.limits.max_batch_rows
+    )
+
+
+def _keep_version(
+    one: Desired,
+    version: VersionRef,
+    mine: tuple[Replica, ...],
+    observed: Observed,
+    now: datetime,
+) -> list[Action]:
+    deadline_s = one.state.spec.limits.deadline_ms / 1000
+    hung = [r for r in mine if r.is_running and r.is_hung(now, deadline_s=deadline_s)]
+    actions: list[Action] = [KillReplica(id=r.id, reason=_why_hung(r)) for r in hung]
+    fact = one.facts.get(version)
+    if fact is None or fact.error:
+        return actions
+    running = tuple(r for r in mine if r.is_running and r not in hung)
+    if not fact.inline:
+        actions += _fill_slots(one.state, version, mine, running, now)
+    called = () if fact.inline else _kept(one, version, running)
+    if fact.inline or called:
+        surplus = (r for r in running if r not in called)
+        actions += _stop_unrouted(surplus, observed)
+    return actions + _forget_old_exits(mine)
+
+
+def _kept(one: Desired, version: VersionRef, running: tuple[Replica, ...]) -> tuple[Replica, ...]:
+    """The replicas that stay when every slot is ready; empty when one is not, and all stay."""
+    if not _has_all_slots(one, version, running):
+        return ()
+    return serving(one, version, running)
+
+
+def _fill_slots(
+    state: EndpointState,
+    version: VersionRef,
+    mine: tuple[Replica, ...],
+    running: tuple[Replica, ...],
+    now: datetime,
+) -> Iterable[Action]:
+    taken = {r.slot for r in running if _is_current(state, r)}
+    for slot in range(state.spec.replicas):
+        due = restart_at(r for r in _exits_that_count(state, version, mine) if r.slot == slot)
+        if slot not in taken and (due is None or due <= now):
+            yield StartReplica(
+                endpoint=state.spec.name,
+                version=version,
+                slot=slot,
+                generation=state.generation,
+                max_batch_rows=state.spec.limits.max_batch_rows,
+            )
+
+
+def _exits_that_count(
+    state: EndpointState, version: VersionRef, mine: Iterable[Replica]
+) -> list[Replica]:
+    """A target starts with a clean slate: exits under earlier generations are not held against it."""
+    exits = [r for r in mine if r.state is ReplicaState.EXITED]
+    if version == state.active or version != state.target:
+        return exits
+    return [r for r in exits if r.generation == state.generation]
+
+
+def _forget_old_exits(mine: Iterable[Replica]) -> list[Action]:
+    exits = sorted(
+        (r for r in mine if r.state is ReplicaState.EXITED),
+        key=lambda r: r.exited_at or r.started_at,
+        reverse=True,
+    )
+    seen: dict[int, int] = {}
+    forgotten: list[Action] = []
+    for replica in exits:
+        seen[replica.slot] = seen.get(replica.slot, 0) + 1
+        if seen[replica.slot] > KEPT_EXITS:
+            forgotten.append(ForgetReplica(id=replica.id))
+    return forgotten
+
+
+def _stop_unrouted(surplus: Iterable[Replica], observed: Observed) -> list[Action]:
+    """Stops replicas of a wanted variant once no gateway holds a snapshot that names them."""
+    if not observed.settled or any(g.revision != observed.revision for g in observed.gateways):
+        return []
+    return [StopReplica(id=replica.id) for replica in surplus]
+
+
+def _failed_exits(state: EndpointState, replicas: Iterable[Replica]) -> set[str]:
+    """The exits of a failed target: their logs stay readable until the next change."""
+    if state.phase is not Phase.FAILED or state.target is None:
+        return set()
+    mine = replicas_of(replicas, state.spec.name, state.target)
+    return {replica.id for replica in mine if replica.state is ReplicaState.EXITED}
+
+
+def _move_target(one: Desired, observed: Observed, now: datetime) -> list[Action]:
+    state = one.state
+    if state.phase is not Phase.STARTING or state.target is None:
+        return []
+    failure = _failure_of_target(one, state.target, observed)
+    if failure:
+        return [FailTarget(endpoint=state.spec.name, generation=state.generation, message=failure)]
+    if is_ready_everywhere(one, state.target, observed):
+        return [Activate(endpoint=state.spec.name, generation=state.generation)]
+    return []
+
+
+def _failure_of_target(one: Desired, target: VersionRef, observed: Observed) -> str:
+    """Why the target cannot come up; empty while it still may."""
+    fact = one.facts.get(target)
+    if fact is None:
+        return ""
+    if fact.error:
+        return fact.error
+    if fact.inline:
+        key = (one.state.spec.name, str(target))
+        reports = (gateway.variants.get(key) for gateway in observed.gateways)
+        return next((r.error for r in reports if r is not None and r.error), "")
+    mine = replicas_of(observed.replicas, one.state.spec.name, target)
+    exits = sorted(
+        _exits_that_count(one.state, target, mine), key=lambda r: r.exited_at or r.started_at
+    )
+    if len(exits) < TARGET_ATTEMPTS and not any(r.code in FATAL_CODES for r in exits):
+        return ""
+    return exits[-1].message or "Its replicas exited without a message."
+
+
+def _remove(unwanted: Iterable[Replica], observed: Observed) -> Iterable[Action]:
+    for replica in unwanted:
+        if replica.state is ReplicaState.EXITED:
+            yield ForgetReplica(id=replica.id)
+        elif replica.is_running and _is_drained(replica, observed):
+            yield StopReplica(id=replica.id)
+
+
+def _is_drained(replica: Replica, observed: Observed) -> bool:
+    """Whether every live gateway has the snapshot without it and no request inside it."""
+    key = (replica.endpoint, str(replica.version))
+    for gateway in observed.gateways:
+        report = gateway.variants.get(key)
+        if gateway.revision != observed.revision or (report is not None and report.in_flight):
+            return False
+    return observed.settled
+
+
+def _why_hung(replica: Replica) -> str:
+    if replica.state is ReplicaState.STARTING:
+        return f"Replica `{replica.id}` did not become ready in time."
+    if replica.state is ReplicaState.UNRESPONSIVE:
+        return f"Replica `{replica.id}` stopped answering."
+    return (
+        f"Replica `{replica.id}` was {replica.busy_s:.0f} s in one model call, past its deadline."
+    )
