@@ -1,0 +1,190 @@
+"""Bundles as objects: `bundles/<hex digest>/<path>`, the manifest written last."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+import obstore
+
+from shipway.core.bundles import MANIFEST_NAME, Manifest
+from shipway.core.errors import BundleCorrupt
+from shipway.engines.bundle import verified_manifest
+from shipway.store.objects.faults import translated_faults
+from shipway.store.objects.locations import opened
+
+_ROOT = "bundles"
+
+
+class ArtifactStore:
+    """Where the bytes of bundles live. Thread-safe; all methods block.
+
+    Every method raises StoreUnavailable when the store is away, refuses, or is full.
+    """
+
+    def __init__(self, url: str, *, environment: Mapping[str, str] | None = None) -> None:
+        """Opens `s3://bucket/prefix`, `file:///path`, a plain path, and what else obstore knows.
+
+        `environment` holds provider variables such as `AWS_ENDPOINT_URL`; None reads none.
+        """
+        self._location = url
+        self._store, self._directory = opened(url, environment=environment or {})
+
+    @property
+    def directory(self) -> Path | None:
+        """The root directory of a local store; None for a remote one."""
+        return self._directory
+
+    def put_bundle(self, directory: Path, manifest: Manifest) -> None:
+        """Stores every file, then the manifest. Idempotent, and heals damaged bytes."""
+        with translated_faults(self._location):
+            for file in manifest.content.files:
+                self._put(manifest.digest, file.path, directory / file.path)
+            self._put(manifest.digest, MANIFEST_NAME, directory / MANIFEST_NAME)
+
+    def _put(self, digest: str, path: str, source: Path) -> None:
+        key = f"{_prefix(digest)}/{path}"
+        obstore.put(self._store, key, source)
+        if self._directory is not None:
+            _sync(self._directory / key)
+
+    def has(self, digest: str) -> bool:
+        """Whether a bundle's manifest is stored, and therefore all of its files."""
+        with translated_faults(self._location):
+            try:
+                obstore.head(self._store, f"{_prefix(digest)}/{MANIFEST_NAME}")
+            except FileNotFoundError:
+                return False
+            return True
+
+    def holds(self, manifest: Manifest) -> bool:
+        """Whether the manifest and every file, each of its size, are stored."""
+        prefix = _prefix(manifest.digest)
+        with translated_faults(self._location):
+            sizes = {path: size for path, size, _ in self._objects(prefix)}
+        files = {f"{prefix}/{file.path}": file.size_bytes for file in manifest.content.files}
+        return f"{prefix}/{MANIFEST_NAME}" in sizes and files.items() <= sizes.items()
+
+    def materialise(self, digest: str, cache_dir: Path) -> Path:
+        """A directory with the bundle: its own place in a local store, else a copy in the cache.
+
+        The copy is checked byte by byte before it gets its name. Idempotent; several processes may
+        share a cache.
+
+        Raises:
+            BundleCorrupt: the bundle is not stored, or a file (named) does not match the digest.
+        """
+        if self._directory is not None:
+            return self._in_place(self._directory / _prefix(digest), digest)
+        target = cache_dir / _prefix(digest)
+        if not (target / MANIFEST_NAME).is_file():
+            self._download(digest, target)
+        return target
+
+    def _in_place(self, directory: Path, digest: str) -> Path:
+        if not (directory / MANIFEST_NAME).is_file():
+            raise _missing(digest)
+        return directory
+
+    def _download(self, digest: str, target: Path) -> None:
+        with translated_faults(str(target.parent)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=target.parent))
+        try:
+            with translated_faults(self._location):
+                self._fetch(digest, partial)
+            verified_manifest(partial, digest)
+            _take_name(partial, target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _fetch(self, digest: str, directory: Path) -> None:
+        try:
+            text = self._get(digest, MANIFEST_NAME, directory)
+            manifest = msgspec.json.decode(text.read_bytes(), type=Manifest)
+            for file in manifest.content.files:
+                self._get(digest, file.path, directory)
+        except FileNotFoundError as exc:
+            raise _missing(digest) from exc
+        except msgspec.MsgspecError as exc:
+            raise _missing(digest) from exc
+
+    def _get(self, digest: str, path: str, directory: Path) -> Path:
+        target = directory / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        result = obstore.get(self._store, f"{_prefix(digest)}/{path}")
+        with target.open("wb") as stream:
+            for chunk in result.stream():
+                stream.write(chunk)
+        return target
+
+    def delete(self, digest: str) -> None:
+        """Removes a bundle, its manifest first; nothing when there is none."""
+        prefix = _prefix(digest)
+        with translated_faults(self._location):
+            paths = sorted(path for path, _, _ in self._objects(prefix))
+            manifest = f"{prefix}/{MANIFEST_NAME}"
+            for path in [manifest, *(path for path in paths if path != manifest)]:
+                self._delete(path)
+        if self._directory is not None:
+            shutil.rmtree(self._directory / prefix, ignore_errors=True)
+
+    def _delete(self, path: str) -> None:
+        try:
+            obstore.delete(self._store, path)
+        except FileNotFoundError:
+            return
+
+    def digests(self) -> dict[str, datetime]:
+        """Every bundle of which anything is stored, with when its newest object was written.
+
+        Bundles without a manifest, left by a process that died, are among them.
+        """
+        newest: dict[str, datetime] = {}
+        with translated_faults(self._location):
+            for path, _, written_at in self._objects(_ROOT):
+                digest = f"sha256:{path.split('/')[1]}"
+                newest[digest] = max(written_at, newest.get(digest, written_at))
+        return newest
+
+    def _objects(self, prefix: str) -> Iterator[tuple[str, int, datetime]]:
+        for page in obstore.list(self._store, prefix=prefix):
+            for item in page:
+                yield item["path"], item["size"], item["last_modified"]
+
+
+def _prefix(digest: str) -> str:
+    return f"{_ROOT}/{digest.removeprefix('sha256:')}"
+
+
+def _missing(digest: str) -> BundleCorrupt:
+    return BundleCorrupt(
+        f"Bundle `{digest}` is not in the artifact store, or only in part.",
+        next_step="Restore it, or register the model again from its source.",
+        file=MANIFEST_NAME,
+        digest=digest,
+    )
+
+
+def _take_name(partial: Path, target: Path) -> None:
+    try:
+        partial.rename(target)
+    except OSError:
+        # Another process was faster; whatever stands there under this name was verified too.
+        if not (target / MANIFEST_NAME).is_file():
+            raise
+
+
+def _sync(path: Path) -> None:
+    # A row must not outlive its bytes when the power fails.
+    for part in (path, path.parent):
+        handle = os.open(part, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

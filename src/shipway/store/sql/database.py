@@ -1,0 +1,86 @@
+"""The database: opens transactions, and in them the repositories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from shipway.store.sql import migration
+from shipway.store.sql.audit import AuditRows
+from shipway.store.sql.endpoints import EndpointRows
+from shipway.store.sql.engine import WRITES, create_engine
+from shipway.store.sql.faults import translated_faults
+from shipway.store.sql.models import AliasRows, ModelRows, VersionRows
+
+
+class Transaction:
+    """What can be read and written together. Not for use after its block, nor by two threads."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self.models = ModelRows(connection)
+        self.versions = VersionRows(connection)
+        self.aliases = AliasRows(connection)
+        self.endpoints = EndpointRows(connection)
+        self.audit = AuditRows(connection)
+
+
+class Database:
+    """A database of this release's schema. Thread-safe; all methods block.
+
+    Every method raises StoreUnavailable when the database is away, locked for too long or full.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def open(cls, url: str) -> Database:
+        """Connects and brings the schema up to date.
+
+        Raises:
+            StoreUnavailable: it cannot be reached or written, or the URL is malformed.
+            StateUnusable: the directory of an SQLite file cannot be made.
+            SchemaTooNew: a newer release wrote it.
+        """
+        engine = create_engine(url)
+        try:
+            with translated_faults():
+                migration.upgrade(engine)
+        except BaseException:
+            engine.dispose()
+            raise
+        return cls(engine)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """A transaction that may write: committed when the block ends, undone when it raises.
+
+        There is one writer at a time over all processes, so what is read in the block stays true
+        until its end. Keep slow work outside.
+        """
+        with (
+            translated_faults(),
+            self._engine.connect().execution_options(**WRITES) as connection,
+            connection.begin(),
+        ):
+            yield Transaction(connection)
+
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """A transaction that only reads; it waits for no writer."""
+        with translated_faults(), self._engine.connect() as connection, connection.begin():
+            yield Transaction(connection)
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._engine.dispose()
+
+
+def sqlite_url(state_dir: Path) -> str:
+    """The URL of the default database inside a state directory."""
+    return sa.URL.create(
+        "sqlite", database=str(state_dir.absolute() / "shipway.db")
+    ).render_as_string()
