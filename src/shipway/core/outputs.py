@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -45,6 +45,6 @@ def _unchanged(outputs: Outputs) -> Outputs:
     return outputs
 
 
-def selected(outputs: Mapping[str, Array], wanted: Sequence[str] | None) -> Mapping[str, Array]:
+def selected(outputs: Outputs, wanted: Sequence[str] | None) -> Outputs:
     """Only the wanted outputs, in the order they were asked for; all of them for None."""
     return outputs if wanted is None else {name: outputs[name] for name in wanted}

@@ -1,0 +1,7 @@
+"""`python -m shipway.gateway`."""
+
+import sys
+
+from shipway.gateway.main import main
+
+sys.exit(main())

@@ -1,0 +1,118 @@
+"""Config comes down, reports go up: how a gateway stays in step with control, or does without it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from shipway.gateway.routes import RouteTable
+from shipway.wire.snapshot import GatewayReport, Snapshot
+
+POLL_S = 20.0
+REPORT_EVERY_S = 1.0
+RETRY_MIN_S = 0.1
+RETRY_MAX_S = 1.0
+LAST_GOOD = "snapshot.json"
+
+_decoder = msgspec.msgpack.Decoder(Snapshot)
+
+
+def last_good(state_dir: Path) -> Snapshot | None:
+    """The snapshot kept on disk; None when there is none, or it cannot be read any more."""
+    try:
+        return msgspec.json.decode((state_dir / LAST_GOOD).read_bytes(), type=Snapshot)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def keep(state_dir: Path, snapshot: Snapshot) -> None:
+    """Writes the snapshot to disk, whole or not at all. A full disk loses only the copy."""
+    temporary = state_dir / f"{LAST_GOOD}.{os.getpid()}"
+    with contextlib.suppress(OSError):
+        temporary.write_bytes(msgspec.json.encode(snapshot))
+        temporary.replace(state_dir / LAST_GOOD)
+
+
+class Follower:
+    """Keeps a route table in step with control."""
+
+    def __init__(  # noqa: PLR0913 - a gateway's place in the world
+        self,
+        table: RouteTable,
+        *,
+        gateway: str,
+        address: str,
+        environment: str,
+        control_url: str,
+        state_dir: Path,
+        changed: asyncio.Event,
+    ) -> None:
+        self._table = table
+        self._gateway = gateway
+        self._address = address
+        self._environment = environment
+        self._state_dir = state_dir
+        self._changed = changed
+        self._http = httpx.AsyncClient(base_url=control_url, timeout=5.0, trust_env=False)
+
+    async def run(self) -> None:
+        """Follows and reports until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow())
+                group.create_task(self._report())
+        finally:
+            await self._http.aclose()
+
+    async def _follow(self) -> None:
+        pause_s = RETRY_MIN_S
+        while True:
+            try:
+                snapshot = await self._next_snapshot()
+            except (httpx.HTTPError, msgspec.MsgspecError):
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, RETRY_MAX_S)
+                continue
+            pause_s = RETRY_MIN_S
+            if snapshot is not None and snapshot.revision != self._table.revision:
+                self._table.apply(snapshot)
+                await asyncio.to_thread(keep, self._state_dir, snapshot)
+
+    async def _next_snapshot(self) -> Snapshot | None:
+        answer = await self._http.get(
+            "/internal/v1/snapshot",
+            params={
+                "environment": self._environment,
+                "revision": self._table.revision,
+                "wait_s": str(POLL_S),
+            },
+            timeout=POLL_S + 10,
+        )
+        if answer.status_code == httpx.codes.NOT_MODIFIED:
+            return None
+        answer.raise_for_status()
+        return _decoder.decode(answer.content)
+
+    async def _report(self) -> None:
+        while True:
+            self._changed.clear()
+            self._table.sweep()
+            report = GatewayReport(
+                gateway=self._gateway,
+                revision=self._table.revision,
+                variants=self._table.reports(),
+                address=self._address,
+            )
+            with contextlib.suppress(httpx.HTTPError):
+                await self._http.post(
+                    f"/internal/v1/gateways/{self._gateway}/report",
+                    content=msgspec.msgpack.encode(report),
+                    headers={"content-type": "application/msgpack"},
+                )
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), REPORT_EVERY_S)

@@ -1,0 +1,136 @@
+"""Starts a gateway process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import uvicorn
+import uvloop
+
+from shipway.gateway.app import Gateway
+from shipway.gateway.follow import Follower, last_good
+from shipway.gateway.routes import RouteTable
+
+EXIT_PORT_TAKEN = 5
+LOAD_LIMIT_S = 20.0
+"""A gateway that starts from its last good snapshot waits so long for models before it listens."""
+
+DRAIN_S = 10
+"""A stopping gateway answers what it has accepted for so long."""
+
+
+class Options(argparse.Namespace):
+    """The command line of a gateway process."""
+
+    state_dir: Path
+    control_url: str
+    environment: str
+    host: str
+    port: int
+    id: str
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one gateway until SIGTERM; gives the exit code."""
+    parser = argparse.ArgumentParser(prog="shipway gateway", description=__doc__)
+    parser.add_argument(
+        "--state-dir", type=Path, required=True, help="where the last good config is"
+    )
+    parser.add_argument("--control-url", required=True, help="where control listens")
+    parser.add_argument(
+        "--environment", default="dev", help="which environment's endpoints to serve"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind")
+    parser.add_argument("--port", type=int, default=8080, help="port to bind; 0 takes a free one")
+    parser.add_argument("--id", default=f"gateway-{os.getpid()}", help="name of this gateway")
+    options = parser.parse_args(arguments, namespace=Options())
+    try:
+        listening = bound(options.host, options.port)
+    except OSError as exc:
+        failure = {
+            "error": "port_taken",
+            "message": f"The gateway cannot listen on {options.host}:{options.port}: {exc.strerror}.",
+            "next_step": "Stop the other program, or choose another port with `--port`.",
+        }
+        sys.stderr.write(json.dumps(failure) + "\n")
+        return EXIT_PORT_TAKEN
+    uvloop.run(_serve(options, listening))
+    return 0
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket bound to the address, which several gateways may share (SO_REUSEPORT).
+
+    Raises:
+        OSError: the address is taken by somebody else, or is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listening.bind((host, port))
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+async def _serve(options: Options, listening: socket.socket) -> None:
+    changed = asyncio.Event()
+    table = RouteTable(changed.set)
+    kept = last_good(options.state_dir)
+    if kept is not None:
+        table.apply(kept)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(table.loaded(), LOAD_LIMIT_S)
+    host, port = listening.getsockname()[:2]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    server = uvicorn.Server(_config(Gateway(table)))
+    follower = Follower(
+        table,
+        gateway=options.id,
+        address=address,
+        environment=options.environment,
+        control_url=options.control_url,
+        state_dir=options.state_dir,
+        changed=changed,
+    )
+    record = options.state_dir / "run" / f"{options.id}.json"
+    _write_record(record, address)
+    following = asyncio.ensure_future(follower.run())
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        following.cancel()
+        table.close()
+        record.unlink(missing_ok=True)
+
+
+def _config(app: Gateway) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        lifespan="off",
+        ws="none",
+        access_log=False,
+        server_header=False,
+        log_level="warning",
+        timeout_graceful_shutdown=DRAIN_S,
+        backlog=2048,
+    )
+
+
+def _write_record(record: Path, address: str) -> None:
+    record.parent.mkdir(parents=True, exist_ok=True)
+    temporary = record.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"pid": os.getpid(), "url": address}))
+    temporary.replace(record)

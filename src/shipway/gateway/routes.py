@@ -1,0 +1,250 @@
+"""The routes of the current snapshot, with everything a request needs resolved beforehand."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from itertools import accumulate
+from pathlib import Path
+
+from shipway.core.errors import (
+    EndpointNotFound,
+    NoReadyReplica,
+    QueueFull,
+    VersionNotFound,
+)
+from shipway.core.outputs import finisher
+from shipway.core.validation import compile_validator
+from shipway.gateway.runners import InlineRunner, ReplicaPool, Runner
+from shipway.wire.open_inference import encode_metadata
+from shipway.wire.snapshot import Route, Snapshot, Variant, VariantReport
+
+
+class LiveVariant:
+    """One version behind an endpoint, ready to be asked. Outlives snapshots that keep it."""
+
+    __slots__ = (
+        "conform",
+        "endpoint",
+        "errors",
+        "finish",
+        "in_flight",
+        "number",
+        "output_names",
+        "requests",
+        "runner",
+        "spec",
+    )
+
+    def __init__(self, endpoint: str, spec: Variant, runner: Runner) -> None:
+        self.endpoint = endpoint
+        self.spec = spec
+        self.runner = runner
+        self.number = str(spec.version)
+        self.conform = compile_validator(spec.signature)
+        self.finish = finisher(spec.config, spec.classes)
+        self.output_names = frozenset(spec.signature.output_names())
+        self.in_flight = 0
+        self.requests = 0
+        self.errors = 0
+
+    def report(self) -> VariantReport:
+        """What control is told of it."""
+        return VariantReport(
+            endpoint=self.endpoint,
+            variant=self.spec.key,
+            ready=self.runner.is_ready,
+            in_flight=self.in_flight,
+            error=self.runner.error,
+            requests=self.requests,
+            errors=self.errors,
+        )
+
+
+class Gate:
+    """Counts the requests inside one endpoint; outlives snapshots, as requests do."""
+
+    __slots__ = ("in_flight",)
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+
+
+class LiveRoute:
+    """One endpoint: its bounds, and its variants with their cumulated weights."""
+
+    def __init__(self, spec: Route, variants: list[LiveVariant], gate: Gate) -> None:
+        self.name = spec.name
+        self.max_body_bytes = spec.limits.max_body_bytes
+        self.max_queue = spec.limits.max_queue
+        self.deadline_s = spec.limits.deadline_ms / 1000
+        self.variants = variants
+        self.gate = gate
+        self._by_number = {variant.number: variant for variant in variants}
+        self._weighted = [variant for variant in variants if variant.spec.weight_pct > 0]
+        self._bounds = list(accumulate(variant.spec.weight_pct for variant in self._weighted))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every version that gets traffic could answer now."""
+        return bool(self._weighted) and all(v.runner.is_ready for v in self._weighted)
+
+    def admit(self) -> None:
+        """Counts a request in.
+
+        Raises:
+            QueueFull: the endpoint holds as many requests as it may.
+        """
+        gate = self.gate
+        if gate.in_flight >= self.max_queue:
+            raise QueueFull(
+                f"Endpoint `{self.name}` has {gate.in_flight} requests in flight, its limit.",
+                next_step="Retry after the stated time, or raise `limits.max_queue`.",
+                retry_after_s=1,
+            )
+        gate.in_flight += 1
+
+    def choose(self, number: str | None) -> LiveVariant:
+        """The variant that answers: the one asked for, else one by weight.
+
+        Raises:
+            VersionNotFound: that version is not behind this endpoint.
+            NoReadyReplica: no version gets traffic yet.
+        """
+        if number is not None:
+            return self.variant(number)
+        if len(self._weighted) == 1:
+            return self._weighted[0]
+        if not self._weighted:
+            raise NoReadyReplica(
+                f"Endpoint `{self.name}` has no live version yet.",
+                next_step="`shipway status` says what it waits for.",
+                retry_after_s=1,
+            )
+        point = random.random() * self._bounds[-1]
+        return next(v for v, end in zip(self._weighted, self._bounds, strict=True) if point < end)
+
+    def variant(self, number: str | None) -> LiveVariant:
+        """The variant of that version number, or the one that gets most traffic for None.
+
+        Raises:
+            VersionNotFound: that version is not behind this endpoint.
+            NoReadyReplica: the endpoint has no version at all.
+        """
+        if number is None:
+            if not self.variants:
+                raise NoReadyReplica(f"Endpoint `{self.name}` has no version yet.")
+            return max(self.variants, key=lambda variant: variant.spec.weight_pct)
+        found = self._by_number.get(number)
+        if found is None:
+            raise VersionNotFound.named(
+                f"{self.name}/versions/{number}",
+                (f"{self.name}/versions/{known}" for known in self._by_number),
+                next_step="GET /v2/models/NAME lists the versions that are up.",
+            )
+        return found
+
+    def metadata(self, number: str | None) -> bytes:
+        """The Open Inference metadata answer."""
+        variant = self.variant(number)
+        return encode_metadata(
+            self.name, list(self._by_number), variant.spec.platform, variant.spec.signature
+        )
+
+
+class RouteTable:
+    """Swaps snapshots in, keeps what they share, and lets the rest finish its requests."""
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self.revision = ""
+        self._routes: dict[str, LiveRoute] = {}
+        self._leaving: list[LiveVariant] = []
+        self._loading: set[asyncio.Task[None]] = set()
+        self._on_change = on_change
+
+    def route(self, name: str) -> LiveRoute:
+        """The endpoint of that name.
+
+        Raises:
+            EndpointNotFound: there is none; the nearest name is in the message.
+        """
+        found = self._routes.get(name)
+        if found is None:
+            raise EndpointNotFound.named(
+                name, self._routes, next_step="`shipway get` lists the endpoints."
+            )
+        return found
+
+    def routes(self) -> Iterable[LiveRoute]:
+        """All endpoints, by name."""
+        return self._routes.values()
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """Makes the snapshot current, at once; new variants load in the background."""
+        known = {_identity(v.endpoint, v.spec): v for v in self._all_variants()}
+        routes: dict[str, LiveRoute] = {}
+        for spec in snapshot.routes:
+            variants = [self._variant(spec, variant, known) for variant in spec.variants]
+            before = self._routes.get(spec.name)
+            routes[spec.name] = LiveRoute(spec, variants, before.gate if before else Gate())
+        self._routes, self.revision = routes, snapshot.revision
+        kept = {id(variant) for route in routes.values() for variant in route.variants}
+        self._leaving = [v for v in known.values() if id(v) not in kept]
+        self.sweep()
+        self._on_change()
+
+    def sweep(self) -> None:
+        """Closes the variants that left and have answered their last request."""
+        for variant in self._leaving:
+            if variant.in_flight == 0:
+                variant.runner.close()
+        self._leaving = [variant for variant in self._leaving if variant.in_flight > 0]
+
+    def reports(self) -> tuple[VariantReport, ...]:
+        """What control is told of every variant, those on their way out included."""
+        return tuple(variant.report() for variant in self._all_variants())
+
+    async def loaded(self) -> None:
+        """Returns when no inline variant is loading any more."""
+        if self._loading:
+            await asyncio.wait(self._loading)
+
+    def close(self) -> None:
+        """Lets every variant go."""
+        for task in self._loading:
+            task.cancel()
+        for variant in self._all_variants():
+            variant.runner.close()
+
+    def _all_variants(self) -> list[LiveVariant]:
+        return [v for route in self._routes.values() for v in route.variants] + self._leaving
+
+    def _variant(
+        self, route: Route, spec: Variant, known: dict[tuple[str, ...], LiveVariant]
+    ) -> LiveVariant:
+        variant = known.get(_identity(route.name, spec))
+        if variant is None:
+            runner = self._runner(route, spec)
+            variant = LiveVariant(route.name, spec, runner)
+        variant.spec = spec
+        if isinstance(variant.runner, ReplicaPool):
+            variant.runner.expect(spec.replicas)
+        return variant
+
+    def _runner(self, route: Route, spec: Variant) -> Runner:
+        if not spec.inline:
+            return ReplicaPool(
+                deadline_s=route.limits.deadline_ms / 1000, on_change=self._on_change
+            )
+        runner = InlineRunner()
+        task = asyncio.ensure_future(runner.load(Path(spec.bundle_dir), spec.digest))
+        self._loading.add(task)
+        task.add_done_callback(self._loading.discard)
+        task.add_done_callback(lambda _: self._on_change())
+        return runner
+
+
+def _identity(endpoint: str, spec: Variant) -> tuple[str, ...]:
+    """What makes two variants of successive snapshots the same running thing."""
+    return (endpoint, spec.key, spec.digest, "inline" if spec.inline else "process")
