@@ -1,0 +1,202 @@
+"""Commands about endpoints: `deploy`, `apply`, `get`, `delete`, `predict`, `rollback`, `logs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shipway.cli.options import DryRun, Json, NoWait, Server, StateDir, TimeoutS
+
+if TYPE_CHECKING:
+    from shipway.client.flows import Waiting
+
+EndpointName = Annotated[str, typer.Argument(help="The endpoint's name.")]
+
+
+def deploy(
+    model: Annotated[str, typer.Argument(help="`churn:2`, `churn@champion` or `churn` (newest).")],
+    *,
+    endpoint: Annotated[
+        str | None, typer.Option("--endpoint", "-e", help="The endpoint; the model's name if left out.")
+    ] = None,
+    replicas: Annotated[int | None, typer.Option(help="Copies to run (process placement).")] = None,
+    placement: Annotated[str | None, typer.Option(help="`auto`, `inline` or `process`.")] = None,
+    warm_s: Annotated[
+        float | None, typer.Option("--warm", help="Seconds to keep the old version warm.")
+    ] = None,
+    environment: Annotated[str | None, typer.Option(help="Environment that serves it.")] = None,
+    dry_run: DryRun = False,
+    no_wait: NoWait = False,
+    timeout_s: TimeoutS = 300.0,
+    server: Server = None,
+    state_dir: StateDir = None,
+    as_json: Json = False,
+) -> None:
+    """Put a version behind an endpoint: start and warm it, switch, drain the old one."""
+    from shipway.cli.changes import show_change, spec_fields, waiting
+    from shipway.cli.sessions import client_of
+
+    fields = spec_fields(
+        replicas=replicas, placement=placement, warm_s=warm_s, environment=environment
+    )
+    with client_of(server, state_dir) as client, waiting(f"Deploying {model}"):
+        change = client.deploy(
+            model, endpoint=endpoint, dry_run=dry_run, waiting=_wait(no_wait, timeout_s), **fields
+        )
+    show_change(change, as_json=as_json)
+
+
+def _wait(no_wait: bool, timeout_s: float) -> Waiting:
+    from shipway.client.flows import Waiting
+
+    return Waiting(wait=not no_wait, timeout_s=timeout_s)
+
+
+def apply(
+    *,
+    file: Annotated[
+        Path, typer.Option("--file", "-f", help="YAML with one or more endpoints; `-` reads stdin.")
+    ],
+    dry_run: DryRun = False,
+    no_wait: NoWait = False,
+    timeout_s: TimeoutS = 300.0,
+    server: Server = None,
+    state_dir: StateDir = None,
+    as_json: Json = False,
+) -> None:
+    """Make endpoints what a YAML file says they are."""
+    from shipway.cli.changes import show_changes, waiting
+    from shipway.cli.sessions import client_of
+    from shipway.cli.specs import specs_in
+
+    specs = specs_in(file)
+    with client_of(server, state_dir) as client:
+        changes = []
+        for spec in specs:
+            with waiting(f"Applying {spec.name}"):
+                changes.append(
+                    client.apply(spec, dry_run=dry_run, waiting=_wait(no_wait, timeout_s))
+                )
+    show_changes(changes, as_json=as_json)
+
+
+def get(
+    name: Annotated[str | None, typer.Argument(help="The endpoint; all when left out.")] = None,
+    *,
+    server: Server = None,
+    state_dir: StateDir = None,
+    as_json: Json = False,
+) -> None:
+    """Show one endpoint with its variants and replicas, or list all endpoints."""
+    from shipway.cli.endpoints import show_endpoint, show_endpoints
+    from shipway.cli.output import show_json
+    from shipway.cli.sessions import client_of
+
+    with client_of(server, state_dir) as client:
+        if name is None:
+            found = client.endpoints()
+            return show_json(found) if as_json else show_endpoints(found)
+        endpoint = client.endpoint(name)
+        return show_json(endpoint) if as_json else show_endpoint(endpoint)
+
+
+def delete(
+    name: EndpointName,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: DryRun = False,
+    server: Server = None,
+    state_dir: StateDir = None,
+    as_json: Json = False,
+) -> None:
+    """Stop and forget an endpoint. Its models stay registered."""
+    from shipway.cli.changes import confirmed, show_change
+    from shipway.cli.sessions import client_of
+
+    with client_of(server, state_dir) as client:
+        if not (dry_run or yes or confirmed(f"Delete endpoint `{name}`?")):
+            raise typer.Exit(1)
+        change = client.delete(name, dry_run=dry_run)
+    show_change(change, as_json=as_json)
+
+
+def predict(
+    name: EndpointName,
+    source: Annotated[
+        str | None, typer.Argument(help="JSON text, a file of rows, or `-` for stdin.")
+    ] = None,
+    *,
+    data: Annotated[Path | None, typer.Option(help="Rows: CSV, Parquet, JSON, npy.")] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option("--drop", help="A column that is no input.")
+    ] = None,
+    server: Server = None,
+    state_dir: StateDir = None,
+    as_json: Json = False,
+) -> None:
+    """Ask an endpoint for predictions."""
+    from shipway.cli.output import columns_of, show_json, show_note, show_table
+    from shipway.cli.rows import rows_from
+    from shipway.cli.sessions import client_of
+
+    rows = rows_from(source=source, path=data, drop=drop or [])
+    with client_of(server, state_dir) as client:
+        prediction = client.predict(name, rows)
+    if as_json:
+        return show_json(prediction)
+    names, table = columns_of(prediction.outputs)
+    show_table(names, table)
+    return show_note(f"{len(table)} rows, from version {prediction.version or '?'} of `{name}`.")
+
+
+def rollback(
+    name: EndpointName,
+    *,
+    dry_run: DryRun = False,
+    no_wait: NoWait = False,
+    timeout_s: TimeoutS = 300.0,
+    server: Server = None,
+    state_dir: StateDir = None,
+    as_json: Json = False,
+) -> None:
+    """Bring back the version that served before."""
+    from shipway.cli.changes import show_change, waiting
+    from shipway.cli.sessions import client_of
+
+    with client_of(server, state_dir) as client, waiting(f"Rolling back {name}"):
+        change = client.rollback(name, dry_run=dry_run, waiting=_wait(no_wait, timeout_s))
+    show_change(change, as_json=as_json)
+
+
+def logs(
+    name: EndpointName,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines.")] = False,
+    tail: Annotated[int, typer.Option(help="How many lines to begin with.")] = 200,
+    server: Server = None,
+    state_dir: StateDir = None,
+    as_json: Json = False,
+) -> None:
+    """Print the last lines of an endpoint's replicas."""
+    from shipway.cli.following import new_lines
+    from shipway.cli.output import show_json
+    from shipway.cli.sessions import client_of
+
+    with client_of(server, state_dir) as client:
+        first = client.logs(name, tail=tail)
+        if as_json:
+            return show_json(first)
+        for line in first.lines:
+            typer.echo(line)
+        if follow:
+            for line in new_lines(client, name, seen=first.lines):
+                typer.echo(line)
+        return None
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds these commands to the command line."""
+    for command in (deploy, apply, get, delete, predict, rollback, logs):
+        app.command()(command)

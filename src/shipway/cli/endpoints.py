@@ -1,0 +1,77 @@
+"""Endpoints as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import typer
+
+from shipway.cli.output import age_of, show_table
+from shipway.client.answers import Endpoint, Status
+
+_NO_ENDPOINT = "There is no endpoint. Make one with `shipway deploy MODEL:VERSION`."
+
+
+def show_endpoints(endpoints: Sequence[Endpoint]) -> None:
+    """One line per endpoint."""
+    rows = [
+        (
+            endpoint.name,
+            endpoint.environment,
+            endpoint.phase.value,
+            endpoint.active,
+            endpoint.target,
+            endpoint.previous,
+            endpoint.url,
+        )
+        for endpoint in endpoints
+    ]
+    columns = ["endpoint", "environment", "phase", "serves", "target", "previous", "url"]
+    show_table(columns, rows, empty=_NO_ENDPOINT)
+
+
+def show_endpoint(endpoint: Endpoint) -> None:
+    """One endpoint with its variants and replicas."""
+    show_endpoints([endpoint])
+    if endpoint.message:
+        typer.echo(f"\n{endpoint.message}")
+    typer.echo("")
+    show_variants([endpoint])
+    if endpoint.url:
+        typer.echo(f"\nTry it: {curl_of(endpoint)}")
+
+
+def show_variants(endpoints: Sequence[Endpoint]) -> None:
+    """One line per replica, and one per variant that runs inside the gateways."""
+    rows: list[tuple[object, ...]] = []
+    for endpoint in endpoints:
+        for variant in endpoint.variants:
+            shared = (endpoint.name, variant.version, variant.role, f"{variant.weight_pct} %")
+            for replica in variant.replicas:
+                place = (replica.id, replica.state, replica.pid, replica.restarts)
+                rows.append((*shared, *place, age_of(replica.started_at), replica.message))
+            if not variant.replicas:
+                state = "ready" if variant.ready else "not ready"
+                rows.append((*shared, variant.placement or "inline", state, None, None, "-", ""))
+    columns = ["endpoint", "version", "role", "#traffic", "replica", "state", "#pid", "#restarts"]
+    show_table([*columns, "#age", "message"], rows, empty="Nothing runs.")
+
+
+def show_status(status: Status) -> None:
+    """The server, its gateways, and what runs."""
+    typer.echo(f"Shipway {status.version}, control at {status.control_url}")
+    for gateway in status.gateways:
+        typer.echo(f"Gateway {gateway.id} at {gateway.address}, heard {age_of(gateway.seen_at)} ago")
+    typer.echo("")
+    show_endpoints(status.endpoints)
+    if status.endpoints:
+        typer.echo("")
+        show_variants(status.endpoints)
+    first = next((endpoint for endpoint in status.endpoints if endpoint.url), None)
+    if first is not None:
+        typer.echo(f"\nTry it: {curl_of(first)}")
+
+
+def curl_of(endpoint: Endpoint) -> str:
+    """A command line that asks an endpoint what it takes."""
+    return f"curl {endpoint.url}"

@@ -1,0 +1,58 @@
+"""The command line. Commands import what they need when they run, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from shipway.cli import endpoint_commands, model_commands, server_commands
+
+app = typer.Typer(
+    name="shipway",
+    help="Takes a trained model to production and keeps it healthy there.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+server_commands.add_to(app)
+model_commands.add_to(app)
+endpoint_commands.add_to(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"shipway {version('shipway')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Takes a trained model to production and keeps it healthy there."""
+
+
+def run() -> None:
+    """Runs the command line, and ends the process with the exit code of `cli.messages`."""
+    from shipway.cli.messages import Exit, message_of, words_of
+    from shipway.core.errors import ShipwayError
+
+    try:
+        app()
+    except ShipwayError as error:
+        typer.echo(message_of(error), err=True)
+        sys.exit(words_of(error).exit_code)
+    except KeyboardInterrupt:
+        sys.exit(Exit.INTERRUPTED)
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough; stdout must not be flushed again at exit.
+        sys.stderr.close()
+        sys.exit(Exit.OK)

@@ -1,0 +1,206 @@
+"""What the server answers, typed. Members that a newer server adds are ignored."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from shipway.core.bundles import Manifest
+from shipway.core.endpoints import EndpointSpec, Phase
+from shipway.core.tensors import Array
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """One registered version. `manifest` is there when one version was asked for by name.
+
+    `created` is False when registering found the same digest already there.
+    """
+
+    model: str
+    number: int
+    digest: str
+    format: str = ""
+    served: str = ""
+    created_at: datetime | None = None
+    created_by: str = ""
+    aliases: tuple[str, ...] = ()
+    metrics: dict[str, float] = {}
+    manifest: Manifest | None = None
+    created: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.model}:{self.number}"
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """A model, its versions (oldest first) and where its aliases point."""
+
+    name: str
+    versions: tuple[Version, ...] = ()
+    aliases: dict[str, int] = {}
+
+
+class Alias(msgspec.Struct, frozen=True, kw_only=True):
+    """An alias after a change. `version` is None once it was deleted."""
+
+    model: str
+    alias: str
+    version: int | None = None
+    previous: int | None = None
+
+
+class Replica(msgspec.Struct, frozen=True, kw_only=True):
+    """One running copy of a variant, as control last saw it."""
+
+    id: str
+    state: str = ""
+    pid: int | None = None
+    address: str = ""
+    started_at: datetime | None = None
+    restarts: int = 0
+    message: str = ""
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """One version behind an endpoint. `version` reads `churn:2`."""
+
+    version: str
+    role: str = ""
+    weight_pct: int = 0
+    ready: bool = False
+    placement: str = ""
+    served: str = ""
+    replicas: tuple[Replica, ...] = ()
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint: what it should be, and what it is. Versions read `churn:2`."""
+
+    name: str
+    phase: Phase
+    environment: str = ""
+    message: str = ""
+    generation: int = 0
+    spec: EndpointSpec | None = None
+    active: str | None = None
+    target: str | None = None
+    previous: str | None = None
+    previous_until: datetime | None = None
+    variants: tuple[Variant, ...] = ()
+    url: str = ""
+
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        """All replicas of all variants."""
+        return tuple(replica for variant in self.variants for replica in variant.replicas)
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What a change did, or with `dry_run` would do. `changes` is for people to read."""
+
+    endpoint: Endpoint | None = None
+    changes: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+class Gateway(msgspec.Struct, frozen=True, kw_only=True):
+    """A gateway, as control last heard of it."""
+
+    id: str
+    address: str = ""
+    revision: str = ""
+    seen_at: datetime | None = None
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The server in one answer."""
+
+    version: str = ""
+    environment: str = ""
+    control_url: str = ""
+    gateways: tuple[Gateway, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+
+
+class DiffLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One difference. `before` or `after` is None when the thing is only on the other side."""
+
+    section: str
+    name: str
+    before: Any = None
+    after: Any = None
+
+
+class Diff(msgspec.Struct, frozen=True, kw_only=True):
+    """What differs between two versions of a model."""
+
+    model: str
+    before: int
+    after: int
+    changes: tuple[DiffLine, ...] = ()
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a version of a model serves."""
+
+    endpoint: str
+    version: str
+    environment: str = ""
+    role: str = ""
+    replicas: tuple[Replica, ...] = ()
+
+
+class Logs(msgspec.Struct, frozen=True, kw_only=True):
+    """The last lines of an endpoint's replicas."""
+
+    lines: tuple[str, ...] = ()
+
+
+class TensorInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One input or output in an endpoint's metadata."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...] = (-1,)
+
+
+class EndpointMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """Open Inference metadata of an endpoint."""
+
+    name: str
+    inputs: tuple[TensorInfo, ...] = ()
+    outputs: tuple[TensorInfo, ...] = ()
+    versions: tuple[str, ...] = ()
+    platform: str = ""
+    parameters: dict[str, Any] = {}
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer of a model: its outputs by name, and which version gave it."""
+
+    endpoint: str
+    version: str
+    outputs: dict[str, Array]
+    id: str = ""
+
+    def __getitem__(self, name: str) -> Array:
+        return self.outputs[name]
+
+    @property
+    def label(self) -> Array:
+        """The labels of a classifier, clusterer or outlier detector, one per row.
+
+        Raises:
+            KeyError: the model has no output of that name.
+        """
+        return self.outputs["label"]
+
+    @property
+    def values(self) -> Array:
+        """The main output: `prediction`, else `label`, else the first one."""
+        for name in ("prediction", "label"):
+            if name in self.outputs:
+                return self.outputs[name]
+        return next(iter(self.outputs.values()))

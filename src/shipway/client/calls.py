@@ -1,0 +1,252 @@
+"""Every route of the server as a function that returns the `Call` to make. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from shipway.client.answers import (
+    Alias,
+    Change,
+    Diff,
+    Endpoint,
+    EndpointMetadata,
+    Logs,
+    Model,
+    Place,
+    Prediction,
+    Status,
+    Version,
+)
+from shipway.client.exchange import Answer, Call, Plane, reading
+from shipway.client.openinference import infer_body, read_prediction
+from shipway.core.endpoints import EndpointSpec
+from shipway.core.tensors import Array
+from shipway.core.versions import VersionQuery, VersionRef
+
+_API = "/api/v1"
+_UPLOAD_TIMEOUT_S = 600.0
+
+
+def _path(*parts: str) -> str:
+    return "/".join((_API, *(quote(part, safe="@") for part in parts)))
+
+
+def _json(value: Any) -> dict[str, Any]:
+    return {
+        "body": msgspec.json.encode(value),
+        "headers": {"content-type": "application/json"},
+    }
+
+
+def status() -> Call[Status]:
+    """Server, gateways and endpoints."""
+    return Call(method="GET", path=_path("status"), read=reading(Status))
+
+
+def models() -> Call[tuple[Model, ...]]:
+    """Every model."""
+    return Call(method="GET", path=_path("models"), read=reading(tuple[Model, ...]))
+
+
+def model(name: str) -> Call[Model]:
+    """One model."""
+    return Call(method="GET", path=_path("models", name), read=reading(Model))
+
+
+def version(query: VersionQuery) -> Call[Version]:
+    """One version, with its manifest."""
+    path = _path("models", query.model, "versions", selector(query))
+    return Call(method="GET", path=path, read=reading(Version))
+
+
+def selector(query: VersionQuery) -> str:
+    """The last part of a version's path: a number, `@alias` or `latest`."""
+    if query.alias is not None:
+        return f"@{query.alias}"
+    return "latest" if query.number is None else str(query.number)
+
+
+def bundle_file(query: VersionQuery, path: str) -> Call[bytes]:
+    """The bytes of one file of a version's bundle."""
+    route = _path("models", query.model, "versions", selector(query), "files")
+    return Call(method="GET", path=f"{route}/{quote(path)}", read=_bytes)
+
+
+def _bytes(answer: Answer) -> bytes:
+    return answer.body
+
+
+def delete_version(ref: VersionRef) -> Call[None]:
+    """Forgets a version that serves nowhere and carries no alias."""
+    path = _path("models", ref.model, "versions", str(ref.number))
+    return Call(method="DELETE", path=path, read=_nothing)
+
+
+def _nothing(answer: Answer) -> None:
+    del answer
+
+
+def upload(name: str, chunks: Callable[[], Iterator[bytes]]) -> Call[Version]:
+    """Registers the bundle whose tar `chunks` starts to stream."""
+    return Call(
+        method="POST",
+        path=_path("models", name, "versions"),
+        headers={"content-type": "application/x-tar"},
+        body=chunks,
+        read=_registered,
+        timeout_s=_UPLOAD_TIMEOUT_S,
+    )
+
+
+def _registered(answer: Answer) -> Version:
+    version: Version = reading(Version)(answer)
+    return msgspec.structs.replace(version, created=answer.status == 201)
+
+
+def set_alias(name: str, alias: str, *, version: int, reason: str) -> Call[Alias]:
+    """Points an alias at a version."""
+    return Call(
+        method="PUT",
+        path=_path("models", name, "aliases", alias),
+        read=reading(Alias),
+        **_json({"version": version, "reason": reason}),
+    )
+
+
+def delete_alias(name: str, alias: str) -> Call[None]:
+    """Forgets an alias."""
+    return Call(method="DELETE", path=_path("models", name, "aliases", alias), read=_nothing)
+
+
+def diff(name: str, before: str, after: str) -> Call[Diff]:
+    """What differs between two versions (selectors)."""
+    return Call(
+        method="GET",
+        path=_path("models", name, "diff"),
+        query={"from": before, "to": after},
+        read=reading(Diff),
+    )
+
+
+def where(name: str) -> Call[tuple[Place, ...]]:
+    """Where a model serves."""
+    return Call(
+        method="GET", path=_path("models", name, "where"), read=reading(tuple[Place, ...])
+    )
+
+
+def endpoints() -> Call[tuple[Endpoint, ...]]:
+    """Every endpoint."""
+    return Call(method="GET", path=_path("endpoints"), read=reading(tuple[Endpoint, ...]))
+
+
+def endpoint(name: str) -> Call[Endpoint]:
+    """One endpoint."""
+    return Call(method="GET", path=_path("endpoints", name), read=reading(Endpoint))
+
+
+def apply(spec: EndpointSpec, *, dry_run: bool) -> Call[Change]:
+    """Makes an endpoint what its spec says."""
+    return Call(
+        method="PUT",
+        path=_path("endpoints", spec.name),
+        query=_dry(dry_run=dry_run),
+        read=reading(Change),
+        **_json(spec),
+    )
+
+
+def delete(name: str, *, dry_run: bool) -> Call[Change]:
+    """Stops and forgets an endpoint."""
+    return Call(
+        method="DELETE",
+        path=_path("endpoints", name),
+        query=_dry(dry_run=dry_run),
+        read=reading(Change),
+    )
+
+
+def _dry(*, dry_run: bool) -> dict[str, str]:
+    return {"dry_run": "true"} if dry_run else {}
+
+
+def deploy(name: str, model: str, *, dry_run: bool, **fields: Any) -> Call[Change]:
+    """Puts a version behind an endpoint; `fields` are those of `EndpointSpec`, None to leave one."""
+    wanted = {key: value for key, value in fields.items() if value is not None}
+    return Call(
+        method="POST",
+        path=_path("endpoints", name, "deploy"),
+        read=reading(Change),
+        **_json({"model": model, "dry_run": dry_run, **wanted}),
+    )
+
+
+def rollback(name: str, *, dry_run: bool) -> Call[Change]:
+    """Brings back the version that served before."""
+    return Call(
+        method="POST",
+        path=_path("endpoints", name, "rollback"),
+        query=_dry(dry_run=dry_run),
+        read=reading(Change),
+    )
+
+
+def logs(name: str, *, tail: int) -> Call[Logs]:
+    """The last lines of an endpoint's replicas."""
+    return Call(
+        method="GET",
+        path=_path("endpoints", name, "logs"),
+        query={"tail": str(tail)},
+        read=reading(Logs),
+    )
+
+
+def metadata(name: str) -> Call[EndpointMetadata]:
+    """What an endpoint takes and gives."""
+    return Call(
+        method="GET",
+        path=f"/v2/models/{quote(name)}",
+        plane=Plane.GATEWAY,
+        read=reading(EndpointMetadata),
+    )
+
+
+def serving(name: str) -> Call[str]:
+    """Which version a gateway now gives an endpoint's traffic to; empty when it does not say."""
+    return Call(
+        method="GET", path=f"/v2/models/{quote(name)}", plane=Plane.GATEWAY, read=_serving
+    )
+
+
+def _serving(answer: Answer) -> str:
+    facts: EndpointMetadata = reading(EndpointMetadata)(answer)
+    return facts.parameters.get("serving", "")
+
+
+def infer(
+    name: str,
+    inputs: dict[str, Array],
+    *,
+    outputs: Sequence[str] | None = None,
+    id: str = "",
+    timeout_s: float = 30.0,
+) -> Call[Prediction]:
+    """One prediction.
+
+    Raises:
+        TypeError: an array's dtype has no Open Inference data type.
+    """
+    body, headers = infer_body(inputs, outputs=outputs, id=id)
+    return Call(
+        method="POST",
+        path=f"/v2/models/{quote(name)}/infer",
+        plane=Plane.GATEWAY,
+        read=read_prediction,
+        body=body,
+        headers=headers,
+        timeout_s=timeout_s,
+    )

@@ -1,0 +1,261 @@
+"""The synchronous Python client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from time import sleep
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import httpx
+
+from shipway.client import calls, flows, packing, registering
+from shipway.client.answers import (
+    Alias,
+    Change,
+    Diff,
+    Endpoint,
+    Logs,
+    Model,
+    Place,
+    Prediction,
+    Status,
+    Version,
+)
+from shipway.client.discovery import addresses
+from shipway.client.exchange import Answer, Call, Flow, Pause, Run, Step, Work
+from shipway.client.faults import error_from, network_reason, unreachable
+from shipway.client.flows import DEPLOY_TIMEOUT_S, SpecFields, Waiting
+from shipway.client.packing import PackOptions
+from shipway.client.session import BYPASS_PROXIES, Session
+from shipway.client.upload import OnProgress, nobody_watches
+from shipway.core.endpoints import EndpointSpec
+from shipway.core.profile import Profile
+from shipway.core.versions import parse_version
+
+T = TypeVar("T")
+CONNECT_TIMEOUT_S = 5.0
+
+
+class Client:
+    """A Shipway server: register models, put them behind endpoints, predict.
+
+    The server is, in this order: `server` (control's URL); `SHIPWAY_CONTROL_URL`; the server that
+    `shipway up` started on the state directory (`state_dir`, else `SHIPWAY_STATE_DIR`, else
+    `./.shipway`); `http://127.0.0.1:8090`. A given `state_dir` comes before the environment. Nothing
+    is connected until the first call. Every method raises the errors of `shipway.core.errors`, and
+    `ServerUnreachable` when nothing answers. Safe to share between threads.
+    """
+
+    def __init__(
+        self,
+        server: str | None = None,
+        *,
+        gateway: str | None = None,
+        state_dir: Path | None = None,
+    ) -> None:
+        self._session = Session(addresses(server, state_dir=state_dir, gateway=gateway))
+        self._http = httpx.Client(mounts=dict.fromkeys(BYPASS_PROXIES))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections. Calling it again does nothing."""
+        self._http.close()
+
+    @property
+    def control_url(self) -> str:
+        """Where control is."""
+        return self._session.control_url
+
+    @property
+    def gateway_url(self) -> str:
+        """Where callers reach the endpoints; asks control when nothing else told it."""
+        self._run(self._session.located())
+        return self._session.gateway_url or ""
+
+    def status(self) -> Status:
+        """Server, gateways and endpoints with their replicas."""
+        return self._send(calls.status())
+
+    def models(self) -> tuple[Model, ...]:
+        """Every registered model with its versions and aliases, by name."""
+        return self._send(calls.models())
+
+    def model(self, name: str) -> Model:
+        """One registered model."""
+        return self._send(calls.model(name))
+
+    def show(self, version: str) -> Version:
+        """One version (`churn:2`, `churn@champion`, `churn`) with its whole manifest."""
+        return self._send(calls.version(parse_version(version)))
+
+    def profile(self, version: str) -> Profile | None:
+        """The baseline profile of a version's sample; None when it was packaged without one."""
+        return self._run(flows.profile(parse_version(version)))
+
+    def register(
+        self,
+        model: Any,
+        *,
+        name: str,
+        on_progress: OnProgress = nobody_watches,
+        **options: Unpack[PackOptions],
+    ) -> Version:
+        """Packages a model here and uploads its bundle; the new version, or the one it equals.
+
+        Args:
+            model: a path (artifact or finished bundle), or the trained model itself.
+            name: under which to register it.
+            on_progress: called with the step, how much is done, and how much there is.
+            options: how to package, as in `shipway.client.packing.PackOptions`.
+
+        Raises:
+            InvalidArtifact: it is not a model that can be packaged; says which and why.
+        """
+        pack = packing.packer(model, name, on_progress=on_progress, options=options)
+        return self._run(registering.register(model, name, pack=pack, on_progress=on_progress))
+
+    def delete_version(self, version: str) -> None:
+        """Forgets a version. Refused while it serves or carries an alias."""
+        self._run(flows.delete_version(version))
+
+    def alias(self, version: str, alias: str, *, reason: str = "") -> Alias:
+        """Points an alias at a version; the reason goes on the audit record."""
+        return self._run(flows.set_alias(version, alias, reason=reason))
+
+    def delete_alias(self, model: str, alias: str) -> None:
+        """Forgets an alias."""
+        self._send(calls.delete_alias(model, alias))
+
+    def diff(self, before: str, after: str) -> Diff:
+        """What differs between two versions of a model: `diff("churn:1", "churn:2")`."""
+        return self._send(flows.diff_call(before, after))
+
+    def where(self, model: str) -> tuple[Place, ...]:
+        """Which endpoints run which versions of a model, and where."""
+        return self._send(calls.where(model))
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Every endpoint."""
+        return self._send(calls.endpoints())
+
+    def endpoint(self, name: str) -> Endpoint:
+        """One endpoint."""
+        return self._send(calls.endpoint(name))
+
+    def deploy(
+        self,
+        model: str,
+        *,
+        endpoint: str | None = None,
+        dry_run: bool = False,
+        waiting: Waiting = Waiting(),
+        **fields: Unpack[SpecFields],
+    ) -> Change:
+        """Puts a version behind an endpoint (by default of the model's name), and waits until live.
+
+        Creates the endpoint when there is none. The version before keeps serving until the new one
+        is ready, and stays warm for a rollback.
+
+        Raises:
+            DeployFailed: the version could not be started.
+            DeadlineExceeded: it was not live within `waiting.timeout_s`.
+        """
+        return self._run(
+            flows.deploy(
+                self._session, model, waiting, endpoint=endpoint, dry_run=dry_run, fields=fields
+            )
+        )
+
+    def apply(
+        self, spec: EndpointSpec, *, dry_run: bool = False, waiting: Waiting = Waiting()
+    ) -> Change:
+        """Makes an endpoint what its spec says, and waits until live. Raises like `deploy`."""
+        return self._run(flows.apply(self._session, spec, waiting, dry_run=dry_run))
+
+    def rollback(
+        self, endpoint: str, *, dry_run: bool = False, waiting: Waiting = Waiting()
+    ) -> Change:
+        """Brings back the version that served before, and waits until live. Raises like `deploy`."""
+        call = calls.rollback(endpoint, dry_run=dry_run)
+        return self._run(flows.changed(self._session, call, waiting, name=endpoint))
+
+    def delete(self, endpoint: str, *, dry_run: bool = False) -> Change:
+        """Stops and forgets an endpoint; its models stay registered."""
+        return self._send(calls.delete(endpoint, dry_run=dry_run))
+
+    def wait(self, endpoint: str, *, timeout_s: float = DEPLOY_TIMEOUT_S) -> Endpoint:
+        """The endpoint, once its change is live. Raises like `deploy`."""
+        return self._run(flows.live(self._session, endpoint, timeout_s=timeout_s))
+
+    def logs(self, endpoint: str, *, tail: int = 200) -> Logs:
+        """The last lines of an endpoint's replicas."""
+        return self._send(calls.logs(endpoint, tail=tail))
+
+    def predict(
+        self,
+        endpoint: str,
+        data: Any,
+        *,
+        outputs: Sequence[str] | None = None,
+        id: str = "",
+        timeout_s: float = 30.0,
+    ) -> Prediction:
+        """What the endpoint's model says of a DataFrame, an array, a dict of columns, or records.
+
+        Raises:
+            InvalidInput: a value breaks the signature; `details` name column, row, rule and value.
+        """
+        return self._run(
+            flows.predict(
+                self._session, endpoint, data, outputs=outputs, id=id, timeout_s=timeout_s
+            )
+        )
+
+    def _send(self, call: Call[T]) -> T:
+        url = self._session.base_url(call.plane)
+        body = call.body() if callable(call.body) else call.body
+        try:
+            response = self._http.request(
+                call.method,
+                url + call.path,
+                params=dict(call.query) or None,
+                headers=self._session.headers(call),
+                content=body,
+                timeout=httpx.Timeout(call.timeout_s, connect=CONNECT_TIMEOUT_S),
+            )
+        except httpx.TransportError as exc:
+            raise unreachable(url, network_reason(exc)) from exc
+        answer = Answer(
+            status=response.status_code, headers=response.headers, body=response.content
+        )
+        if not response.is_success:
+            raise error_from(answer, call.plane)
+        return call.read(answer)
+
+    def _run(self, flow: Flow[T]) -> T:
+        run = Run(flow)
+        while (step := run.step) is not None:
+            try:
+                value = self._take(step)
+            except BaseException as exc:
+                run.fail(exc)
+            else:
+                run.tell(value)
+        return run.result
+
+    def _take(self, step: Step) -> Any:
+        if isinstance(step, Pause):
+            return sleep(step.seconds)
+        return step.run() if isinstance(step, Work) else self._send(step)

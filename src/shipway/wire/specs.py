@@ -1,0 +1,59 @@
+"""Endpoint specs as people write them (parsed YAML or JSON), and their published JSON Schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import msgspec
+
+from shipway.core.endpoints import EndpointSpec, Limits
+from shipway.core.errors import InvalidSpec
+from shipway.core.versions import checked_name, parse_version
+
+_NEXT_STEP = "The keys are in docs/reference/endpoint-spec.md, or print `shipway schema`."
+_NESTED: Mapping[str, type[msgspec.Struct]] = {"limits": Limits}
+
+
+def spec_of(data: Any, *, source: str = "The spec") -> EndpointSpec:
+    """The endpoint spec in parsed YAML or JSON; `source` begins every message.
+
+    Raises:
+        InvalidSpec: an unknown key (with the nearest known one), a missing key, a value of the wrong
+            type or out of bounds (with its path), or a malformed name.
+    """
+    if not isinstance(data, Mapping):
+        raise InvalidSpec(
+            f"{source} is a {type(data).__name__}, not a mapping of keys.", next_step=_NEXT_STEP
+        )
+    _refuse_unknown(data, EndpointSpec, source=source, path="")
+    try:
+        spec = msgspec.convert(data, EndpointSpec)
+    except msgspec.ValidationError as exc:
+        raise InvalidSpec(f"{source} is not valid: {exc}.", next_step=_NEXT_STEP) from exc
+    checked_name(spec.name, kind="endpoint")
+    parse_version(spec.model)
+    return spec
+
+
+def _refuse_unknown(
+    data: Mapping[Any, Any], kind: type[msgspec.Struct], *, source: str, path: str
+) -> None:
+    known = kind.__struct_fields__
+    for key, value in data.items():
+        place = f"{path}{key}"
+        if key not in known:
+            near = get_close_matches(str(key), known, n=1, cutoff=0.5)
+            hint = f" Did you mean `{path}{near[0]}`?" if near else ""
+            raise InvalidSpec(
+                f"{source} has the unknown key `{place}`.{hint}", next_step=_NEXT_STEP, key=place
+            )
+        nested = _NESTED.get(place)
+        if nested is not None and isinstance(value, Mapping):
+            _refuse_unknown(value, nested, source=source, path=f"{place}.")
+
+
+def spec_schema() -> dict[str, Any]:
+    """The JSON Schema of an endpoint spec."""
+    return msgspec.json.schema(EndpointSpec)
