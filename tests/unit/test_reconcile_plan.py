@@ -159,8 +159,10 @@ class World:
 
     def come_up(self):
         for one in list(self.replicas.values()):
-            if one.state is ReplicaState.STARTING:
+            if one.state in (ReplicaState.BUILDING, ReplicaState.STARTING):
                 self.change(one.id, state=ReplicaState.READY, ready_at=self.now)
+            elif one.state is ReplicaState.UNRESPONSIVE:
+                self.change(one.id, silent_s=one.silent_s + 1)
 
     def rounds_until_quiet(self, limit=60):
         for number in range(limit):
@@ -298,7 +300,7 @@ def test_a_full_set_of_replicas_runs_once_planning_is_done(world):
     wanted = [v for v in wanted_versions(world.state, world.now) if v not in world.inline]
     spec = world.state.spec
     expected = sorted((str(v), slot, 64) for v in wanted for slot in range(spec.replicas))
-    assert [entry for entry in running] == expected
+    assert running == expected
 
 
 def test_a_first_deployment_starts_its_replicas_and_waits():
@@ -395,7 +397,8 @@ def test_a_stable_replica_ends_the_row_of_failures():
 @pytest.mark.parametrize(
     ("replica", "hung"),
     [
-        (replica_of(state=ReplicaState.UNRESPONSIVE), True),
+        (replica_of(state=ReplicaState.UNRESPONSIVE, silent_s=2.0), False),
+        (replica_of(state=ReplicaState.UNRESPONSIVE, silent_s=3.0), True),
         (replica_of(busy_s=34.0), False),
         (replica_of(busy_s=36.0), True),
         (replica_of(state=ReplicaState.STARTING, started_at=NOW - timedelta(seconds=599)), False),

@@ -21,6 +21,10 @@ OVERRUN_S = 5.0
 """A model call may run so much longer than the endpoint's deadline before its replica is hung."""
 
 
+SILENCE_LIMIT_S = 3.0
+"""A replica that has not answered for so long is hung. It left the routes half of that earlier."""
+
+
 class ReplicaState(StrEnum):
     """Where one replica stands."""
 
@@ -48,7 +52,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
 
     `slot` counts the replicas of a variant from 0. `generation` is the endpoint's when it was
     started. `code` and `message` say why it exited. `busy_s` is how long the present model call has
-    run, 0 when idle.
+    run, 0 when idle; `silent_s` how long it has not answered.
     """
 
     id: str
@@ -66,6 +70,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     code: str = ""
     message: str = ""
     busy_s: float = 0.0
+    silent_s: float = 0.0
 
     @property
     def is_running(self) -> bool:
@@ -76,10 +81,9 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it has to be killed: it does not answer, overruns, or never gets ready."""
         if self.state is ReplicaState.STARTING:
             return now - self.started_at > timedelta(seconds=START_LIMIT_S)
-        overruns = self.busy_s > deadline_s + OVERRUN_S
-        return self.state is ReplicaState.UNRESPONSIVE or (
-            self.state is ReplicaState.READY and overruns
-        )
+        if self.state is ReplicaState.UNRESPONSIVE:
+            return self.silent_s >= SILENCE_LIMIT_S
+        return self.state is ReplicaState.READY and self.busy_s > deadline_s + OVERRUN_S
 
     def was_stable(self) -> bool:
         """Whether it had been ready for long when it exited."""

@@ -1,0 +1,70 @@
+"""Processes by number and start time, so that a reused number is never taken for the old process."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+
+_PROC = Path("/proc")
+_STATE, _START = 0, 19
+
+
+class ProcessIdentity(msgspec.Struct, frozen=True):
+    """One process for ever. `start` is the kernel's start time, in ticks since boot."""
+
+    pid: int
+    start: str
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessIdentity | None:
+        """The process that has this number now; None when there is none, or it has ended."""
+        fields = _stat_of(pid)
+        return None if fields is None else cls(pid, fields[_START])
+
+    def is_alive(self) -> bool:
+        """Whether this very process runs. A zombie does not."""
+        return ProcessIdentity.of(self.pid) == self
+
+    def signal(self, number: signal.Signals) -> bool:
+        """Sends the signal to the process; False when it is gone."""
+        return self.is_alive() and _sent(os.kill, self.pid, number)
+
+    def signal_group(self, number: signal.Signals) -> bool:
+        """Sends the signal to the process group that it leads; False when it is gone."""
+        return self.is_alive() and _sent(os.killpg, self.pid, number)
+
+
+def with_option(option: str, value: str) -> ProcessIdentity | None:
+    """The process that was started with exactly this option and value on its command line."""
+    wanted = [option.encode(), value.encode()]
+    for entry in _PROC.glob("[0-9]*"):
+        try:
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if wanted in map(list, pairwise(arguments)):
+            return ProcessIdentity.of(int(entry.name))
+    return None
+
+
+def _stat_of(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat after the name, from the state on (proc(5))."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    return None if fields[_STATE] in "ZX" else fields
+
+
+def _sent(send: Callable[[int, int], None], pid: int, number: signal.Signals) -> bool:
+    try:
+        send(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
