@@ -7,7 +7,7 @@ import secrets
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Protocol
@@ -191,35 +191,38 @@ class ReplicaPool:
         """Connects, pings, and connects again, until cancelled."""
         pause_s = RECONNECT_MIN_S
         while True:
-            try:
-                link = await connect(address, on_lost=lambda: self._drop(address))
-            except ReplicaLost:
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, RECONNECT_MAX_S)
-                continue
-            pause_s = RECONNECT_MIN_S
-            try:
-                await self._watch(address, link)
-            finally:
-                self._drop(address)
-                link.close()
+            if await self._attend(address):
+                pause_s = RECONNECT_MIN_S
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, RECONNECT_MAX_S)
 
-    async def _watch(self, address: str, link: Link) -> None:
-        """Returns when the replica is gone, does not answer, or hangs in one model call."""
-        with suppress(TimeoutError, ReplicaLost):
-            while True:
+    async def _attend(self, address: str) -> bool:
+        """Holds one link for as long as its replica is well; gives whether it ever was."""
+        link: Link | None = None
+        was_well = False
+        try:
+            link = await connect(address)
+            link.on_lost = partial(self._drop, address, link)
+            while link.is_open:
                 pong = await link.ping(timeout_s=PING_TIMEOUT_S)
                 if pong.busy_s > self._deadline_s:
-                    return
-                if address not in self._links:
+                    break
+                if not was_well:
+                    was_well = True
                     self._links[address] = link
                     self._on_change()
                 await asyncio.sleep(PING_EVERY_S)
-                if not link.is_open:
-                    return
+        except (TimeoutError, ReplicaLost):
+            pass
+        finally:
+            if link is not None:
+                self._drop(address, link)
+                link.close()
+        return was_well
 
-    def _drop(self, address: str) -> None:
-        if self._links.pop(address, None) is not None:
+    def _drop(self, address: str, link: Link) -> None:
+        if self._links.get(address) is link:
+            del self._links[address]
             self._on_change()
 
     def close(self) -> None:

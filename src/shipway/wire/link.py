@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from shipway.core.errors import DependencyError, InvalidRequest, ReplicaLost
 from shipway.core.tensors import Array
@@ -27,14 +27,15 @@ _MAX_STREAM = 2**32 - 1
 class Link(asyncio.Protocol):
     """One connection to a replica. Made by `connect`; closed for good when the peer goes away.
 
-    `outstanding` counts requests without an answer.
+    `outstanding` counts requests without an answer. `on_lost` is called once, when the connection
+    has ended.
     """
 
-    def __init__(self, on_lost: Callable[[], None]) -> None:
+    def __init__(self) -> None:
+        self.on_lost: Callable[[], None] = _nothing
         self._reader = FrameReader()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._next_stream = 0
-        self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -102,8 +103,7 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
 
     def data_received(self, data: bytes) -> None:
         """Called by asyncio; a malformed frame ends the connection."""
@@ -132,7 +132,7 @@ class Link(asyncio.Protocol):
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(ReplicaLost("The replica went away during the request."))
-        self._on_lost()
+        self.on_lost()
 
 
 def _expire(future: asyncio.Future[Any]) -> None:
@@ -140,7 +140,11 @@ def _expire(future: asyncio.Future[Any]) -> None:
         future.set_exception(TimeoutError())
 
 
-async def connect(address: str, *, on_lost: Callable[[], None] = lambda: None) -> Link:
+def _nothing() -> None:
+    """What happens by default when a link is lost."""
+
+
+async def connect(address: str) -> Link:
     """A link to the replica at `unix:/path` or `tcp:host:port`.
 
     Raises:
@@ -151,10 +155,10 @@ async def connect(address: str, *, on_lost: Callable[[], None] = lambda: None) -
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             if scheme == "unix":
-                _, link = await loop.create_unix_connection(lambda: Link(on_lost), place)
+                _, link = await loop.create_unix_connection(Link, place)
             else:
                 host, _, port = place.rpartition(":")
-                _, link = await loop.create_connection(lambda: Link(on_lost), host, int(port))
+                _, link = await loop.create_connection(Link, host, int(port))
     except (OSError, TimeoutError) as exc:
         raise ReplicaLost(f"No replica answers at `{address}`.") from exc
     return link
