@@ -95,3 +95,12 @@ def data_type_of(array: Array) -> DataType:
         first = next((item for item in array.ravel() if item is not None), "")
         return DataType.BYTES if isinstance(first, bytes) else DataType.STRING
     raise TypeError(f"arrays of dtype `{array.dtype}` have no Open Inference data type")
+
+
+def null_mask(array: Array) -> npt.NDArray[np.bool_]:
+    """Where the array holds a null: NaN in floats, None in objects; same shape."""
+    if array.dtype.kind == "f":
+        return np.isnan(array)
+    if array.dtype != object:
+        return np.zeros(array.shape, dtype=np.bool_)
+    return np.array([item is None for item in array.ravel()], dtype=np.bool_).reshape(array.shape)
