@@ -35,3 +35,6 @@ class Settings(BaseSettings):
 
     control_url: str | None = None
     """Where gateways, CLI and SDK find control; the local server's address when unset."""
+
+    max_bundle_bytes: int = 16 * 1024**3
+    """Control refuses larger uploads."""

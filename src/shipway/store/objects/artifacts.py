@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from shipway.store.objects.faults import translated_faults
 from shipway.store.objects.locations import opened
 
 _ROOT = "bundles"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class ArtifactStore:
@@ -55,6 +57,8 @@ class ArtifactStore:
 
     def has(self, digest: str) -> bool:
         """Whether a bundle's manifest is stored, and therefore all of its files."""
+        if _DIGEST.fullmatch(digest) is None:
+            return False
         with translated_faults(self._location):
             try:
                 obstore.head(self._store, f"{_prefix(digest)}/{MANIFEST_NAME}")
@@ -149,7 +153,8 @@ class ArtifactStore:
         with translated_faults(self._location):
             for path, _, written_at in self._objects(_ROOT):
                 digest = f"sha256:{path.split('/')[1]}"
-                newest[digest] = max(written_at, newest.get(digest, written_at))
+                if _DIGEST.fullmatch(digest) is not None:
+                    newest[digest] = max(written_at, newest.get(digest, written_at))
         return newest
 
     def _objects(self, prefix: str) -> Iterator[tuple[str, int, datetime]]:
@@ -159,6 +164,8 @@ class ArtifactStore:
 
 
 def _prefix(digest: str) -> str:
+    if _DIGEST.fullmatch(digest) is None:
+        raise _missing(digest)
     return f"{_ROOT}/{digest.removeprefix('sha256:')}"
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from obstore.exceptions import BaseError
-from obstore.store import ClientConfig, LocalStore, ObjectStore, RetryConfig, S3Store, from_url
+from obstore.store import LocalStore, ObjectStore, S3Store, from_url
 
 from shipway.core.errors import StoreUnavailable
 from shipway.store.state import usable_directory
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
 
 _CLIENT: ClientConfig = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=60)}
 _RETRY: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}

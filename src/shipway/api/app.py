@@ -1,0 +1,77 @@
+"""The control API as one FastAPI app."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Response
+from fastapi.openapi.utils import get_openapi
+
+from shipway.api.faults import add_fault_handlers
+from shipway.api.messages import answer, answers, components
+from shipway.api.services import Services
+from shipway.core.endpoints import EndpointSpec
+
+PREFIX = "/api/v1"
+ROUTERS = ["shipway.api.models", "shipway.api.audit", "shipway.api.endpoints"]
+"""Modules with a `router`, mounted below `/api/v1`; `ANSWERS` lists the structs they describe."""
+
+INTERNAL = ["shipway.api.internal"]
+"""Modules with a `router` that names its whole paths (`/internal/v1/…`)."""
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """That control answers."""
+
+    status: str
+    version: str
+
+
+def create_app(services: Services) -> FastAPI:
+    """The app over these services; it starts nothing by itself."""
+    app = FastAPI(
+        title="Shipway control API",
+        version=version("shipway"),
+        docs_url=f"{PREFIX}/docs",
+        redoc_url=None,
+        openapi_url=f"{PREFIX}/openapi.json",
+    )
+    app.state.services = services
+    add_fault_handlers(app)
+    _add_own_routes(app)
+    for module in _present(ROUTERS):
+        app.include_router(module.router, prefix=PREFIX)
+    for module in _present(INTERNAL):
+        app.include_router(module.router, include_in_schema=False)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _add_own_routes(app: FastAPI) -> None:
+    @app.get(f"{PREFIX}/health", responses={200: answers(Health, "Control answers.")})
+    def health() -> Response:
+        """That control answers, and its version."""
+        return answer(Health(status="ok", version=version("shipway")))
+
+    @app.get(f"{PREFIX}/schemas/endpoint")
+    def endpoint_schema() -> Response:
+        """JSON Schema of `EndpointSpec`."""
+        return answer(msgspec.json.schema(EndpointSpec))
+
+
+def _present(names: list[str]) -> list[Any]:
+    return [import_module(name) for name in names if find_spec(name) is not None]
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        kinds = [kind for module in _present(ROUTERS) for kind in getattr(module, "ANSWERS", ())]
+        described = components([Health, *kinds])
+        schema.setdefault("components", {}).setdefault("schemas", {}).update(described)
+        app.openapi_schema = schema
+    return app.openapi_schema

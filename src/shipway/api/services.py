@@ -1,0 +1,59 @@
+"""What the routes stand on, handed to `create_app` by the bootstrap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Request
+
+from shipway.api.uploads import UploadLimits
+from shipway.control.audit import AuditLog
+from shipway.control.registry import Registry
+from shipway.store.staging import Staging
+
+_ACTOR_LENGTH = 200
+
+
+def _no_replicas(endpoint: str, version: str) -> Sequence[Any]:
+    del endpoint, version
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The use cases behind the API. `now` is the clock of the process.
+
+    `endpoints` is what `api.endpoints` and `api.internal` call. `replicas_of` gives the running
+    copies of a version (`churn:2`) behind an endpoint, by the endpoint's name.
+    """
+
+    registry: Registry
+    audit: AuditLog
+    staging: Staging
+    now: Callable[[], datetime]
+    endpoints: Any = None
+    replicas_of: Callable[[str, str], Sequence[Any]] = _no_replicas
+    upload_limits: UploadLimits = field(default_factory=UploadLimits)
+
+
+def services_of(request: Request) -> Services:
+    """The services of the app that got the request."""
+    services = request.app.state.services
+    assert isinstance(services, Services)
+    return services
+
+
+def actor_of(
+    name: Annotated[
+        str, Header(alias="X-Shipway-Actor", description="Who asks, for the audit record.")
+    ] = "",
+) -> str:
+    """Who asks, as the audit record shall name them."""
+    return name.strip()[:_ACTOR_LENGTH] or "anonymous"
+
+
+UsesServices = Annotated[Services, Depends(services_of)]
+Actor = Annotated[str, Depends(actor_of)]
