@@ -54,6 +54,21 @@ def lock_environment(modules: Iterable[str], declared: Sequence[str] = ()) -> En
     return EnvironmentLock(python=python, requirements=lock_lines(_resolved(roots, prefer=pins)))
 
 
+def overriding(own: Iterable[str], declared: Sequence[str]) -> tuple[str, ...]:
+    """An artifact's own requirement lines, with those of a person in place of the same package's.
+
+    Raises:
+        InvalidSpec: a line is no requirement.
+    """
+    named = {canonical_name(_requirement(line).name) for line in without_comments(declared)}
+    kept = [
+        line
+        for line in without_comments(own)
+        if canonical_name(_requirement(line).name) not in named
+    ]
+    return (*kept, *without_comments(declared))
+
+
 def _requirement(line: str) -> Requirement:
     try:
         requirement = Requirement(line)

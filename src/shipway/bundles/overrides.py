@@ -50,6 +50,7 @@ class Overrides(
     `threshold` is the probability of a binary classifier's second class from which the label is the
     second class. `class` is `module:Class` of a Python model, and `options` what its format takes
     beside it. `drop` are columns of the sample that are no inputs, such as the target.
+    `training_data` is the file or directory that the model was trained on, for its lineage.
     """
 
     inputs: dict[str, InputOverride] = {}
@@ -60,6 +61,7 @@ class Overrides(
     class_name: str | None = None
     options: dict[str, Any] = {}
     drop: tuple[str, ...] = ()
+    training_data: str | None = None
 
     def format_options(self) -> dict[str, Any]:
         """The options that the artifact's format gets, `class` among them."""

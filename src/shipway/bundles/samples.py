@@ -23,6 +23,8 @@ from shipway.core.tensors import Array, data_type_of
 MATRIX = "X"
 """The name of the one input of a sample without names."""
 
+_EXAMPLE_ROWS = 8
+_EXAMPLE_VALUES = 200_000
 _READABLE = "Give a CSV, Parquet, JSON (records), `.npy` or `.npz` file."
 
 
@@ -62,6 +64,21 @@ def sample_of(value: object, *, drop: Sequence[str] = ()) -> Sample:
         InvalidRequest: it has no rows, differing row counts, or a type that no model takes.
     """
     return _sample(value, drop=drop, origin="The sample")
+
+
+def example_rows(sample: Sample) -> dict[str, Array]:
+    """Up to 8 rows of a sample as the examples of a bundle, fewer when rows are large.
+
+    Rows with an infinite number are passed over where others exist: JSON cannot hold them.
+    """
+    usable = np.ones(sample.rows, dtype=bool)
+    for array in sample.inputs.values():
+        if array.dtype.kind == "f":
+            usable &= ~np.isinf(array).reshape(sample.rows, -1).any(axis=1)
+    sizes = (array.size // sample.rows for array in sample.inputs.values())
+    most = max(1, min(_EXAMPLE_ROWS, _EXAMPLE_VALUES // max(1, sum(sizes))))
+    chosen = np.flatnonzero(usable)[:most] if usable.any() else np.arange(1)
+    return {name: array[chosen] for name, array in sample.inputs.items()}
 
 
 def _content(path: Path) -> bytes:
