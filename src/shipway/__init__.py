@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from shipway.client.asynchronous import AsyncClient
     from shipway.client.synchronous import Client
 
-__all__ = ["AsyncClient", "Client"]
+__version__ = "0.1.0"
+__all__ = ["AsyncClient", "Client", "__version__"]
 
 _HOMES = {
     "AsyncClient": "shipway.client.asynchronous",

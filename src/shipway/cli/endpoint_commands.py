@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from shipway.cli.options import DryRun, Json, NoWait, Server, StateDir, TimeoutS
-
-if TYPE_CHECKING:
-    from shipway.client.flows import Waiting
 
 EndpointName = Annotated[str, typer.Argument(help="The endpoint's name.")]
 
@@ -19,7 +16,8 @@ def deploy(
     model: Annotated[str, typer.Argument(help="`churn:2`, `churn@champion` or `churn` (newest).")],
     *,
     endpoint: Annotated[
-        str | None, typer.Option("--endpoint", "-e", help="The endpoint; the model's name if left out.")
+        str | None,
+        typer.Option("--endpoint", "-e", help="The endpoint; the model's name if left out."),
     ] = None,
     replicas: Annotated[int | None, typer.Option(help="Copies to run (process placement).")] = None,
     placement: Annotated[str | None, typer.Option(help="`auto`, `inline` or `process`.")] = None,
@@ -43,15 +41,14 @@ def deploy(
     )
     with client_of(server, state_dir) as client, waiting(f"Deploying {model}"):
         change = client.deploy(
-            model, endpoint=endpoint, dry_run=dry_run, waiting=_wait(no_wait, timeout_s), **fields
+            model,
+            endpoint=endpoint,
+            dry_run=dry_run,
+            wait=not no_wait,
+            timeout_s=timeout_s,
+            **fields,
         )
     show_change(change, as_json=as_json)
-
-
-def _wait(no_wait: bool, timeout_s: float) -> Waiting:
-    from shipway.client.flows import Waiting
-
-    return Waiting(wait=not no_wait, timeout_s=timeout_s)
 
 
 def apply(
@@ -77,7 +74,7 @@ def apply(
         for spec in specs:
             with waiting(f"Applying {spec.name}"):
                 changes.append(
-                    client.apply(spec, dry_run=dry_run, waiting=_wait(no_wait, timeout_s))
+                    client.apply(spec, dry_run=dry_run, wait=not no_wait, timeout_s=timeout_s)
                 )
     show_changes(changes, as_json=as_json)
 
@@ -166,14 +163,16 @@ def rollback(
     from shipway.cli.sessions import client_of
 
     with client_of(server, state_dir) as client, waiting(f"Rolling back {name}"):
-        change = client.rollback(name, dry_run=dry_run, waiting=_wait(no_wait, timeout_s))
+        change = client.rollback(name, dry_run=dry_run, wait=not no_wait, timeout_s=timeout_s)
     show_change(change, as_json=as_json)
 
 
 def logs(
     name: EndpointName,
     *,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Keep printing new lines.")
+    ] = False,
     tail: Annotated[int, typer.Option(help="How many lines to begin with.")] = 200,
     server: Server = None,
     state_dir: StateDir = None,

@@ -61,7 +61,9 @@ def show_status(status: Status) -> None:
     """The server, its gateways, and what runs."""
     typer.echo(f"Shipway {status.version}, control at {status.control_url}")
     for gateway in status.gateways:
-        typer.echo(f"Gateway {gateway.id} at {gateway.address}, heard {age_of(gateway.seen_at)} ago")
+        typer.echo(
+            f"Gateway {gateway.id} at {gateway.address}, heard {age_of(gateway.seen_at)} ago"
+        )
     typer.echo("")
     show_endpoints(status.endpoints)
     if status.endpoints:

@@ -14,7 +14,9 @@ Artifact = Annotated[
 ]
 SampleFile = Annotated[
     Path | None,
-    typer.Option("--sample", help="Example inputs (CSV, Parquet, JSON, npy): signature, parity, profile."),
+    typer.Option(
+        "--sample", help="Example inputs (CSV, Parquet, JSON, npy): signature, parity, profile."
+    ),
 ]
 Drop = Annotated[
     list[str] | None,
@@ -33,7 +35,9 @@ Entry = Annotated[
 def package(
     path: Artifact,
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the bundle.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Directory below which the bundle is written.")
+    ] = Path("bundles"),
     sample: SampleFile = None,
     drop: Drop = None,
     config: Config = None,
@@ -44,11 +48,16 @@ def package(
     from shipway.cli.manifests import show_packaged
     from shipway.cli.output import progress, show_json
     from shipway.client.packing import options_of, pack
+    from shipway.engines.bundle import read_manifest
 
     options = options_of(sample=sample, drop=drop, config=config, entry=entry)
     with progress(f"Packaging {path.name}") as on_progress:
-        manifest = pack(path, out, on_progress=on_progress, options=options)
-    show_json(manifest) if as_json else show_packaged(manifest, out)
+        directory = pack(path, out, on_progress=on_progress, options=options)
+    manifest = read_manifest(directory)
+    if as_json:
+        show_json({"directory": str(directory), "manifest": manifest})
+    else:
+        show_packaged(manifest, directory)
 
 
 def register(
@@ -81,7 +90,10 @@ def register(
         if alias is not None:
             client.alias(str(version), alias, reason="set when registered")
         version_with_manifest = client.show(str(version))
-    show_json(version) if as_json else show_registered(version, version_with_manifest)
+    if as_json:
+        show_json(version)
+    else:
+        show_registered(version, version_with_manifest)
 
 
 def models(*, server: Server = None, state_dir: StateDir = None, as_json: Json = False) -> None:
@@ -94,8 +106,15 @@ def models(*, server: Server = None, state_dir: StateDir = None, as_json: Json =
     if as_json:
         return show_json(found)
     rows = [
-        (version, version.format, version.served, version.aliases, version.digest[:19],
-         age_of(version.created_at), version.created_by)
+        (
+            version,
+            version.format,
+            version.served,
+            version.aliases,
+            version.digest[:19],
+            age_of(version.created_at),
+            version.created_by,
+        )
         for model in found
         for version in model.versions
     ]

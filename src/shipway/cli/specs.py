@@ -11,7 +11,9 @@ from shipway.core.endpoints import EndpointSpec
 from shipway.core.errors import InvalidSpec
 from shipway.wire.specs import spec_of
 
-_NEXT_STEP = "Give a YAML file with one endpoint per document; docs/reference/endpoint-spec.md has one."
+_NEXT_STEP = (
+    "Give a YAML file with one endpoint per document; docs/reference/endpoint-spec.md has one."
+)
 
 
 def specs_in(file: Path) -> list[EndpointSpec]:

@@ -117,9 +117,10 @@ def set_alias(name: str, alias: str, *, version: int, reason: str) -> Call[Alias
     )
 
 
-def delete_alias(name: str, alias: str) -> Call[None]:
+def delete_alias(name: str, alias: str) -> Call[Alias]:
     """Forgets an alias."""
-    return Call(method="DELETE", path=_path("models", name, "aliases", alias), read=_nothing)
+    path = _path("models", name, "aliases", alias)
+    return Call(method="DELETE", path=path, read=reading(Alias))
 
 
 def diff(name: str, before: str, after: str) -> Call[Diff]:
@@ -134,9 +135,7 @@ def diff(name: str, before: str, after: str) -> Call[Diff]:
 
 def where(name: str) -> Call[tuple[Place, ...]]:
     """Where a model serves."""
-    return Call(
-        method="GET", path=_path("models", name, "where"), read=reading(tuple[Place, ...])
-    )
+    return Call(method="GET", path=_path("models", name, "where"), read=reading(tuple[Place, ...]))
 
 
 def endpoints() -> Call[tuple[Endpoint, ...]]:
@@ -217,14 +216,12 @@ def metadata(name: str) -> Call[EndpointMetadata]:
 
 def serving(name: str) -> Call[str]:
     """Which version a gateway now gives an endpoint's traffic to; empty when it does not say."""
-    return Call(
-        method="GET", path=f"/v2/models/{quote(name)}", plane=Plane.GATEWAY, read=_serving
-    )
+    return Call(method="GET", path=f"/v2/models/{quote(name)}", plane=Plane.GATEWAY, read=_serving)
 
 
 def _serving(answer: Answer) -> str:
     facts: EndpointMetadata = reading(EndpointMetadata)(answer)
-    return facts.parameters.get("serving", "")
+    return str(facts.parameters.get("serving", ""))
 
 
 def infer(
@@ -232,7 +229,7 @@ def infer(
     inputs: dict[str, Array],
     *,
     outputs: Sequence[str] | None = None,
-    id: str = "",
+    request_id: str = "",
     timeout_s: float = 30.0,
 ) -> Call[Prediction]:
     """One prediction.
@@ -240,7 +237,7 @@ def infer(
     Raises:
         TypeError: an array's dtype has no Open Inference data type.
     """
-    body, headers = infer_body(inputs, outputs=outputs, id=id)
+    body, headers = infer_body(inputs, outputs=outputs, request_id=request_id)
     return Call(
         method="POST",
         path=f"/v2/models/{quote(name)}/infer",

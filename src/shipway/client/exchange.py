@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from shipway.core.errors import Bug
+from shipway.core.errors import Bug, ShipwayError
 
 T = TypeVar("T")
 
@@ -106,9 +106,13 @@ class Run(Generic[T]):
         """Gives the flow what came of the step."""
         self._proceed(lambda: self._flow.send(value))
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: ShipwayError) -> None:
         """Raises the step's error inside the flow, which may handle it; raises it here otherwise."""
         self._proceed(lambda: self._flow.throw(error))
+
+    def close(self) -> None:
+        """Ends the flow where it stands, so that it cleans up. Calling it again does nothing."""
+        self._flow.close()
 
     def _proceed(self, advance: Callable[[], Step]) -> None:
         self.step = None

@@ -49,9 +49,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = DEPLOY_TIMEOUT_S
 
 
-def changed(
-    session: Session, call: Call[Change], waiting: Waiting, *, name: str
-) -> Flow[Change]:
+def changed(session: Session, call: Call[Change], waiting: Waiting, *, name: str) -> Flow[Change]:
     """Makes a change, and waits until it is live."""
     change = yield from one(call)
     if change.dry_run or not waiting.wait:
@@ -184,7 +182,7 @@ def predict(
     data: Any,
     *,
     outputs: Sequence[str] | None,
-    id: str,
+    request_id: str,
     timeout_s: float,
 ) -> Flow[Prediction]:
     """One prediction. A refusal is tried once more if the endpoint's signature changed meanwhile."""
@@ -193,7 +191,9 @@ def predict(
     def attempt() -> Flow[Prediction]:
         metadata = yield from session.metadata(endpoint)
         arrays = inputs_of(data, metadata.inputs)
-        call = calls.infer(endpoint, arrays, outputs=outputs, id=id, timeout_s=timeout_s)
+        call = calls.infer(
+            endpoint, arrays, outputs=outputs, request_id=request_id, timeout_s=timeout_s
+        )
         return (yield from one(call))
 
     try:

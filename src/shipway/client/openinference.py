@@ -22,7 +22,7 @@ HEADER_LENGTH = "inference-header-content-length"
 
 
 def infer_body(
-    inputs: Mapping[str, Array], *, outputs: Sequence[str] | None = None, id: str = ""
+    inputs: Mapping[str, Array], *, outputs: Sequence[str] | None = None, request_id: str = ""
 ) -> tuple[bytes, dict[str, str]]:
     """The body of an inference request and its HTTP headers.
 
@@ -34,8 +34,8 @@ def infer_body(
         "inputs": [_tensor(name, array, buffers) for name, array in inputs.items()],
         "parameters": {"binary_data_output": True},
     }
-    if id:
-        header["id"] = id
+    if request_id:
+        header["id"] = request_id
     if outputs is not None:
         header["outputs"] = [{"name": name} for name in outputs]
     encoded = msgspec.json.encode(header)

@@ -13,19 +13,16 @@ from shipway.client.exchange import Flow, Work, one
 from shipway.client.upload import OnProgress, bundle_chunks
 from shipway.core.bundles import MANIFEST_NAME
 
-Packer = Callable[[Path], None]
-"""Writes a bundle into the directory that it is given."""
+Packer = Callable[[Path], Path]
+"""Writes a bundle below the directory that it is given; the bundle's own directory."""
 
 
-def register(
-    model: Any, name: str, *, pack: Packer, on_progress: OnProgress
-) -> Flow[Version]:
+def register(model: Any, name: str, *, pack: Packer, on_progress: OnProgress) -> Flow[Version]:
     """Uploads a bundle directory, or packs `model` into one for the time of the upload."""
     if isinstance(model, str | Path) and (Path(model) / MANIFEST_NAME).is_file():
         return (yield from uploaded(Path(model), name, on_progress=on_progress))
     with TemporaryDirectory(prefix="shipway-") as scratch:
-        directory = Path(scratch) / "bundle"
-        yield Work(lambda: pack(directory))
+        directory = yield Work(lambda: pack(Path(scratch)))
         return (yield from uploaded(directory, name, on_progress=on_progress))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from time import sleep
 from types import TracebackType
@@ -31,6 +32,7 @@ from shipway.client.packing import PackOptions
 from shipway.client.session import BYPASS_PROXIES, Session
 from shipway.client.upload import OnProgress, nobody_watches
 from shipway.core.endpoints import EndpointSpec
+from shipway.core.errors import ShipwayError
 from shipway.core.profile import Profile
 from shipway.core.versions import parse_version
 
@@ -123,7 +125,7 @@ class Client:
         Raises:
             InvalidArtifact: it is not a model that can be packaged; says which and why.
         """
-        pack = packing.packer(model, name, on_progress=on_progress, options=options)
+        pack = packing.packer(model, on_progress=on_progress, options=options)
         return self._run(registering.register(model, name, pack=pack, on_progress=on_progress))
 
     def delete_version(self, version: str) -> None:
@@ -134,9 +136,9 @@ class Client:
         """Points an alias at a version; the reason goes on the audit record."""
         return self._run(flows.set_alias(version, alias, reason=reason))
 
-    def delete_alias(self, model: str, alias: str) -> None:
-        """Forgets an alias."""
-        self._send(calls.delete_alias(model, alias))
+    def delete_alias(self, model: str, alias: str) -> Alias:
+        """Forgets an alias; the answer says where it pointed."""
+        return self._send(calls.delete_alias(model, alias))
 
     def diff(self, before: str, after: str) -> Diff:
         """What differs between two versions of a model: `diff("churn:1", "churn:2")`."""
@@ -160,7 +162,8 @@ class Client:
         *,
         endpoint: str | None = None,
         dry_run: bool = False,
-        waiting: Waiting = Waiting(),
+        wait: bool = True,
+        timeout_s: float = DEPLOY_TIMEOUT_S,
         **fields: Unpack[SpecFields],
     ) -> Change:
         """Puts a version behind an endpoint (by default of the model's name), and waits until live.
@@ -170,8 +173,9 @@ class Client:
 
         Raises:
             DeployFailed: the version could not be started.
-            DeadlineExceeded: it was not live within `waiting.timeout_s`.
+            DeadlineExceeded: it was not live within `timeout_s`.
         """
+        waiting = Waiting(wait=wait, timeout_s=timeout_s)
         return self._run(
             flows.deploy(
                 self._session, model, waiting, endpoint=endpoint, dry_run=dry_run, fields=fields
@@ -179,16 +183,28 @@ class Client:
         )
 
     def apply(
-        self, spec: EndpointSpec, *, dry_run: bool = False, waiting: Waiting = Waiting()
+        self,
+        spec: EndpointSpec,
+        *,
+        dry_run: bool = False,
+        wait: bool = True,
+        timeout_s: float = DEPLOY_TIMEOUT_S,
     ) -> Change:
         """Makes an endpoint what its spec says, and waits until live. Raises like `deploy`."""
+        waiting = Waiting(wait=wait, timeout_s=timeout_s)
         return self._run(flows.apply(self._session, spec, waiting, dry_run=dry_run))
 
     def rollback(
-        self, endpoint: str, *, dry_run: bool = False, waiting: Waiting = Waiting()
+        self,
+        endpoint: str,
+        *,
+        dry_run: bool = False,
+        wait: bool = True,
+        timeout_s: float = DEPLOY_TIMEOUT_S,
     ) -> Change:
         """Brings back the version that served before, and waits until live. Raises like `deploy`."""
         call = calls.rollback(endpoint, dry_run=dry_run)
+        waiting = Waiting(wait=wait, timeout_s=timeout_s)
         return self._run(flows.changed(self._session, call, waiting, name=endpoint))
 
     def delete(self, endpoint: str, *, dry_run: bool = False) -> Change:
@@ -209,7 +225,7 @@ class Client:
         data: Any,
         *,
         outputs: Sequence[str] | None = None,
-        id: str = "",
+        request_id: str = "",
         timeout_s: float = 30.0,
     ) -> Prediction:
         """What the endpoint's model says of a DataFrame, an array, a dict of columns, or records.
@@ -219,7 +235,12 @@ class Client:
         """
         return self._run(
             flows.predict(
-                self._session, endpoint, data, outputs=outputs, id=id, timeout_s=timeout_s
+                self._session,
+                endpoint,
+                data,
+                outputs=outputs,
+                request_id=request_id,
+                timeout_s=timeout_s,
             )
         )
 
@@ -245,15 +266,15 @@ class Client:
         return call.read(answer)
 
     def _run(self, flow: Flow[T]) -> T:
-        run = Run(flow)
-        while (step := run.step) is not None:
-            try:
-                value = self._take(step)
-            except BaseException as exc:
-                run.fail(exc)
-            else:
-                run.tell(value)
-        return run.result
+        with closing(Run(flow)) as run:
+            while (step := run.step) is not None:
+                try:
+                    value = self._take(step)
+                except ShipwayError as error:
+                    run.fail(error)
+                else:
+                    run.tell(value)
+            return run.result
 
     def _take(self, step: Step) -> Any:
         if isinstance(step, Pause):

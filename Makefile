@@ -1,0 +1,57 @@
+# Every target sets up what it needs in .venv by itself; stamp files make a second run quick.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+TORCH  := torch==2.13.0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench lock clean
+
+help: ## say what the targets do
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.demo ## the main job on real data, in under ninety seconds
+	$(BIN)/shipway demo
+
+check: $(VENV)/.dev ## format, lint, types, import contracts, unit and docs tests: under a minute
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q -n 2 tests/unit tests/docs tests/architecture
+
+test: check ## everything
+	$(BIN)/pytest -q -n 2 tests/contract tests/integration
+	$(BIN)/pytest -q tests/system
+
+bench: $(VENV)/.dev ## measure against a hand-written service and a bare floor
+	$(BIN)/python benchmarks/run.py
+
+lock: $(VENV)/.uv ## resolve requirements-dev.lock again
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra demo --no-emit-index-url --no-header \
+		--no-annotate --output-file requirements-dev.lock
+
+clean: ## remove the environment and everything that tools cached
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.uv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade uv
+	touch $@
+
+# The lock pins the demo too; only what shipway[demo] needs is taken from it.
+$(VENV)/.demo: $(VENV)/.uv pyproject.toml requirements-dev.lock
+	test -e $(VENV)/.dev || $(BIN)/uv pip install --quiet --python $(BIN)/python \
+		--constraint requirements-dev.lock --editable '.[demo]'
+	touch $@
+
+# Plain pip, first, and this version: uv or a newer one brings gigabytes of CUDA.
+$(VENV)/.torch: $(VENV)/.uv
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml requirements-dev.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements-dev.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@

@@ -1,0 +1,288 @@
+"""The asynchronous Python client: `Client` with `await`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import httpx
+
+from shipway.client import calls, flows, packing, registering
+from shipway.client.answers import (
+    Alias,
+    Change,
+    Diff,
+    Endpoint,
+    Logs,
+    Model,
+    Place,
+    Prediction,
+    Status,
+    Version,
+)
+from shipway.client.discovery import addresses
+from shipway.client.exchange import Answer, Call, Flow, Pause, Run, Step, Work
+from shipway.client.faults import error_from, network_reason, unreachable
+from shipway.client.flows import DEPLOY_TIMEOUT_S, SpecFields, Waiting
+from shipway.client.packing import PackOptions
+from shipway.client.session import BYPASS_PROXIES, Session
+from shipway.client.upload import OnProgress, nobody_watches
+from shipway.core.endpoints import EndpointSpec
+from shipway.core.errors import ShipwayError
+from shipway.core.profile import Profile
+from shipway.core.versions import parse_version
+
+T = TypeVar("T")
+CONNECT_TIMEOUT_S = 5.0
+
+
+class AsyncClient:
+    """`Client` for asyncio: the same methods and errors; packaging runs in a thread.
+
+    Use it in one event loop.
+    """
+
+    def __init__(
+        self,
+        server: str | None = None,
+        *,
+        gateway: str | None = None,
+        state_dir: Path | None = None,
+    ) -> None:
+        self._session = Session(addresses(server, state_dir=state_dir, gateway=gateway))
+        self._http = httpx.AsyncClient(mounts=dict.fromkeys(BYPASS_PROXIES))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes the connections. Calling it again does nothing."""
+        await self._http.aclose()
+
+    @property
+    def control_url(self) -> str:
+        """Where control is."""
+        return self._session.control_url
+
+    async def gateway_url(self) -> str:
+        """Where callers reach the endpoints; asks control when nothing else told it."""
+        await self._run(self._session.located())
+        return self._session.gateway_url or ""
+
+    async def status(self) -> Status:
+        """Server, gateways and endpoints with their replicas."""
+        return await self._send(calls.status())
+
+    async def models(self) -> tuple[Model, ...]:
+        """Every registered model with its versions and aliases, by name."""
+        return await self._send(calls.models())
+
+    async def model(self, name: str) -> Model:
+        """One registered model."""
+        return await self._send(calls.model(name))
+
+    async def show(self, version: str) -> Version:
+        """One version (`churn:2`, `churn@champion`, `churn`) with its whole manifest."""
+        return await self._send(calls.version(parse_version(version)))
+
+    async def profile(self, version: str) -> Profile | None:
+        """The baseline profile of a version's sample; None when it was packaged without one."""
+        return await self._run(flows.profile(parse_version(version)))
+
+    async def register(
+        self,
+        model: Any,
+        *,
+        name: str,
+        on_progress: OnProgress = nobody_watches,
+        **options: Unpack[PackOptions],
+    ) -> Version:
+        """Packages a model here and uploads its bundle; the new version, or the one it equals.
+
+        Args:
+            model: a path (artifact or finished bundle), or the trained model itself.
+            name: under which to register it.
+            on_progress: called with the step, how much is done, and how much there is.
+            options: how to package, as in `shipway.client.packing.PackOptions`.
+
+        Raises:
+            InvalidArtifact: it is not a model that can be packaged; says which and why.
+        """
+        pack = packing.packer(model, on_progress=on_progress, options=options)
+        return await self._run(
+            registering.register(model, name, pack=pack, on_progress=on_progress)
+        )
+
+    async def delete_version(self, version: str) -> None:
+        """Forgets a version. Refused while it serves or carries an alias."""
+        await self._run(flows.delete_version(version))
+
+    async def alias(self, version: str, alias: str, *, reason: str = "") -> Alias:
+        """Points an alias at a version; the reason goes on the audit record."""
+        return await self._run(flows.set_alias(version, alias, reason=reason))
+
+    async def delete_alias(self, model: str, alias: str) -> Alias:
+        """Forgets an alias; the answer says where it pointed."""
+        return await self._send(calls.delete_alias(model, alias))
+
+    async def diff(self, before: str, after: str) -> Diff:
+        """What differs between two versions of a model: `diff("churn:1", "churn:2")`."""
+        return await self._send(flows.diff_call(before, after))
+
+    async def where(self, model: str) -> tuple[Place, ...]:
+        """Which endpoints run which versions of a model, and where."""
+        return await self._send(calls.where(model))
+
+    async def endpoints(self) -> tuple[Endpoint, ...]:
+        """Every endpoint."""
+        return await self._send(calls.endpoints())
+
+    async def endpoint(self, name: str) -> Endpoint:
+        """One endpoint."""
+        return await self._send(calls.endpoint(name))
+
+    async def deploy(
+        self,
+        model: str,
+        *,
+        endpoint: str | None = None,
+        dry_run: bool = False,
+        wait: bool = True,
+        timeout_s: float = DEPLOY_TIMEOUT_S,
+        **fields: Unpack[SpecFields],
+    ) -> Change:
+        """Puts a version behind an endpoint (by default of the model's name), and waits until live.
+
+        Creates the endpoint when there is none. The version before keeps serving until the new one
+        is ready, and stays warm for a rollback.
+
+        Raises:
+            DeployFailed: the version could not be started.
+            DeadlineExceeded: it was not live within `timeout_s`.
+        """
+        waiting = Waiting(wait=wait, timeout_s=timeout_s)
+        return await self._run(
+            flows.deploy(
+                self._session, model, waiting, endpoint=endpoint, dry_run=dry_run, fields=fields
+            )
+        )
+
+    async def apply(
+        self,
+        spec: EndpointSpec,
+        *,
+        dry_run: bool = False,
+        wait: bool = True,
+        timeout_s: float = DEPLOY_TIMEOUT_S,
+    ) -> Change:
+        """Makes an endpoint what its spec says, and waits until live. Raises like `deploy`."""
+        waiting = Waiting(wait=wait, timeout_s=timeout_s)
+        return await self._run(flows.apply(self._session, spec, waiting, dry_run=dry_run))
+
+    async def rollback(
+        self,
+        endpoint: str,
+        *,
+        dry_run: bool = False,
+        wait: bool = True,
+        timeout_s: float = DEPLOY_TIMEOUT_S,
+    ) -> Change:
+        """Brings back the version that served before, and waits until live. Raises like `deploy`."""
+        call = calls.rollback(endpoint, dry_run=dry_run)
+        waiting = Waiting(wait=wait, timeout_s=timeout_s)
+        return await self._run(flows.changed(self._session, call, waiting, name=endpoint))
+
+    async def delete(self, endpoint: str, *, dry_run: bool = False) -> Change:
+        """Stops and forgets an endpoint; its models stay registered."""
+        return await self._send(calls.delete(endpoint, dry_run=dry_run))
+
+    async def wait(self, endpoint: str, *, timeout_s: float = DEPLOY_TIMEOUT_S) -> Endpoint:
+        """The endpoint, once its change is live. Raises like `deploy`."""
+        return await self._run(flows.live(self._session, endpoint, timeout_s=timeout_s))
+
+    async def logs(self, endpoint: str, *, tail: int = 200) -> Logs:
+        """The last lines of an endpoint's replicas."""
+        return await self._send(calls.logs(endpoint, tail=tail))
+
+    async def predict(
+        self,
+        endpoint: str,
+        data: Any,
+        *,
+        outputs: Sequence[str] | None = None,
+        request_id: str = "",
+        timeout_s: float = 30.0,
+    ) -> Prediction:
+        """What the endpoint's model says of a DataFrame, an array, a dict of columns, or records.
+
+        Raises:
+            InvalidInput: a value breaks the signature; `details` name column, row, rule and value.
+        """
+        return await self._run(
+            flows.predict(
+                self._session,
+                endpoint,
+                data,
+                outputs=outputs,
+                request_id=request_id,
+                timeout_s=timeout_s,
+            )
+        )
+
+    async def _send(self, call: Call[T]) -> T:
+        url = self._session.base_url(call.plane)
+        body = _streamed(call.body) if callable(call.body) else call.body
+        try:
+            response = await self._http.request(
+                call.method,
+                url + call.path,
+                params=dict(call.query) or None,
+                headers=self._session.headers(call),
+                content=body,
+                timeout=httpx.Timeout(call.timeout_s, connect=CONNECT_TIMEOUT_S),
+            )
+        except httpx.TransportError as exc:
+            raise unreachable(url, network_reason(exc)) from exc
+        answer = Answer(
+            status=response.status_code, headers=response.headers, body=response.content
+        )
+        if not response.is_success:
+            raise error_from(answer, call.plane)
+        return call.read(answer)
+
+    async def _run(self, flow: Flow[T]) -> T:
+        with closing(Run(flow)) as run:
+            while (step := run.step) is not None:
+                try:
+                    value = await self._take(step)
+                except ShipwayError as error:
+                    run.fail(error)
+                else:
+                    run.tell(value)
+            return run.result
+
+    async def _take(self, step: Step) -> Any:
+        if isinstance(step, Pause):
+            return await asyncio.sleep(step.seconds)
+        if isinstance(step, Work):
+            return await asyncio.to_thread(step.run)
+        return await self._send(step)
+
+
+async def _streamed(start: Callable[[], Iterator[bytes]]) -> AsyncIterator[bytes]:
+    """The chunks of a blocking stream, each read in a thread."""
+    chunks = start()
+    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+        yield chunk
