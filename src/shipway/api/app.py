@@ -17,7 +17,12 @@ from shipway.api.services import Services
 from shipway.core.endpoints import EndpointSpec
 
 PREFIX = "/api/v1"
-ROUTERS = ["shipway.api.models", "shipway.api.audit", "shipway.api.endpoints"]
+ROUTERS = [
+    "shipway.api.models",
+    "shipway.api.audit",
+    "shipway.api.endpoints",
+    "shipway.api.status",
+]
 """Modules with a `router`, mounted below `/api/v1`; `ANSWERS` lists the structs they describe."""
 
 INTERNAL = ["shipway.api.internal"]

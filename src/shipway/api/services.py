@@ -26,7 +26,7 @@ def _no_replicas(endpoint: str, version: str) -> Sequence[Any]:
 class Services:
     """The use cases behind the API. `now` is the clock of the process.
 
-    `endpoints` is what `api.endpoints` and `api.internal` call. `replicas_of` gives the running
+    `endpoints` and `reconciler` are what `api.endpoints`, `api.status` and `api.internal` call. `replicas_of` gives the running
     copies of a version (`churn:2`) behind an endpoint, by the endpoint's name.
     """
 
@@ -35,6 +35,7 @@ class Services:
     staging: Staging
     now: Callable[[], datetime]
     endpoints: Any = None
+    reconciler: Any = None
     replicas_of: Callable[[str, str], Sequence[Any]] = _no_replicas
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
 
@@ -47,12 +48,12 @@ def services_of(request: Request) -> Services:
 
 
 def actor_of(
-    name: Annotated[
+    x_shipway_actor: Annotated[
         str, Header(alias="X-Shipway-Actor", description="Who asks, for the audit record.")
     ] = "",
 ) -> str:
     """Who asks, as the audit record shall name them."""
-    return name.strip()[:_ACTOR_LENGTH] or "anonymous"
+    return x_shipway_actor.strip()[:_ACTOR_LENGTH] or "anonymous"
 
 
 UsesServices = Annotated[Services, Depends(services_of)]
