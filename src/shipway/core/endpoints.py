@@ -73,8 +73,10 @@ class EndpointState(msgspec.Struct, frozen=True, kw_only=True):
     """The durable state of an endpoint.
 
     `active` serves. `target` is being brought up to replace it. `previous` was replaced last and is
-    kept warm until `previous_until`; it stays the rollback target afterwards. `attempts` counts
-    failed starts of the target. `generation` grows with every accepted change.
+    kept warm until `previous_until`; it stays the rollback target afterwards. `generation` grows
+    with every accepted change. `inline` names those of the three versions that run in the gateway:
+    settled when a version becomes the target, so that a spec with another placement never moves a
+    version that serves.
     """
 
     spec: EndpointSpec
@@ -85,3 +87,4 @@ class EndpointState(msgspec.Struct, frozen=True, kw_only=True):
     previous: VersionRef | None = None
     previous_until: datetime | None = None
     message: str = ""
+    inline: tuple[VersionRef, ...] = ()

@@ -1,0 +1,104 @@
+"""Routes of endpoints."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Response
+
+from shipway.api.messages import answer, answers, body_of, takes
+from shipway.api.services import Actor, Services, UsesServices
+from shipway.control.endpoints import Request
+from shipway.control.views import ChangeView, EndpointView
+from shipway.core.endpoints import EndpointSpec, Limits, Placement
+from shipway.core.errors import InvalidRequest
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which version to put behind the endpoint, and what else of its spec to change."""
+
+    model: str
+    dry_run: bool = False
+    environment: str | None = None
+    replicas: int | None = None
+    placement: Placement | None = None
+    limits: Limits | None = None
+    warm_s: float | None = None
+
+
+class Logs(msgspec.Struct, frozen=True, kw_only=True):
+    """The last lines that an endpoint's replicas wrote."""
+
+    lines: tuple[str, ...]
+
+
+router = APIRouter(tags=["endpoints"])
+ANSWERS = [EndpointView, ChangeView, Deployment, EndpointSpec, Logs]
+
+DryRun = Annotated[bool, Query(description="Only say what would change.")]
+_CHANGED = {200: answers(ChangeView, "What changes, and the endpoint's state after it.")}
+
+
+@router.get("/endpoints", responses={200: answers(list[EndpointView], "In name order.")})
+def list_endpoints(services: UsesServices) -> Response:
+    """All endpoints."""
+    return answer(services.endpoints.list())
+
+
+@router.get("/endpoints/{name}", responses={200: answers(EndpointView, "The endpoint.")})
+def show_endpoint(name: str, services: UsesServices) -> Response:
+    """One endpoint; poll it until `phase` is `live` or `failed`."""
+    return answer(services.endpoints.get(name))
+
+
+@router.put("/endpoints/{name}", responses=_CHANGED, openapi_extra=takes(EndpointSpec))
+def apply(
+    name: str,
+    services: UsesServices,
+    actor: Actor,
+    spec: Annotated[Any, body_of(Any)],
+    dry_run: DryRun = False,
+) -> Response:
+    """Makes the endpoint what the spec says."""
+    return answer(services.endpoints.apply(name, spec, _request(services, actor, dry_run=dry_run)))
+
+
+@router.delete("/endpoints/{name}", responses=_CHANGED)
+def delete(name: str, services: UsesServices, actor: Actor, dry_run: DryRun = False) -> Response:
+    """Stops and forgets the endpoint."""
+    return answer(services.endpoints.delete(name, _request(services, actor, dry_run=dry_run)))
+
+
+@router.post("/endpoints/{name}/deploy", responses=_CHANGED, openapi_extra=takes(Deployment))
+def deploy(
+    name: str,
+    services: UsesServices,
+    actor: Actor,
+    body: Annotated[dict[str, Any], body_of(dict[str, Any])],
+) -> Response:
+    """Puts a version behind the endpoint, which is made when it is new."""
+    dry_run = body.pop("dry_run", False)
+    if not isinstance(dry_run, bool):
+        raise InvalidRequest("`dry_run` is not true or false.", path="dry_run")
+    fields = {key: value for key, value in body.items() if value is not None}
+    request = _request(services, actor, dry_run=dry_run)
+    return answer(services.endpoints.deploy(name, fields, request))
+
+
+@router.post("/endpoints/{name}/rollback", responses=_CHANGED)
+def rollback(name: str, services: UsesServices, actor: Actor, dry_run: DryRun = False) -> Response:
+    """Back to the version that served before."""
+    return answer(services.endpoints.rollback(name, _request(services, actor, dry_run=dry_run)))
+
+
+@router.get("/endpoints/{name}/logs", responses={200: answers(Logs, "Oldest line first.")})
+def logs(
+    name: str, services: UsesServices, tail: Annotated[int, Query(ge=1, le=100_000)] = 200
+) -> Response:
+    """The last lines of the replicas' logs."""
+    return answer(Logs(lines=services.endpoints.logs(name, tail=tail)))
+
+
+def _request(services: Services, actor: str, *, dry_run: bool) -> Request:
+    return Request(actor=actor, now=services.now(), dry_run=dry_run)

@@ -1,0 +1,50 @@
+"""Routes that gateways use: the config snapshot comes down, reports go up."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Query, Request, Response
+
+from shipway.api.services import UsesServices
+from shipway.core.errors import InvalidRequest, NotFound
+from shipway.wire.snapshot import GatewayReport
+
+router = APIRouter(prefix="/internal/v1")
+
+_MSGPACK = "application/msgpack"
+_LONGEST_WAIT_S = 60.0
+
+
+@router.get("/snapshot")
+async def snapshot(
+    services: UsesServices,
+    environment: str,
+    revision: str = "",
+    wait_s: Annotated[float, Query(ge=0, le=_LONGEST_WAIT_S)] = 0.0,
+) -> Response:
+    """The snapshot, as soon as it has another revision than the asker's; 304 after the wait."""
+    served = services.endpoints.environment
+    if environment != served:
+        raise NotFound(
+            f"This server has no snapshot of environment `{environment}`, only of `{served}`.",
+            next_step="Start the gateway with that environment.",
+        )
+    found = await services.reconciler.snapshot_after(revision, wait_s=wait_s)
+    if found is None:
+        return Response(status_code=304)
+    return Response(msgspec.msgpack.encode(found), media_type=_MSGPACK)
+
+
+@router.post("/gateways/{gateway}/report", status_code=204)
+async def report(gateway: str, request: Request, services: UsesServices) -> Response:
+    """Takes a gateway's report in."""
+    try:
+        said = msgspec.msgpack.decode(await request.body(), type=GatewayReport)
+    except msgspec.MsgspecError as exc:
+        raise InvalidRequest(f"The report cannot be read: {exc}.") from exc
+    if said.gateway != gateway:
+        raise InvalidRequest(f"The report of `{said.gateway}` was sent as that of `{gateway}`.")
+    services.reconciler.note_report(said)
+    return Response(status_code=204)

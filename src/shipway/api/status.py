@@ -1,0 +1,39 @@
+"""The whole server in one answer."""
+
+from __future__ import annotations
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from shipway.api.messages import answer, answers
+from shipway.api.services import UsesServices
+from shipway.control.views import EndpointView, GatewayView
+from shipway.core.release import VERSION
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The server, its live gateways, and its endpoints with their replicas."""
+
+    version: str
+    environment: str
+    control_url: str
+    gateways: tuple[GatewayView, ...]
+    endpoints: tuple[EndpointView, ...]
+
+
+router = APIRouter(tags=["status"])
+ANSWERS = [Status]
+
+
+@router.get("/status", responses={200: answers(Status, "The server.")})
+def status(request: Request, services: UsesServices) -> Response:
+    """Server, gateways and endpoints."""
+    return answer(
+        Status(
+            version=VERSION,
+            environment=services.endpoints.environment,
+            control_url=str(request.base_url).rstrip("/"),
+            gateways=services.endpoints.gateways(),
+            endpoints=services.endpoints.list(),
+        )
+    )

@@ -1,0 +1,245 @@
+"""The use cases of endpoints: each change is one transaction, its audit record included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from shipway.control.registry import resolved
+from shipway.control.views import (
+    ChangeView,
+    EndpointView,
+    GatewayView,
+    ReplicaView,
+    Seen,
+    endpoint_view,
+    gateway_views,
+    json_of,
+    replica_views,
+)
+from shipway.core.audit import Change
+from shipway.core.deployments import accepted, described, rolled_back, runs_inline
+from shipway.core.endpoints import EndpointSpec, EndpointState
+from shipway.core.errors import EndpointNotFound, InvalidSpec
+from shipway.core.reconcile import is_ready_everywhere, wanted_versions
+from shipway.core.versions import parse_version
+from shipway.store.sql.database import Database, Transaction
+from shipway.wire.specs import spec_of
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks for a change, when, and whether it is only to be shown."""
+
+    actor: str
+    now: datetime
+    dry_run: bool = False
+
+
+class Endpoints:
+    """Endpoints over a database. Thread-safe; methods block and may raise StoreUnavailable.
+
+    `seen` gives what the reconciler saw last, `poke` wakes it, `read_log` gives a replica's last
+    lines.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        environment: str,
+        seen: Callable[[], Seen],
+        poke: Callable[[], None],
+        read_log: Callable[[str, int], list[str]],
+    ) -> None:
+        self.environment = environment
+        self._database = database
+        self._seen = seen
+        self._poke = poke
+        self._read_log = read_log
+
+    def list(self) -> tuple[EndpointView, ...]:
+        """All endpoints, in name order."""
+        with self._database.reading() as tx:
+            states = tx.endpoints.list()
+        seen = self._seen()
+        return tuple(endpoint_view(state, seen) for state in states)
+
+    def get(self, name: str) -> EndpointView:
+        """One endpoint.
+
+        Raises:
+            EndpointNotFound: there is none of that name.
+        """
+        with self._database.reading() as tx:
+            state = _existing(tx, name)
+        return endpoint_view(state, self._seen())
+
+    def gateways(self) -> tuple[GatewayView, ...]:
+        """The live gateways."""
+        return gateway_views(self._seen())
+
+    def apply(self, name: str, data: Any, request: Request) -> ChangeView:
+        """Makes the endpoint what the spec (parsed YAML or JSON) says.
+
+        Raises:
+            InvalidSpec: the spec breaks its schema, or names another endpoint or environment.
+            ModelNotFound, VersionNotFound, AliasNotFound: there is no such version.
+        """
+        if isinstance(data, Mapping):
+            data = {"name": name, "environment": self.environment, **data}
+        spec = spec_of(data)
+        if spec.name != name:
+            raise InvalidSpec(
+                f"The spec is of endpoint `{spec.name}`, not of `{name}`.",
+                next_step="Use the same name in both places.",
+            )
+        with self._database.transaction() as tx:
+            return self._accept(tx, spec, request, "endpoint.apply")
+
+    def deploy(self, name: str, fields: Mapping[str, Any], request: Request) -> ChangeView:
+        """Puts the version `fields["model"]` behind the endpoint, which is made when it is new.
+
+        Other fields of the spec are kept as they are unless given.
+
+        Raises:
+            InvalidSpec: a field breaks the schema, or names another environment.
+            ModelNotFound, VersionNotFound, AliasNotFound: there is no such version.
+        """
+        with self._database.transaction() as tx:
+            before = tx.endpoints.get(name)
+            data = {"name": name, "environment": self.environment, **_merged(before, fields)}
+            spec = spec_of(data, source="The request")
+            return self._accept(tx, spec, request, "endpoint.deploy")
+
+    def rollback(self, name: str, request: Request) -> ChangeView:
+        """Brings back the version that served before: at once when it is still warm.
+
+        Raises:
+            EndpointNotFound: there is none of that name.
+            NothingToRollBack: no other version served before.
+        """
+        with self._database.transaction() as tx:
+            before = _existing(tx, name)
+            after = rolled_back(before, request.now, is_warm=self._is_warm(before, request.now))
+            return self._put(tx, before, after, request, "endpoint.rollback")
+
+    def delete(self, name: str, request: Request) -> ChangeView:
+        """Forgets the endpoint; its replicas stop once their requests are answered.
+
+        Raises:
+            EndpointNotFound: there is none of that name.
+        """
+        with self._database.transaction() as tx:
+            before = _existing(tx, name)
+            if not request.dry_run:
+                tx.endpoints.delete(name)
+                _record(tx, "endpoint.delete", (before, None), request)
+        self._poke()
+        return ChangeView(endpoint=None, changes=described(before, None), dry_run=request.dry_run)
+
+    def replicas_of(self, endpoint: str, version: str) -> tuple[ReplicaView, ...]:
+        """The replicas of a version (`churn:2`) behind an endpoint."""
+        replicas = self._seen().observed.replicas
+        return replica_views(
+            r for r in replicas if r.endpoint == endpoint and str(r.version) == version
+        )
+
+    def logs(self, name: str, *, tail: int) -> tuple[str, ...]:
+        """The last lines of its replicas, each begun with the replica's id, oldest replica first.
+
+        Raises:
+            EndpointNotFound: there is none of that name.
+        """
+        with self._database.reading() as tx:
+            _existing(tx, name)
+        replicas = [r for r in self._seen().observed.replicas if r.endpoint == name]
+        lines = [
+            f"{replica.id} | {line}"
+            for replica in sorted(replicas, key=lambda r: r.started_at)
+            for line in self._read_log(replica.id, tail)
+        ]
+        return tuple(lines[-tail:])
+
+    def _accept(
+        self, tx: Transaction, spec: EndpointSpec, request: Request, action: str
+    ) -> ChangeView:
+        self._check_environment(spec)
+        record = resolved(tx, parse_version(spec.model))
+        inline = runs_inline(spec.placement, record.manifest)
+        before = tx.endpoints.get(spec.name)
+        return self._put(
+            tx, before, accepted(before, spec, record.ref, inline=inline), request, action
+        )
+
+    def _put(
+        self,
+        tx: Transaction,
+        before: EndpointState | None,
+        after: EndpointState,
+        request: Request,
+        action: str,
+    ) -> ChangeView:
+        if after != before and not request.dry_run:
+            generation = None if before is None else before.generation
+            tx.endpoints.put(after, expected_generation=generation)
+            _record(tx, action, (before, after), request)
+            self._poke()
+        return ChangeView(
+            endpoint=endpoint_view(after, self._seen()),
+            changes=described(before, after),
+            dry_run=request.dry_run,
+        )
+
+    def _is_warm(self, state: EndpointState, now: datetime) -> bool:
+        seen = self._seen()
+        return (
+            state.previous is not None
+            and state.previous in wanted_versions(state, now)
+            and is_ready_everywhere(seen.desired(state), state.previous, seen.observed)
+        )
+
+    def _check_environment(self, spec: EndpointSpec) -> None:
+        if spec.environment != self.environment:
+            raise InvalidSpec(
+                f"This server serves environment `{self.environment}`, not `{spec.environment}`.",
+                next_step="Leave `environment` out, or start a server with that "
+                "SHIPWAY_ENVIRONMENT.",
+            )
+
+
+def _merged(before: EndpointState | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec so far with the given fields over it; limits are merged one by one."""
+    known: dict[str, Any] = {} if before is None else msgspec.to_builtins(before.spec)
+    merged = {**known, **fields}
+    limits = fields.get("limits")
+    if isinstance(limits, Mapping):
+        merged["limits"] = {**known.get("limits", {}), **limits}
+    return merged
+
+
+def _existing(tx: Transaction, name: str) -> EndpointState:
+    state = tx.endpoints.get(name)
+    if state is None:
+        raise EndpointNotFound.named(
+            name,
+            (other.spec.name for other in tx.endpoints.list()),
+            next_step="`shipway get` lists the endpoints.",
+        )
+    return state
+
+
+def _record(
+    tx: Transaction,
+    action: str,
+    states: tuple[EndpointState | None, EndpointState | None],
+    request: Request,
+) -> None:
+    before, after = states
+    subject = next(state.spec.name for state in states if state is not None)
+    details = {"before": json_of(before), "after": json_of(after)}
+    tx.audit.append(
+        Change(at=request.now, actor=request.actor, action=action, subject=subject, details=details)
+    )

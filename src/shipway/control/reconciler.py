@@ -1,0 +1,218 @@
+"""The loop that makes what runs become what was declared.
+
+It looks, compiles the snapshot, plans, and carries the plan out; each quarter of a second, and at
+once when something changed. It keeps nothing that it could not see again: killed at any
+instruction, the next one goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from typing import assert_never
+
+from shipway.backends.port import Backend, ReplicaOrder
+from shipway.control.gateways import Gateways
+from shipway.control.local_versions import LocalVersions
+from shipway.control.snapshots import compiled
+from shipway.control.views import Seen, desired_of, json_of
+from shipway.core.audit import Change
+from shipway.core.deployments import activated, failed
+from shipway.core.endpoints import EndpointState
+from shipway.core.errors import ShipwayError
+from shipway.core.reconcile import (
+    Action,
+    Activate,
+    FailTarget,
+    ForgetReplica,
+    KillReplica,
+    Observed,
+    StartReplica,
+    StopReplica,
+    plan,
+    wanted_versions,
+)
+from shipway.store.sql.database import Database
+from shipway.wire.snapshot import GatewayReport, Snapshot
+
+TICK_S = 0.25
+ACTOR = "shipway"
+"""Who the audit record names for what no person did."""
+
+_log = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Keeps the endpoints of one environment as they were declared. Lives in one event loop."""
+
+    def __init__(
+        self,
+        database: Database,
+        backend: Backend,
+        *,
+        local: Callable[[Callable[[], None]], LocalVersions],
+        environment: str,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._database = database
+        self._backend = backend
+        self._local = local(self.poke)
+        self._environment = environment
+        self._clock = clock
+        self._gateways = Gateways(started_at=clock())
+        self._news = asyncio.Event()
+        self._snapshot: Snapshot | None = None
+        self._published = asyncio.Event()
+        self._is_closing = False
+        self.seen = Seen(
+            observed=Observed(replicas=(), gateways=(), revision="", settled=False),
+            gateways=(),
+            local={},
+            at=clock(),
+        )
+
+    def poke(self) -> None:
+        """Lets the next look happen at once. Call it in the loop's own thread."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Reconciles until cancelled."""
+        await self._backend.open()
+        try:
+            while True:
+                self._news.clear()
+                await self._tick_safely()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), TICK_S)
+        finally:
+            await self._local.close()
+            await self._backend.close()
+
+    async def snapshot_after(self, revision: str, *, wait_s: float) -> Snapshot | None:
+        """The present snapshot, as soon as there is one of another revision; None after the wait."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                while not self._is_closing and (
+                    self._snapshot is None or self._snapshot.revision == revision
+                ):
+                    await self._published.wait()
+        if self._snapshot is None or self._snapshot.revision == revision:
+            return None
+        return self._snapshot
+
+    def note_report(self, report: GatewayReport) -> None:
+        """Takes in what a gateway says."""
+        if self._gateways.note(report, self._clock()):
+            self.poke()
+
+    def release_waiters(self) -> None:
+        """Answers every waiting gateway now, because this process is about to end."""
+        self._is_closing = True
+        self._wake_waiters()
+
+    async def _tick_safely(self) -> None:
+        try:
+            await self._tick()
+        except ShipwayError as exc:
+            _log.warning("The endpoints cannot be looked after now: %s", exc)
+        except Exception:  # noqa: BLE001 - the outermost frame of the loop
+            _log.exception("The endpoints cannot be looked after now")
+
+    async def _tick(self) -> None:
+        states = await asyncio.to_thread(self._read_states)
+        now = self._clock()
+        self._local.want({v for state in states for v in wanted_versions(state, now)})
+        known = dict(self._local.known)
+        desired = [desired_of(state, known) for state in states]
+        replicas = self._backend.observe()
+        snapshot = compiled(desired, known, replicas, now, published=self._snapshot)
+        self._publish(snapshot)
+        observed = Observed(
+            replicas=replicas,
+            gateways=self._gateways.evidence(now),
+            revision=snapshot.revision if snapshot is not None else "",
+            settled=self._gateways.is_settled(now),
+        )
+        self.seen = Seen(observed=observed, gateways=self._gateways.live(now), local=known, at=now)
+        for action in plan(desired, observed, now):
+            _log.info("%s", action)
+            await self._carry_out(action)
+            self.poke()
+
+    def _read_states(self) -> list[EndpointState]:
+        with self._database.reading() as tx:
+            states = tx.endpoints.list()
+        return [state for state in states if state.spec.environment == self._environment]
+
+    def _publish(self, snapshot: Snapshot | None) -> None:
+        before = self._snapshot.revision if self._snapshot is not None else ""
+        if snapshot is not None and snapshot.revision != before:
+            self._snapshot = snapshot
+            self._wake_waiters()
+
+    def _wake_waiters(self) -> None:
+        self._published.set()
+        self._published = asyncio.Event()
+
+    async def _carry_out(self, action: Action) -> None:
+        match action:
+            case StartReplica():
+                self._start(action)
+            case StopReplica() | ForgetReplica():
+                self._backend.stop(action.id)
+            case KillReplica():
+                self._backend.kill(action.id, action.reason)
+            case Activate():
+                await asyncio.to_thread(
+                    self._move, action, lambda state: activated(state, self._clock())
+                )
+            case FailTarget():
+                message = action.message
+                await asyncio.to_thread(self._move, action, lambda state: failed(state, message))
+            case _:
+                assert_never(action)
+
+    def _start(self, action: StartReplica) -> None:
+        local = self.seen.local.get(action.version)
+        if local is None or local.record is None or local.bundle_dir is None:
+            return
+        name = f"{action.endpoint}-{action.version.number}-{action.slot}-{secrets.token_hex(3)}"
+        self._backend.start(
+            ReplicaOrder(
+                id=name,
+                endpoint=action.endpoint,
+                version=action.version,
+                slot=action.slot,
+                generation=action.generation,
+                max_batch_rows=action.max_batch_rows,
+                digest=local.record.digest,
+                bundle_dir=local.bundle_dir,
+                environment=local.record.manifest.content.environment,
+            )
+        )
+
+    def _move(
+        self, action: Activate | FailTarget, moved: Callable[[EndpointState], EndpointState]
+    ) -> None:
+        """One transaction; nothing when the endpoint has changed since the plan was made."""
+        with self._database.transaction() as tx:
+            before = tx.endpoints.get(action.endpoint)
+            if before is None or before.generation != action.generation:
+                return
+            after = moved(before)
+            tx.endpoints.put(after, expected_generation=before.generation)
+            verb = "endpoint.activate" if isinstance(action, Activate) else "endpoint.fail"
+            details = {"before": json_of(before), "after": json_of(after), "reason": after.message}
+            tx.audit.append(
+                Change(
+                    at=self._clock(),
+                    actor=ACTOR,
+                    action=verb,
+                    subject=action.endpoint,
+                    details=details,
+                )
+            )
