@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,6 +14,7 @@ from shipway.api.faults import add_fault_handlers
 from shipway.api.messages import answer, answers, components
 from shipway.api.services import Services
 from shipway.core.endpoints import EndpointSpec
+from shipway.core.release import VERSION
 
 PREFIX = "/api/v1"
 ROUTERS = [
@@ -40,7 +40,7 @@ def create_app(services: Services) -> FastAPI:
     """The app over these services; it starts nothing by itself."""
     app = FastAPI(
         title="Shipway control API",
-        version=version("shipway"),
+        version=VERSION,
         docs_url=f"{PREFIX}/docs",
         redoc_url=None,
         openapi_url=f"{PREFIX}/openapi.json",
@@ -60,7 +60,7 @@ def _add_own_routes(app: FastAPI) -> None:
     @app.get(f"{PREFIX}/health", responses={200: answers(Health, "Control answers.")})
     def health() -> Response:
         """That control answers, and its version."""
-        return answer(Health(status="ok", version=version("shipway")))
+        return answer(Health(status="ok", version=VERSION))
 
     @app.get(f"{PREFIX}/schemas/endpoint")
     def endpoint_schema() -> Response:
