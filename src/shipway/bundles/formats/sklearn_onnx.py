@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from shipway.bundles.formats.graphs import (
@@ -13,36 +14,45 @@ from shipway.bundles.formats.graphs import (
     matrix_width,
 )
 from shipway.bundles.formats.port import CannotCompile, CompiledOnnx, OpenArtifact, Sample
+from shipway.bundles.formats.sklearn_converters import converters
+from shipway.bundles.formats.sklearn_nulls import with_text_nulls
+from shipway.bundles.formats.sklearn_rounding import rounds_features, with_rounding
 from shipway.bundles.parity import agrees
 from shipway.core.bundles import Feed
 from shipway.core.signature import Field, Layout, Signature
 from shipway.core.tensors import DataType
 from shipway.engines.sklearn import estimators_in
 
-_NEEDED = ("skl2onnx", "onnx")
-
 
 def compile_estimator(
     artifact: OpenArtifact, signature: Signature, sample: Sample | None
 ) -> CompiledOnnx:
-    """The graph in FP32, or in FP64 when only that agrees with the estimator.
+    """The graph in the precision that agrees with the estimator, FP32 where that is enough.
 
     Raises:
         CannotCompile: no converter knows a part of it, or the converters are not installed.
     """
-    single = _compiled(artifact, signature, DataType.FP32)
-    if agrees(artifact, single, signature, sample):
-        return single
+    first, second = DataType.FP32, DataType.FP64
+    if rounds_features(artifact.model):
+        first, second = second, first
+    preferred = _compiled(artifact, signature, first)
+    if agrees(artifact, preferred, signature, sample):
+        return preferred
     try:
-        double = _compiled(artifact, signature, DataType.FP64)
+        other = _compiled(artifact, signature, second)
     except CannotCompile:
-        return single
-    return double if agrees(artifact, double, signature, sample) else single
+        return preferred
+    return other if agrees(artifact, other, signature, sample) else preferred
 
 
 def _compiled(artifact: OpenArtifact, signature: Signature, real: DataType) -> CompiledOnnx:
+    model = artifact.model
+    if any(f.nullable and f.dtype is DataType.STRING for f in signature.inputs):
+        model = with_text_nulls(model)
+    if real is DataType.FP64:
+        model = with_rounding(model)
     feeds = _feeds(artifact.model, signature, real)
-    graph = _converted(artifact, signature, feeds)
+    graph = _converted(model, signature, feeds)
     return finished(graph, feeds=feeds, outputs=_outputs(artifact, graph))
 
 
@@ -60,17 +70,14 @@ def _takes_columns(model: Any, signature: Signature) -> bool:
 
 
 def _column_feed(field: Field, real: DataType) -> Feed:
-    dtype = field.dtype
-    if dtype.is_float:
-        dtype = real
-    elif dtype.is_integer:
-        dtype = DataType.INT64
+    # Integers go as reals: converters refuse imputers and scalers of integers.
+    dtype = real if field.dtype.is_float or field.dtype.is_integer else field.dtype
     return Feed(graph_input=field.name, dtype=dtype.value, columns=(field.name,))
 
 
-def _converted(artifact: OpenArtifact, signature: Signature, feeds: tuple[Feed, ...]) -> Any:
+def _converted(model: Any, signature: Signature, feeds: tuple[Feed, ...]) -> Any:
     try:
-        from skl2onnx import to_onnx
+        from skl2onnx import convert_sklearn
     except ImportError as exc:
         raise CannotCompile(
             "Package `skl2onnx` is not installed; `pip install skl2onnx` makes ONNX serving possible."
@@ -79,12 +86,13 @@ def _converted(artifact: OpenArtifact, signature: Signature, feeds: tuple[Feed, 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return to_onnx(
-                artifact.model,
+            return convert_sklearn(
+                model,
                 name="model",
                 initial_types=types,
                 target_opset=TARGET_OPSET,
-                options=_options(artifact.model),
+                options={id(part): options for part, options in _options(model)},
+                custom_conversion_functions=converters(),
             )
         except Exception as exc:
             raise CannotCompile(
@@ -92,8 +100,15 @@ def _converted(artifact: OpenArtifact, signature: Signature, feeds: tuple[Feed, 
             ) from exc
 
 
-def _options(model: Any) -> dict[Any, Any]:
-    return {id(model): {"zipmap": False}} if hasattr(model, "predict_proba") else {}
+def _options(model: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Probabilities as one matrix, and not as a sequence of maps."""
+    from sklearn.base import is_classifier
+
+    for part in estimators_in(model):
+        if is_classifier(part) and hasattr(part, "predict_proba"):
+            yield part, {"zipmap": False}
+        elif is_classifier(part):
+            yield part, {"nocl": False}
 
 
 def _first_line(exc: Exception) -> str:
