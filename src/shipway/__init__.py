@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from shipway.client.asynchronous import AsyncClient
     from shipway.client.synchronous import Client
 
-__version__ = "0.1.0"
-__all__ = ["AsyncClient", "Client", "__version__"]
+__all__ = ["AsyncClient", "Client"]
 
 _HOMES = {
     "AsyncClient": "shipway.client.asynchronous",

@@ -96,7 +96,7 @@ def get(
             found = client.endpoints()
             return show_json(found) if as_json else show_endpoints(found)
         endpoint = client.endpoint(name)
-        return show_json(endpoint) if as_json else show_endpoint(endpoint)
+        return show_json(endpoint) if as_json else show_endpoint(endpoint, client)
 
 
 def delete(

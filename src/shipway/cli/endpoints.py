@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import typer
 
 from shipway.cli.output import age_of, show_table
 from shipway.client.answers import Endpoint, Status
+from shipway.client.synchronous import Client
+from shipway.core.errors import NotFound
 
+_LONGEST_EXAMPLE = 2000
 _NO_ENDPOINT = "There is no endpoint. Make one with `shipway deploy MODEL:VERSION`."
 
 
@@ -30,7 +34,7 @@ def show_endpoints(endpoints: Sequence[Endpoint]) -> None:
     show_table(columns, rows, empty=_NO_ENDPOINT)
 
 
-def show_endpoint(endpoint: Endpoint) -> None:
+def show_endpoint(endpoint: Endpoint, client: Client) -> None:
     """One endpoint with its variants and replicas."""
     show_endpoints([endpoint])
     if endpoint.message:
@@ -38,7 +42,7 @@ def show_endpoint(endpoint: Endpoint) -> None:
     typer.echo("")
     show_variants([endpoint])
     if endpoint.url:
-        typer.echo(f"\nTry it: {curl_of(endpoint)}")
+        typer.echo(f"\nTry it: {curl_of(endpoint, client)}")
 
 
 def show_variants(endpoints: Sequence[Endpoint]) -> None:
@@ -57,7 +61,7 @@ def show_variants(endpoints: Sequence[Endpoint]) -> None:
     show_table([*columns, "#age", "message"], rows, empty="Nothing runs.")
 
 
-def show_status(status: Status) -> None:
+def show_status(status: Status, client: Client) -> None:
     """The server, its gateways, and what runs."""
     typer.echo(f"Shipway {status.version}, control at {status.control_url}")
     for gateway in status.gateways:
@@ -71,9 +75,29 @@ def show_status(status: Status) -> None:
         show_variants(status.endpoints)
     first = next((endpoint for endpoint in status.endpoints if endpoint.url), None)
     if first is not None:
-        typer.echo(f"\nTry it: {curl_of(first)}")
+        typer.echo(f"\nTry it: {curl_of(first, client)}")
 
 
-def curl_of(endpoint: Endpoint) -> str:
-    """A command line that asks an endpoint what it takes."""
-    return f"curl {endpoint.url}"
+def curl_of(endpoint: Endpoint, client: Client) -> str:
+    """A command line that asks an endpoint: for a prediction, or for what it takes."""
+    body = _example(endpoint, client)
+    if body is None or len(body) > _LONGEST_EXAMPLE:
+        return f"curl -s {endpoint.url.removesuffix('/infer')}"
+    return f"curl -s {endpoint.url} -d '{body}'"
+
+
+def _example(endpoint: Endpoint, client: Client) -> str | None:
+    """The first row of the sample, as a request."""
+    try:
+        raw = client.example(endpoint.active) if endpoint.active else None
+    except NotFound:
+        return None
+    if raw is None:
+        return None
+    request = msgspec.json.decode(raw)
+    for tensor in request["inputs"]:
+        rows, *inner = tensor["shape"]
+        tensor["data"] = tensor["data"][: len(tensor["data"]) // max(1, rows)]
+        tensor["shape"] = [1, *inner]
+    text = msgspec.json.encode(request).decode()
+    return None if "'" in text else text

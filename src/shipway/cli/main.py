@@ -24,9 +24,9 @@ endpoint_commands.add_to(app)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from shipway.core.release import VERSION
 
-        typer.echo(f"shipway {version('shipway')}")
+        typer.echo(f"shipway {VERSION}")
         raise typer.Exit
 
 

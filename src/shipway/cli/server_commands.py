@@ -51,10 +51,10 @@ def status(*, server: Server = None, state_dir: StateDir = None, as_json: Json =
 
     with client_of(server, state_dir) as client:
         found = client.status()
-    if as_json:
-        show_json(found)
-    else:
-        show_status(found)
+        if as_json:
+            show_json(found)
+        else:
+            show_status(found, client)
 
 
 def demo(

@@ -101,6 +101,10 @@ class AsyncClient:
         """The baseline profile of a version's sample; None when it was packaged without one."""
         return await self._run(flows.profile(parse_version(version)))
 
+    async def example(self, version: str) -> bytes | None:
+        """An example request of a version (Open Inference JSON); None when it has no sample."""
+        return await self._run(flows.example(version))
+
     async def register(
         self,
         model: Any,

@@ -136,6 +136,14 @@ def profile(query: VersionQuery) -> Flow[Profile | None]:
     return msgspec.json.decode(raw, type=Profile)
 
 
+def example(text: str) -> Flow[bytes | None]:
+    """An example request of a version: an Open Inference body; None when there is none."""
+    query = parse_version(text)
+    version = yield from one(calls.version(query))
+    path = version.manifest.content.examples if version.manifest else None
+    return None if path is None else (yield from one(calls.bundle_file(query, path)))
+
+
 def delete_version(text: str) -> Flow[None]:
     """Forgets a version, given as `churn:2`.
 

@@ -106,6 +106,10 @@ class Client:
         """The baseline profile of a version's sample; None when it was packaged without one."""
         return self._run(flows.profile(parse_version(version)))
 
+    def example(self, version: str) -> bytes | None:
+        """An example request of a version (Open Inference JSON); None when it has no sample."""
+        return self._run(flows.example(version))
+
     def register(
         self,
         model: Any,
