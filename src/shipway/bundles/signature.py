@@ -169,7 +169,7 @@ def _shape(many: Array, one: Array) -> tuple[int, ...]:
     """What both runs have in common; the first dimension is free when it followed the rows."""
     if many.ndim == 0 or many.ndim != one.ndim:
         return many.shape
-    first = -1 if many.shape[0] != one.shape[0] or many.shape[0] == 1 else many.shape[0]
+    first = -1 if many.shape[0] != one.shape[0] else many.shape[0]
     rest = (
         size if size == other else -1
         for size, other in zip(many.shape[1:], one.shape[1:], strict=True)
