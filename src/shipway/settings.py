@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -38,3 +40,27 @@ class Settings(BaseSettings):
 
     max_bundle_bytes: int = 16 * 1024**3
     """Control refuses larger uploads."""
+
+    def as_variables(self) -> dict[str, str]:
+        """The environment variables from which another process gets these very settings."""
+        values = self.model_dump(exclude_none=True)
+        return {f"SHIPWAY_{name.upper()}": str(value) for name, value in values.items()}
+
+
+_PROVIDERS = ("AWS_", "AZURE_", "GOOGLE_")
+
+
+def provider_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables of cloud providers, for the artifact store."""
+    return {name: value for name, value in environment.items() if name.startswith(_PROVIDERS)}
+
+
+def variables_with(settings: Settings) -> dict[str, str]:
+    """This process's environment with these settings in it, for a process of ours."""
+    return {**os.environ, **settings.as_variables()}
+
+
+def gateway_variables() -> dict[str, str]:
+    """This process's environment for a gateway, which has no business with database or bundles."""
+    secret = ("SHIPWAY_DATABASE_URL", "SHIPWAY_ARTIFACTS_URL", *_PROVIDERS)
+    return {name: value for name, value in os.environ.items() if not name.startswith(secret)}

@@ -37,7 +37,9 @@ router = APIRouter(tags=["endpoints"])
 ANSWERS = [EndpointView, ChangeView, Deployment, EndpointSpec, Logs]
 
 DryRun = Annotated[bool, Query(description="Only say what would change.")]
-_CHANGED = {200: answers(ChangeView, "What changes, and the endpoint's state after it.")}
+_CHANGED: dict[int | str, dict[str, Any]] = {
+    200: answers(ChangeView, "What changes, and the endpoint's state after it.")
+}
 
 
 @router.get("/endpoints", responses={200: answers(list[EndpointView], "In name order.")})

@@ -41,15 +41,19 @@ class ProcessIdentity(msgspec.Struct, frozen=True):
 
 def with_option(option: str, value: str) -> ProcessIdentity | None:
     """The process that was started with exactly this option and value on its command line."""
-    wanted = [option.encode(), value.encode()]
     for entry in _PROC.glob("[0-9]*"):
-        try:
-            arguments = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if wanted in map(list, pairwise(arguments)):
+        if (option, value) in pairwise(arguments_of(int(entry.name))):
             return ProcessIdentity.of(int(entry.name))
     return None
+
+
+def arguments_of(pid: int) -> list[str]:
+    """The command line of a process; empty when it is gone."""
+    try:
+        line = (_PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return []
+    return [os.fsdecode(argument) for argument in line.split(b"\0")]
 
 
 def _stat_of(pid: int) -> list[str] | None:

@@ -52,20 +52,19 @@ class Interpreter(Protocol):
 
 
 class ProcessBackend:
-    """The backend `process`. Used from one event loop."""
+    """The backend `process`. Used from one event loop; `on_change` is called after every change."""
 
     def __init__(
         self,
         state_dir: Path,
         *,
         clock: Callable[[], datetime],
-        on_change: Callable[[], None] = lambda: None,
         interpreter: Interpreter = interpreter_for,
     ) -> None:
         self._envs_dir = state_dir / "envs"
         self._records = RecordDirectory(state_dir)
         self._clock = clock
-        self._on_change = on_change
+        self.on_change: Callable[[], None] = lambda: None
         self._interpreter = interpreter
         self._replicas: dict[str, ReplicaRecord] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -282,14 +281,14 @@ class ProcessBackend:
         self._replicas[record.id] = record
         if before is None or _noteworthy(before) != _noteworthy(record):
             self._records.save(record)
-            self._on_change()
+            self.on_change()
 
     def _drop(self, replica_id: str) -> None:
         self._replicas.pop(replica_id, None)
         self._tasks.pop(replica_id, None)
         self._stop_requests.pop(replica_id, None)
         self._records.drop(replica_id)
-        self._on_change()
+        self.on_change()
 
 
 def _noteworthy(record: ReplicaRecord) -> ReplicaRecord:

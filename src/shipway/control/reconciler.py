@@ -54,13 +54,13 @@ class Reconciler:
         database: Database,
         backend: Backend,
         *,
-        local: Callable[[Callable[[], None]], LocalVersions],
+        local: Callable[..., LocalVersions],
         environment: str,
         clock: Callable[[], datetime],
     ) -> None:
         self._database = database
         self._backend = backend
-        self._local = local(self.poke)
+        self._local = local(on_change=self.poke)
         self._environment = environment
         self._clock = clock
         self._gateways = Gateways(started_at=clock())
