@@ -1,0 +1,279 @@
+"""Writes the reference pages from the code: `python docs/reference/generate.py`.
+
+`tests/docs` fails when a page differs from what this gives, so the code is the one source.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import typer.main
+
+from shipway import settings as settings_module
+from shipway.api.app import create_app
+from shipway.api.services import Services
+from shipway.cli.main import app
+from shipway.cli.messages import MESSAGES, Exit, Words
+from shipway.client.packing import PackOptions
+from shipway.client.synchronous import Client
+from shipway.core import endpoints, errors
+from shipway.core.endpoints import EndpointSpec, Limits
+from shipway.core.errors import ShipwayError
+from shipway.settings import Settings
+from shipway.wire.problems import status_of
+
+HERE = Path(__file__).parent
+_MADE = "<!-- Made by docs/reference/generate.py; edit the code, then run it. -->\n"
+
+_SPEC_WORDS = {
+    "name": "The name that callers use: 1 to 63 of `a-z 0-9 . _ -`.",
+    "model": "What serves: `churn:2`, `churn@champion`, or `churn` for the newest version.",
+    "environment": "The environment whose gateways serve it; the server's own when left out.",
+    "replicas": "How many copies run, with placement `process` (1 to 64).",
+    "placement": "Where the model runs: `auto`, `inline` or `process`.",
+    "limits": "The bounds of the endpoint, below.",
+    "warm_s": "Seconds that a replaced version stays ready, for an instant rollback.",
+}
+
+_EXITS = {
+    Exit.OK: "done",
+    Exit.OTHER: "not done: a question was answered with no, or a claim of the demo was not met",
+    Exit.USAGE: "the command line cannot be read",
+    Exit.NOT_FOUND: "a named thing does not exist",
+    Exit.INVALID: "the input, spec or artifact is not valid",
+    Exit.CONFLICT: "the present state forbids it",
+    Exit.UNAVAILABLE: "a server, replica, store or environment is away or broken",
+    Exit.NOT_DONE: "a deploy failed, or was not live in time",
+    Exit.BUG: "a bug in Shipway, or in the model's code",
+    Exit.INTERRUPTED: "ended with Ctrl-C",
+}
+
+
+def cli() -> str:
+    """Every command with its arguments and options, and the exit codes."""
+    commands = cast(Any, typer.main.get_command(app)).commands
+    parts = ["# Command line\n", "Answers go to stdout, everything else to stderr.\n"]
+    for name, command in commands.items():
+        parts.append(f"## shipway {name}\n\n{command.help}\n")
+        rows = [_parameter(parameter) for parameter in command.params]
+        if rows:
+            parts.append(_table(["argument or option", "default", "what"], rows))
+    parts.append("## Exit codes\n")
+    parts.append(_table(["code", "meaning"], [(str(int(c)), w) for c, w in _EXITS.items()]))
+    return "\n".join(parts)
+
+
+def _parameter(parameter: Any) -> tuple[str, str, str]:
+    if parameter.param_type_name == "argument":
+        return f"`{parameter.name.upper()}`", _default(parameter), parameter.help or ""
+    names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+    return names, _default(parameter), parameter.help or ""
+
+
+def _default(parameter: Any) -> str:
+    if parameter.required:
+        return "required"
+    if isinstance(parameter.show_default, str):
+        return f"`{parameter.show_default}`"
+    return "" if parameter.default in (None, False, ()) else f"`{parameter.default}`"
+
+
+def settings() -> str:
+    """Every setting with its environment variable, default and meaning."""
+    words = _attribute_docs(settings_module, "Settings")
+    rows = [
+        (f"`SHIPWAY_{name.upper()}`", _value(field.default), words[name])
+        for name, field in Settings.model_fields.items()
+    ]
+    return "\n".join(
+        [
+            "# Settings\n",
+            "Environment variables, read once when a process starts. Options of the command line come",
+            "before them.\n",
+            _table(["variable", "default", "what"], rows),
+        ]
+    )
+
+
+def endpoint_spec() -> str:
+    """Every key of an endpoint spec."""
+    limits = _attribute_docs(endpoints, "Limits")
+    rows = [
+        (f"`{field.name}`", _spec_default(field), _SPEC_WORDS[field.name])
+        for field in msgspec.structs.fields(EndpointSpec)
+    ]
+    inner = [
+        (f"`limits.{field.name}`", _spec_default(field), limits[field.name])
+        for field in msgspec.structs.fields(Limits)
+    ]
+    placements = _attribute_docs(endpoints, "Placement")
+    values = [(f"`{name.lower()}`", text) for name, text in placements.items()]
+    header = ["key", "default", "what"]
+    return "\n".join(
+        [
+            "# EndpointSpec\n",
+            "What `shipway apply -f` reads, one endpoint per YAML document. An unknown key is an error",
+            "that names the nearest known one. `shipway schema` prints the JSON Schema, which the server",
+            "also publishes at `/api/v1/schemas/endpoint`.\n",
+            "```yaml\nname: churn\nmodel: churn@champion\nreplicas: 2\nplacement: process\n"
+            "limits:\n  deadline_ms: 500\nwarm_s: 900\n```\n",
+            _table(header, rows),
+            _table(header, inner),
+            _table(["placement", "what"], values),
+        ]
+    )
+
+
+def _spec_default(field: Any) -> str:
+    if field.default is msgspec.NODEFAULT:
+        return "required"
+    return "" if isinstance(field.default, Limits) else _value(field.default)
+
+
+def api() -> str:
+    """Every route of the control API."""
+    services = Services(**dict.fromkeys(("registry", "audit", "staging", "now"), cast(Any, None)))
+    rows = [
+        (f"`{method.upper()} {path}`", operation.get("description", "").split("\n\n")[0])
+        for path, operations in create_app(services).openapi()["paths"].items()
+        for method, operation in operations.items()
+    ]
+    return "\n".join(
+        [
+            "# Control API\n",
+            "JSON over HTTP; the OpenAPI document is at `/api/v1/openapi.json`, and to try out at",
+            "`/api/v1/docs`. Errors are `application/problem+json` with `code`, `detail`, `next_step` and",
+            "the error's own facts; [errors](errors.md) lists the codes. The header `X-Shipway-Actor` says",
+            "who asks, for the audit record.\n",
+            _table(["route", "what"], rows),
+            "Gateways answer the Open Inference protocol, version 2, with the binary tensor extension:\n",
+            _table(["route", "what"], _GATEWAY_ROUTES),
+        ]
+    )
+
+
+_GATEWAY_ROUTES = [
+    ("`GET /v2`", "Name, version and extensions of the server."),
+    ("`GET /v2/health/live`, `GET /v2/health/ready`", "Whether the gateway lives, and can serve."),
+    ("`GET /v2/models/{endpoint}`", "Inputs and outputs of an endpoint."),
+    ("`GET /v2/models/{endpoint}/ready`", "200 while it can answer, 503 otherwise."),
+    ("`POST /v2/models/{endpoint}/infer`", "A prediction."),
+    ("`… /versions/{number}…`", "The same for one version behind the endpoint."),
+]
+
+
+def errors_page() -> str:
+    """Every error with its code, HTTP status and exit code."""
+    rows = [_error(kind) for kind in _tree(ShipwayError) if kind.__module__ == errors.__name__]
+    return "\n".join(
+        [
+            "# Errors\n",
+            "The same error is an exception in Python (`shipway.core.errors`), a problem+json answer over",
+            "HTTP, and a line with an exit code on the command line.\n",
+            _table(["code", "class", "HTTP", "exit", "what"], rows),
+        ]
+    )
+
+
+def _error(kind: type[ShipwayError]) -> tuple[str, ...]:
+    words: Words = MESSAGES[kind]
+    what = " ".join((kind.__doc__ or "").split())
+    status = str(status_of(kind("")))
+    return f"`{kind.code}`", f"`{kind.__name__}`", status, str(int(words.exit_code)), what
+
+
+def _tree(kind: type[ShipwayError]) -> Iterable[type[ShipwayError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _tree(child)
+
+
+def sdk() -> str:
+    """Every method of the client."""
+    parts = [
+        "# Python SDK\n",
+        "`shipway.Client` and `shipway.AsyncClient` (the same methods, awaited; `aclose`, and",
+        "`gateway_url` is a method). Answers are frozen structs of `shipway.client.answers`; errors are",
+        "those of [errors](errors.md).\n",
+        f"## Client\n\n{inspect.cleandoc(Client.__doc__ or '')}\n",
+    ]
+    for name, member in vars(Client).items():
+        if name.startswith("_"):
+            continue
+        is_property = isinstance(member, property)
+        function = cast(Any, member.fget if isinstance(member, property) else member)
+        doc = inspect.cleandoc(function.__doc__ or "")
+        signature = "" if is_property else _signature(function)
+        parts.append(f"### {name}\n\n```python\nclient.{name}{signature}\n```\n\n{_fenced(doc)}\n")
+    parts.append(f"## Options of `register`\n\n```text\n{inspect.getdoc(PackOptions)}\n```\n")
+    return "\n".join(parts)
+
+
+def _signature(function: Callable[..., Any]) -> str:
+    own = inspect.signature(function)
+    shown = own.replace(parameters=[p for p in own.parameters.values() if p.name != "self"])
+    text = re.sub(r"'([^',]+)'", r"\1", str(shown))
+    return re.sub(r"<function (\w+) at 0x\w+>", r"\1", text)
+
+
+def _fenced(doc: str) -> str:
+    """A docstring whose Args and Raises sections keep their lines."""
+    head, mark, rest = re.split(r"\n\n(?=(Args|Raises):)", doc, maxsplit=1)[0], "", ""
+    if len(head) < len(doc):
+        mark, rest = "\n\n```text\n", doc[len(head) :].strip() + "\n```"
+    return head + mark + rest
+
+
+def _attribute_docs(module: Any, name: str) -> dict[str, str]:
+    """The strings below a class's attributes, which Python itself does not keep."""
+    tree = ast.parse(inspect.getsource(module))
+    body = next(n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
+    found: dict[str, str] = {}
+    for before, after in pairwise(body):
+        text = ast.get_docstring(ast.Module([after], [])) if isinstance(after, ast.Expr) else None
+        target = before.target if isinstance(before, ast.AnnAssign) else None
+        if isinstance(before, ast.Assign):
+            target = cast(Any, before.targets[0])
+        if text is not None and isinstance(target, ast.Name):
+            found[target.id] = " ".join(text.split())
+    return found
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return ""
+    return f"`{value.value if isinstance(value, StrEnum) else value}`"
+
+
+def _table(columns: list[str], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    cells = ([cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": cli,
+    "settings.md": settings,
+    "endpoint-spec.md": endpoint_spec,
+    "api.md": api,
+    "errors.md": errors_page,
+    "sdk.md": sdk,
+}
+
+
+def page(name: str) -> str:
+    """The text of a page, as the code has it now."""
+    return _MADE + PAGES[name]()
+
+
+if __name__ == "__main__":
+    for name in PAGES:
+        (HERE / name).write_text(page(name))
