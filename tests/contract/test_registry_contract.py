@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -32,7 +33,7 @@ from shipway.testing.bundles import write_bundle
 NOW = datetime(2026, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
 
 
-def bundle(tmp_path: Path, data: bytes = b"one", **options: object) -> Path:
+def bundle(tmp_path: Path, data: bytes = b"one", **options: Any) -> Path:
     directory = tmp_path / f"bundle-{data.decode()}"
     write_bundle(directory, files={"model/model.bin": data, "examples.json": b"{}"}, **options)
     return directory

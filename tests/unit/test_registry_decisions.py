@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
@@ -45,7 +46,7 @@ def test_missing_version_is_named(
         picked_number(query, numbers, ALIASES)
 
 
-def endpoint(**refs: VersionRef) -> EndpointState:
+def endpoint(**refs: Any) -> EndpointState:
     spec = EndpointSpec(name="live", model="churn")
     return EndpointState(spec=spec, generation=1, phase=Phase.LIVE, **refs)
 
