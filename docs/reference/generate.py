@@ -220,7 +220,7 @@ def sdk() -> str:
 def _signature(function: Callable[..., Any]) -> str:
     own = inspect.signature(function)
     shown = own.replace(parameters=[p for p in own.parameters.values() if p.name != "self"])
-    text = re.sub(r"'([^',]+)'", r"\1", str(shown))
+    text = re.sub(r"'([^'()>=]+)'", r"\1", str(shown))
     return re.sub(r"<function (\w+) at 0x\w+>", r"\1", text)
 
 
