@@ -43,6 +43,28 @@ def test_bundle_comes_back_byte_for_byte(
     assert directory.is_relative_to(tmp_path / "cache") is not in_place
 
 
+def test_large_file_is_stored_in_parts_and_comes_back_whole(
+    artifacts: ArtifactStore, tmp_path: Path
+) -> None:
+    data = bytes(range(256)) * 50_000
+    manifest = write_bundle(tmp_path / "bundle", files={"model.bin": data})
+    artifacts.put_bundle(tmp_path / "bundle", manifest)
+    assert artifacts.holds(manifest)
+    directory = artifacts.materialise(manifest.digest, tmp_path / "cache")
+    assert verified_manifest(directory) == manifest
+
+
+@pytest.mark.parametrize("place", ["postgresql+s3"], indirect=True)
+def test_cached_copy_that_lost_bytes_is_fetched_again(
+    artifacts: ArtifactStore, manifest: Manifest, tmp_path: Path
+) -> None:
+    directory = artifacts.materialise(manifest.digest, tmp_path / "cache")
+    (directory / "model/model.bin").write_bytes(b"")
+    assert artifacts.materialise(manifest.digest, tmp_path / "cache") == directory
+    assert verified_manifest(directory) == manifest
+    assert list((tmp_path / "cache" / "partial").iterdir()) == []
+
+
 def test_bundle_is_there_only_once_its_manifest_is(
     artifacts: ArtifactStore, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from shipway.api.messages import answer, answers, body_of, takes
 from shipway.api.services import Actor, Services, UsesServices
 from shipway.api.uploads import ChunkSource, unpack
 from shipway.control.registry import AliasChange, VersionDiff
-from shipway.core.errors import BodyTooLarge, InvalidRequest, NotFound, ShipwayError
+from shipway.core.errors import InvalidRequest, NotFound, ShipwayError
 from shipway.core.registry import ModelRecord, Usage, VersionRecord, VersionSummary
 from shipway.core.versions import VersionQuery, checked_name
 
@@ -40,6 +40,7 @@ class StoredBundle(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
 
 
+_DRAINED_BYTES = 1024**3
 router = APIRouter(tags=["models"])
 ANSWERS = [ModelRecord, VersionRecord, Registered, AliasChange, AliasTarget, StoredBundle]
 ANSWERS += [VersionDiff, Usage]
@@ -84,11 +85,9 @@ async def register(model: str, request: Request, services: UsesServices, actor: 
     work = partial(_register, services, model, chunks, actor)
     try:
         version, created = await anyio.to_thread.run_sync(work)
-    except BodyTooLarge:
-        raise
     except ShipwayError:
         # A client reads no answer while it still writes.
-        await _drain(chunks, services.upload_limits.max_bytes)
+        await _drain(chunks, _DRAINED_BYTES)
         raise
     summary = msgspec.structs.asdict(version.summary())
     return answer(Registered(**summary, created=created), status=201 if created else 200)

@@ -30,7 +30,7 @@ from shipway.core.registry import (
     picked_number,
     usages,
 )
-from shipway.core.versions import NAME, VersionQuery, VersionRef, checked_name
+from shipway.core.versions import VersionQuery, VersionRef, checked_name
 from shipway.engines.bundle import read_manifest, verified_manifest
 from shipway.store.objects.artifacts import ArtifactStore
 from shipway.store.sql.database import Database, Transaction
@@ -194,7 +194,7 @@ class Registry:
             ModelNotFound: there is none of that name.
         """
         with self._database.reading() as tx:
-            _model(tx, model)
+            _check_model(tx, model)
             return usages(model, tx.endpoints.list())
 
     def sweep(self, *, unused_since: datetime) -> list[str]:
@@ -234,23 +234,28 @@ def resolved(tx: Transaction, query: VersionQuery) -> VersionRecord:
     Raises:
         ModelNotFound, VersionNotFound, AliasNotFound: with the nearest name.
     """
-    model = _model(tx, query.model)
-    numbers = [version.number for version in model.versions]
-    ref = VersionRef(model.name, picked_number(query, numbers, model.aliases))
+    _check_model(tx, query.model)
+    numbers, aliases = tx.versions.numbers(query.model), tx.aliases.all_of(query.model)
+    ref = VersionRef(query.model, picked_number(query, numbers, aliases))
     record = tx.versions.get(ref)
     if record is None:
-        raise VersionNotFound.named(str(ref), map(str, numbers))
+        # PostgreSQL may let a deletion in between two reads.
+        raise VersionNotFound.named(str(ref), ())
     return record
 
 
 def _model(tx: Transaction, name: str) -> ModelRecord:
-    # A malformed name is no name of a model; PostgreSQL would not even take a NUL in one.
-    model = tx.models.get(name) if NAME.fullmatch(name) else None
+    _check_model(tx, name)
+    model = tx.models.get(name)
     if model is None:
-        raise ModelNotFound.named(
-            name, tx.models.names(), next_step="`shipway models` lists the models."
-        )
+        raise ModelNotFound.named(name, ())
     return model
+
+
+def _check_model(tx: Transaction, name: str) -> None:
+    known = tx.models.names()
+    if name not in known:
+        raise ModelNotFound.named(name, known, next_step="`shipway models` lists the models.")
 
 
 def _offered(bundle: Path) -> Manifest:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -15,9 +14,10 @@ import obstore
 
 from shipway.core.bundles import MANIFEST_NAME, Manifest
 from shipway.core.errors import BundleCorrupt
-from shipway.engines.bundle import verified_manifest
+from shipway.engines.bundle import read_manifest, verified_manifest
 from shipway.store.objects.faults import translated_faults
 from shipway.store.objects.locations import opened
+from shipway.store.staging import Staging
 
 _ROOT = "bundles"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -86,8 +86,9 @@ class ArtifactStore:
         if self._directory is not None:
             return self._in_place(self._directory / _prefix(digest), digest)
         target = cache_dir / _prefix(digest)
-        if not (target / MANIFEST_NAME).is_file():
-            self._download(digest, target)
+        if not _is_whole(target):
+            with Staging(cache_dir / "partial").new() as partial:
+                self._download(digest, partial, target)
         return target
 
     def _in_place(self, directory: Path, digest: str) -> Path:
@@ -95,17 +96,12 @@ class ArtifactStore:
             raise _missing(digest)
         return directory
 
-    def _download(self, digest: str, target: Path) -> None:
-        with translated_faults(str(target.parent)):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=target.parent))
-        try:
-            with translated_faults(self._location):
-                self._fetch(digest, partial)
-            verified_manifest(partial, digest)
+    def _download(self, digest: str, partial: Path, target: Path) -> None:
+        with translated_faults(self._location):
+            self._fetch(digest, partial)
+        verified_manifest(partial, digest)
+        with translated_faults(str(target)):
             _take_name(partial, target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
 
     def _fetch(self, digest: str, directory: Path) -> None:
         try:
@@ -178,13 +174,24 @@ def _missing(digest: str) -> BundleCorrupt:
     )
 
 
+def _is_whole(directory: Path) -> bool:
+    """Whether every file is there in its size, which a machine that lost power may not have kept."""
+    try:
+        files = read_manifest(directory).content.files
+        return all((directory / file.path).stat().st_size == file.size_bytes for file in files)
+    except (BundleCorrupt, OSError):
+        return False
+
+
 def _take_name(partial: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         partial.rename(target)
     except OSError:
-        # Another process was faster; whatever stands there under this name was verified too.
-        if not (target / MANIFEST_NAME).is_file():
-            raise
+        # Another process was faster, or what stands there is damaged.
+        if not _is_whole(target):
+            shutil.rmtree(target, ignore_errors=True)
+            partial.rename(target)
 
 
 def _sync(path: Path) -> None:

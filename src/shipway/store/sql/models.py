@@ -62,6 +62,12 @@ class VersionRows:
         """The versions of a model, oldest first."""
         return self._records(versions.c.model == model)
 
+    def numbers(self, model: str) -> list[int]:
+        """The version numbers of a model, oldest first; cheaper than the versions."""
+        mine = versions.c.model == model
+        query = sa.select(versions.c.number).where(mine).order_by(versions.c.number)
+        return list(self._connection.scalars(query))
+
     def get(self, ref: VersionRef) -> VersionRecord | None:
         """One version."""
         found = self._records(versions.c.model == ref.model, versions.c.number == ref.number)
