@@ -6,7 +6,8 @@ from pathlib import Path
 
 from shipway.core.bundles import Content, Served
 from shipway.core.errors import BundleCorrupt, EnvironmentFailed
-from shipway.engines.original import original_engine
+from shipway.core.outputs import engine_signature
+from shipway.engines.original import Original, original_engine
 from shipway.engines.port import Engine
 
 
@@ -21,7 +22,13 @@ def load_engine(directory: Path, content: Content, *, threads: int = 1) -> Engin
         if content.served is Served.ONNX:
             return _onnx(directory, content, threads=threads)
         return original_engine(
-            directory / content.artifact, content.format, options=content.options, threads=threads
+            Original(
+                path=directory / content.artifact,
+                format=content.format,
+                signature=content.signature,
+                options=content.options,
+                threads=threads,
+            )
         )
     except ModuleNotFoundError as exc:
         raise EnvironmentFailed(
@@ -40,4 +47,5 @@ def _onnx(directory: Path, content: Content, *, threads: int) -> Engine:
             f"The bundle in `{directory}` says that ONNX is served and holds no ONNX form.",
             next_step="Package the model again.",
         )
-    return OnnxEngine.of_form(directory, content.onnx, signature=content.signature, threads=threads)
+    signature = engine_signature(content.signature, content.config)
+    return OnnxEngine.of_form(directory, content.onnx, signature=signature, threads=threads)

@@ -99,6 +99,9 @@ class SklearnEngine:
     def _features(self, inputs: Mapping[str, Array]) -> Any:
         names = self._names
         if names is None and any(a.dtype == object and a.ndim == 1 for a in inputs.values()):
+            if len(inputs) == 1:
+                # Text vectorisers take the texts themselves, not a frame that holds them.
+                return next(iter(inputs.values()))
             names = tuple(inputs)
         if names is None:
             return matrix_of(inputs)

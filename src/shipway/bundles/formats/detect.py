@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from shipway.bundles.formats.archives import Archive, archive_in
+from shipway.bundles.formats.lightgbm import LightgbmFormat
+from shipway.bundles.formats.mlflow import MlflowFormat
+from shipway.bundles.formats.onnx import OnnxFormat
 from shipway.bundles.formats.port import ArtifactFormat
+from shipway.bundles.formats.python import PythonFormat
 from shipway.bundles.formats.sklearn import SklearnFormat
+from shipway.bundles.formats.torch import TorchExportFormat, TorchscriptFormat
+from shipway.bundles.formats.xgboost import XgboostFormat
 from shipway.core.bundles import Format
 from shipway.core.errors import NotAModel
 
-FORMATS: tuple[ArtifactFormat, ...] = (SklearnFormat(),)
+FORMATS: tuple[ArtifactFormat, ...] = (
+    MlflowFormat(),
+    XgboostFormat(),
+    LightgbmFormat(),
+    SklearnFormat(),
+    OnnxFormat(),
+    TorchscriptFormat(),
+    TorchExportFormat(),
+    PythonFormat(),
+)
 """Every format, in the order in which they are asked. Those of wrappers come before scikit-learn."""
 
 _KNOWN = (
@@ -40,11 +56,17 @@ def detect(path: Path) -> ArtifactFormat:
 
 
 def _unknown(path: Path) -> NotAModel:
-    what = "directory" if path.is_dir() else "file"
+    if archive_in(path) is Archive.WEIGHTS:
+        return NotAModel(
+            f"`{path}` is a `torch.save` file: weights or a pickled module, without its code.",
+            next_step="Save the model with `torch.export.save` or `torch.jit.save`.",
+            path=str(path),
+        )
+    what = "an unknown directory" if path.is_dir() else "an unknown file"
     if path.is_file() and path.stat().st_size == 0:
-        what = "empty file"
+        what = "the file is empty"
     return NotAModel(
-        f"`{path}` is no model that Shipway can package: an unknown {what}.",
+        f"`{path}` is no model that Shipway can package: {what}.",
         next_step=f"Known formats are {_KNOWN}.",
         path=str(path),
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from shipway.bundles.formats.port import CannotCompile, CompiledOnnx
 from shipway.core.bundles import Feed
+from shipway.core.errors import MissingDependency
 from shipway.core.signature import Layout, Signature
 from shipway.core.tensors import DataType
 
@@ -29,6 +30,10 @@ def finished(model: Any, *, feeds: Sequence[Feed], outputs: Mapping[str, str]) -
     model.graph.doc_string = ""
     for node in model.graph.node:
         node.doc_string = ""
+    for output in model.graph.output:
+        # Some converters write the 1 of their own trial run where the rows belong.
+        for rows in output.type.tensor_type.shape.dim[:1]:
+            rows.Clear()
     return CompiledOnnx(
         graph=model.SerializeToString(deterministic=True),
         feeds=tuple(feeds),
@@ -61,3 +66,33 @@ def matrix_width(signature: Signature) -> int | None:
         return len(signature.inputs)
     shape = signature.inputs[0].shape
     return shape[1] if len(shape) == 2 and shape[1] > 0 else None
+
+
+def without_maps(graph: bytes) -> bytes:
+    """The graph with each sequence of maps (`ZipMap`, probabilities by class) as a plain matrix.
+
+    Raises:
+        MissingDependency: package `onnx`, which this needs, is not installed.
+    """
+    try:
+        import onnx
+    except ModuleNotFoundError as exc:
+        raise MissingDependency(
+            "The ONNX model gives a sequence of maps, which only package `onnx` can take out.",
+            next_step="Run `pip install onnx`, or export with `zipmap=False`.",
+            package="onnx",
+        ) from exc
+    model = onnx.load_from_string(graph)
+    outputs = {item.name: item for item in model.graph.output}
+    for node in model.graph.node:
+        if node.op_type == "ZipMap":
+            _be_identity(node)
+            tensor = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [None, None])
+            outputs[node.output[0]].type.CopyFrom(tensor)
+    cleared: bytes = model.SerializeToString(deterministic=True)
+    return cleared
+
+
+def _be_identity(node: Any) -> None:
+    node.op_type, node.domain = "Identity", ""
+    del node.attribute[:]

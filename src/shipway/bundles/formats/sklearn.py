@@ -88,7 +88,9 @@ def open_estimator(
     """What scikit-learn's conventions tell about a fitted estimator."""
     names = trained_names(model)
     count = getattr(model, "n_features_in_", None)
-    kept = {"code": "code"} if "code" in options else {}
+    kept: dict[str, Any] = {} if format is Format.SKLEARN else {"pickled": True}
+    if "code" in options:
+        kept["code"] = "code"
     return OpenArtifact(
         format=format,
         model=model,
