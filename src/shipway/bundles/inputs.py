@@ -22,6 +22,7 @@ _OF_MATRICES = frozenset(
 _NO_SAMPLE = ("No sample was given: ranges and categories are unknown.",)
 _ALL_FP64 = "No sample was given: every column is taken to be FP64, and its range is unknown."
 _WHY_FP64 = "Input `X` is FP64: the sample holds whole numbers that FP32 cannot tell apart."
+_REFUSES_FP32 = "The inputs are FP64: the model does not answer FP32."
 
 
 class Inputs(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,9 +52,28 @@ def infer_inputs(artifact: OpenArtifact, sample: Sample | None) -> Inputs:
     if names is not None:
         fields = own.inputs if own is not None else None
         return _columns(names, fields, sample)
-    if artifact.format in _OF_MATRICES:
+    if artifact.format in _OF_MATRICES and not _is_text_alone(artifact, sample):
         return _matrix(artifact.feature_count, sample)
     return _as_sampled(sample)
+
+
+def _is_text_alone(artifact: OpenArtifact, sample: Sample | None) -> bool:
+    """Whether it takes texts rather than a matrix: it counts no features, and gets one text column."""
+    if sample is None or artifact.feature_count is not None or len(sample.inputs) != 1:
+        return False
+    (array,) = sample.inputs.values()
+    return array.ndim == 1 and data_type_of(array) is DataType.STRING
+
+
+def in_fp64(inputs: Inputs) -> Inputs:
+    """The same with FP64 for FP32, for a model that refuses FP32."""
+    fields = tuple(
+        msgspec.structs.replace(field, dtype=DataType.FP64)
+        if field.dtype is DataType.FP32
+        else field
+        for field in inputs.fields
+    )
+    return msgspec.structs.replace(inputs, fields=fields, notes=(*inputs.notes, _REFUSES_FP32))
 
 
 def _columns(

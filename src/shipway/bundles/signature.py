@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from shipway.bundles.formats.port import OpenArtifact, Sample
-from shipway.bundles.inputs import infer_inputs
+from shipway.bundles.inputs import Inputs, in_fp64, infer_inputs
 from shipway.bundles.overrides import Overrides, declared_inputs
 from shipway.bundles.trials import Arrays, answers, doubled, made_up_rows, rows_of, takes, with_null
 from shipway.core.errors import InvalidArtifact
@@ -66,15 +66,16 @@ def infer_signature(
         InvalidSpec: a declaration does not fit the model.
     """
     found = infer_inputs(artifact, sample)
-    fields = declared_inputs(found.fields, (overrides or Overrides()).inputs)
-    if not fields:
-        raise InvalidArtifact(
-            "Nothing tells what this model takes.",
-            next_step="Give a sample of its inputs, or declare `inputs` with their dtypes.",
-        )
-    draft = Signature(layout=found.layout, inputs=fields, outputs=())
-    conformed = None if found.sample is None else _conformed(found.sample, draft)
-    trial = _trial(artifact, draft, conformed)
+    declared = overrides or Overrides()
+    try:
+        draft, conformed, trial = _drafted(artifact, found, declared)
+    except InvalidArtifact:
+        # Some estimators fitted on FP64 (k-means) take nothing else.
+        if artifact.signature is not None or not _has_fp32(found.fields):
+            raise
+        found = in_fp64(found)
+        draft, conformed, trial = _drafted(artifact, found, declared)
+    fields = draft.inputs
     tried = _nulls_taken(artifact.engine, _unanswered(fields), trial.row)
     inputs = tuple(
         msgspec.structs.replace(field, nullable=True) if field.name in tried else field
@@ -85,6 +86,25 @@ def infer_signature(
     )
     notes = found.notes + trial.notes
     return Inferred(signature=signature, sample=conformed, notes=notes, tried=tried)
+
+
+def _has_fp32(fields: tuple[Field, ...]) -> bool:
+    return any(field.dtype is DataType.FP32 for field in fields)
+
+
+def _drafted(
+    artifact: OpenArtifact, found: Inputs, overrides: Overrides
+) -> tuple[Signature, Sample | None, _Trial]:
+    """The inputs as declared, the sample like them, and what the model did with it."""
+    fields = declared_inputs(found.fields, overrides.inputs)
+    if not fields:
+        raise InvalidArtifact(
+            "Nothing tells what this model takes.",
+            next_step="Give a sample of its inputs, or declare `inputs` with their dtypes.",
+        )
+    draft = Signature(layout=found.layout, inputs=fields, outputs=())
+    conformed = None if found.sample is None else _conformed(found.sample, draft)
+    return draft, conformed, _trial(artifact, draft, conformed)
 
 
 def _conformed(sample: Sample, signature: Signature) -> Sample:

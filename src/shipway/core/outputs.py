@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
 import numpy as np
 
 from shipway.core.bundles import ModelConfig
+from shipway.core.signature import Signature
 from shipway.core.tensors import Array
 
 Outputs = dict[str, Array]
@@ -32,6 +34,16 @@ def finisher(config: ModelConfig, classes: Sequence[str | int | float | bool] | 
         return {names.get(name, name): array for name, array in outputs.items()}
 
     return finish
+
+
+def engine_signature(signature: Signature, config: ModelConfig) -> Signature:
+    """The signature with the engine's own output names in place of the callers'."""
+    own = {name: engine_name for engine_name, name in config.output_names.items()}
+    outputs = tuple(
+        msgspec.structs.replace(field, name=own.get(field.name, field.name))
+        for field in signature.outputs
+    )
+    return msgspec.structs.replace(signature, outputs=outputs)
 
 
 def _class_pair(classes: Sequence[str | int | float | bool] | None) -> Array | None:
