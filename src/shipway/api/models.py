@@ -67,6 +67,16 @@ def show_version(model: str, version: str, services: UsesServices) -> Response:
     return answer(services.registry.version(query_of(model, version)))
 
 
+@router.get(
+    "/models/{model}/versions/{version}/files/{path:path}",
+    responses={200: {"content": {"application/octet-stream": {}}, "description": "Its bytes."}},
+)
+def show_file(model: str, version: str, path: str, services: UsesServices) -> Response:
+    """One file of a version's bundle, such as `profile.json`."""
+    content = services.registry.file(query_of(model, version), path)
+    return Response(content, media_type="application/octet-stream")
+
+
 @router.post(
     "/models/{model}/versions",
     status_code=201,

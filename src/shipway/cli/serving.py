@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 from shipway.core.errors import InvalidSpec
 from shipway.settings import Settings
+
+if TYPE_CHECKING:
+    from shipway.supervisor.records import Running
 
 
 def settings_of(
@@ -39,3 +44,44 @@ def schema_of(kind: str) -> dict[str, Any]:
     if kind not in schemas:
         raise InvalidSpec(f"There is no schema `{kind}`.", next_step="Use `endpoint` or `model`.")
     return schemas[kind]()
+
+
+def start(settings: Settings, *, gateways: int, detach: bool) -> None:
+    """Runs the server until it is told to end; with `detach`, returns once it is ready."""
+    from shipway.supervisor import up
+
+    if detach:
+        show_running(up.start(settings, gateways=gateways), detached=True)
+        return
+    up.up(settings, gateways=gateways, on_ready=show_running)
+
+
+def show_running(server: Running, *, detached: bool = False) -> None:
+    """Says where a server is, and how to end it."""
+    typer.echo(f"Shipway runs, state in {server.state_dir}")
+    typer.echo(f"  gateway  {server.gateway_url}")
+    typer.echo(f"  control  {server.control_url}/api/v1/docs")
+    typer.echo("End it with " + ("`shipway down`." if detached else "Ctrl-C."))
+
+
+def stop(settings: Settings) -> None:
+    """Ends the server of a state directory, and says what there was."""
+    from shipway.supervisor.down import down
+
+    stopped = down(settings.state_dir)
+    if stopped.was_running:
+        typer.echo(f"The server of `{settings.state_dir}` has ended.")
+    else:
+        typer.echo(f"No server runs on `{settings.state_dir}`.")
+    if stopped.leftovers:
+        typer.echo(f"{stopped.leftovers} processes that an earlier one left behind were ended.")
+
+
+def run_control_here(settings: Settings) -> None:
+    """Runs control alone until it is told to end."""
+    import logging
+
+    from shipway.bootstrap import run_control
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    run_control(settings)

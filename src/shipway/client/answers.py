@@ -10,7 +10,6 @@ import msgspec
 from shipway.core.bundles import Manifest
 from shipway.core.endpoints import EndpointSpec, Phase
 from shipway.core.tensors import Array
-from shipway.core.versions import VersionRef
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +146,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where a version of a model serves."""
 
     endpoint: str
-    version: VersionRef
+    version: str
     environment: str = ""
     role: str = ""
     replicas: tuple[Replica, ...] = ()

@@ -14,10 +14,12 @@ from shipway.core.bundles import Manifest
 from shipway.core.diff import Difference, differences
 from shipway.core.errors import (
     AliasNotFound,
+    BodyTooLarge,
     BundleCorrupt,
     InvalidArtifact,
     InvalidSpec,
     ModelNotFound,
+    NotFound,
     StoreUnavailable,
     VersionNotFound,
 )
@@ -35,6 +37,7 @@ from shipway.engines.bundle import read_manifest, verified_manifest
 from shipway.store.objects.artifacts import ArtifactStore
 from shipway.store.sql.database import Database, Transaction
 
+_MOST_FILE_BYTES = 64 * 1024 * 1024
 _PUT_ATTEMPTS = 3
 
 
@@ -118,6 +121,27 @@ class Registry:
         """
         with self._database.reading() as tx:
             return resolved(tx, query)
+
+    def file(self, query: VersionQuery, path: str) -> bytes:
+        """The bytes of one file of a version's bundle, at most 64 MiB.
+
+        Raises:
+            ModelNotFound, VersionNotFound, AliasNotFound: there is no such version.
+            NotFound: the bundle has no such file.
+            BodyTooLarge: the file is larger.
+            BundleCorrupt: its bytes do not match the manifest.
+        """
+        version = self.version(query)
+        files = {file.path: file for file in version.manifest.content.files}
+        if path not in files:
+            raise NotFound.named(path, files, next_step=f"`{version.ref}` has other files.")
+        if files[path].size_bytes > _MOST_FILE_BYTES:
+            raise BodyTooLarge(
+                f"`{path}` has {files[path].size_bytes} bytes, more than one answer may have.",
+                next_step="Read it from the artifact store.",
+                limit_bytes=_MOST_FILE_BYTES,
+            )
+        return self._artifacts.read(version.digest, files[path])
 
     def set_alias(
         self, query: VersionQuery, alias: str, *, actor: str, now: datetime, reason: str = ""

@@ -7,12 +7,13 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 import obstore
 
-from shipway.core.bundles import MANIFEST_NAME, Manifest
+from shipway.core.bundles import MANIFEST_NAME, BundleFile, Manifest
 from shipway.core.errors import BundleCorrupt
 from shipway.engines.bundle import read_manifest, verified_manifest
 from shipway.store.objects.faults import translated_faults
@@ -122,6 +123,27 @@ class ArtifactStore:
             for chunk in result.stream():
                 stream.write(chunk)
         return target
+
+    def read(self, digest: str, file: BundleFile) -> bytes:
+        """The bytes of one file of a bundle, once they match their hash.
+
+        Raises:
+            BundleCorrupt: the file is missing or was changed.
+        """
+        with translated_faults(self._location):
+            try:
+                result = obstore.get(self._store, f"{_prefix(digest)}/{file.path}")
+            except FileNotFoundError as exc:
+                raise _missing(digest) from exc
+            content = bytes(result.bytes())
+        if sha256(content).hexdigest() != file.sha256:
+            raise BundleCorrupt(
+                f"`{file.path}` of bundle `{digest}` was changed: its bytes do not match the digest.",
+                next_step="Restore the file, or register the model again from its source.",
+                file=file.path,
+                digest=digest,
+            )
+        return content
 
     def delete(self, digest: str) -> None:
         """Removes a bundle, its manifest first; nothing when there is none."""
