@@ -95,7 +95,7 @@ class RecordDirectory:
 
 def find_process(record: ReplicaRecord) -> ProcessIdentity | None:
     """The live process of a record, also of one that was killed between start and noting the pid."""
-    process = record.process or with_option("--id", record.id)
+    process = record.process or with_option("--address", record.address)
     return process if process is not None and process.is_alive() else None
 
 
