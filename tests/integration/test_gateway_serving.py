@@ -97,10 +97,13 @@ class World:
         options = f"--state-dir {self.directory} --control-url {nowhere} --port 0 --id g".split()
         self._spawn([sys.executable, "-m", "shipway.gateway", *options])
         record = self.directory / "run" / "g.json"
-        until(record.exists)
+        until(lambda: record.exists() or self._failed())
         self.client = httpx.Client(base_url=json.loads(record.read_text())["url"], timeout=20)
-        until(self.is_ready)
+        until(lambda: self.is_ready() or self._failed())
         return self
+
+    def _failed(self):
+        assert all(process.poll() is None for process in self.processes), self.log()
 
     def _spawn(self, command):
         log = (self.directory / "log").open("ab")
@@ -146,17 +149,21 @@ def outputs(answer):
 def world():
     with tempfile.TemporaryDirectory(prefix="shipway-gw-") as directory:
         made = World(Path(directory))
-        yield made
-        made.stop()
+        try:
+            yield made
+        finally:
+            made.stop()
 
 
 @pytest.fixture(scope="module")
 def shared():
     with tempfile.TemporaryDirectory(prefix="shipway-gw-") as directory:
         limits = Limits(max_body_bytes=200_000, max_queue=200, deadline_ms=3000)
-        made = World(Path(directory)).start(replicas=1, limits=limits)
-        yield made
-        made.stop()
+        made = World(Path(directory))
+        try:
+            yield made.start(limits=limits)
+        finally:
+            made.stop()
 
 
 def test_every_caller_gets_its_own_answer_when_requests_share_batches(shared):
@@ -200,7 +207,7 @@ def test_raising_model_gets_500_with_an_incident_and_keeps_its_traceback_to_the_
 @pytest.mark.parametrize(
     ("content", "status", "words"),
     [
-        (b"not json", 400, "byte 0"),
+        (b"{\"inputs\": x}", 400, "byte 11"),
         (b'{"inputs": 1}', 400, "$.inputs"),
         (json.dumps(body(1, 2, shape=[3])), 400, "$.inputs[0].data"),
         (json.dumps(body(1, 2, shape=[1, 2])), 400, "[rows] or [rows, 1]"),

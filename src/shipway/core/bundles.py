@@ -127,7 +127,9 @@ class Content(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     @property
     def digest(self) -> str:
         """`sha256:` and the hex hash of the canonical JSON (sorted keys) of this content."""
-        canonical = msgspec.json.encode(self, order="deterministic")
+        # Read back first: an int where a float is declared must hash as it will when it is read.
+        read_back = msgspec.json.decode(msgspec.json.encode(self), type=Content)
+        canonical = msgspec.json.encode(read_back, order="deterministic")
         return f"sha256:{sha256(canonical).hexdigest()}"
 
 
