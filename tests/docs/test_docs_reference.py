@@ -54,9 +54,3 @@ def test_commands_named_in_the_documentation_exist():
         for block in blocks:
             for name in re.findall(r"^(?:\$ )?shipway ([a-z]+)", block, re.MULTILINE):
                 assert name in known | roles, f"{page.name}: {name}"
-
-
-def test_version_is_one():
-    from shipway.core.release import VERSION
-
-    assert f'version = "{VERSION}"' in (ROOT / "pyproject.toml").read_text()

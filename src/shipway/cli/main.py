@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from shipway.cli import endpoint_commands, model_commands, server_commands
+from shipway.cli import endpoint_commands, model_commands, role_commands, server_commands
 
 app = typer.Typer(
     name="shipway",
@@ -20,6 +20,7 @@ app = typer.Typer(
 server_commands.add_to(app)
 model_commands.add_to(app)
 endpoint_commands.add_to(app)
+role_commands.add_to(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -85,3 +85,16 @@ def run_control_here(settings: Settings) -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     run_control(settings)
+
+
+def gateway_arguments(settings: Settings) -> list[str]:
+    """The command line of a gateway process with these settings."""
+    from shipway.client.discovery import DEFAULT_CONTROL_URL
+
+    return [
+        *("--state-dir", str(settings.state_dir.absolute())),
+        *("--control-url", settings.control_url or DEFAULT_CONTROL_URL),
+        *("--environment", settings.environment),
+        *("--host", settings.host),
+        *("--port", str(settings.gateway_port)),
+    ]

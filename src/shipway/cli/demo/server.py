@@ -54,12 +54,17 @@ class Server:
             next_step="Try `shipway up` by itself.",
         )
 
+    @property
+    def process_count(self) -> int:
+        """How many processes the server had, as last counted."""
+        return len(self._pids)
+
     def wait(self) -> None:
         """Returns when the server has ended."""
         if self._process is not None:
             self._process.wait()
 
-    def remember(self) -> None:
+    def _remember(self) -> None:
         """Notes which processes belong to the server, to know them after it has ended."""
         if self._process is not None:
             self._pids |= {self._process.pid, *descendants(self._process.pid), *self._replicas()}
@@ -68,7 +73,7 @@ class Server:
         """Ends the server and waits for it. Calling it again does nothing."""
         if self._process is None:
             return
-        self.remember()
+        self._remember()
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(_END_TIMEOUT_S)

@@ -34,22 +34,22 @@ def tell(*, stay: bool | None, rate: int) -> int:
     """Runs the demo; 0 when every claim was met, 1 otherwise. Leaves no process behind."""
     timeline = Timeline()
     signal.signal(signal.SIGTERM, _leave)
-    try:
-        with ExitStack() as stack:
-            directory = Path(stack.enter_context(TemporaryDirectory(prefix="shipway-demo-")))
-            server = Server(directory)
-            stack.callback(server.end)
-            _run(timeline, server, directory, rate=rate)
-            _show(timeline)
+    with TemporaryDirectory(prefix="shipway-demo-") as scratch:
+        server = Server(Path(scratch))
+        try:
+            _run(timeline, server, Path(scratch), rate=rate)
             if _stays(stay):
                 _stay(server)
-    except ShipwayError as error:
-        timeline.claim("the demo ran to its end", error.message, met=False)
-        _show(timeline)
+        except ShipwayError as error:
+            timeline.claim("the demo ran to its end", error.message, met=False)
+        finally:
+            server.end()
     left = server.left_behind()
-    if left:
-        typer.echo(f"Processes left behind: {left}")
-    return 0 if timeline.is_kept and not left else 1
+    timeline.event("server down", f"{server.process_count} processes ended")
+    timeline.claim("no process is left behind", f"{len(left)} left {left or ''}", met=not left)
+    typer.echo("")
+    timeline.show()
+    return 0 if timeline.is_kept else 1
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -70,7 +70,6 @@ def _run(timeline: Timeline, server: Server, directory: Path, *, rate: int) -> N
         _under_load(timeline, client, traffic, rate=rate)
         traffic.end()
         _add_up(timeline, traffic, lessons)
-        server.remember()
     timeline.claim(
         f"all within {LIMIT_S:.0f} s",
         f"{timeline.elapsed_s:.1f} s",
@@ -216,11 +215,6 @@ def _figure(totals: Totals) -> str:
         f"{totals.rate:.0f} requests/s, {totals.failed} failed, "
         f"p50 {totals.p50_ms:.1f} ms, p99 {totals.p99_ms:.1f} ms"
     )
-
-
-def _show(timeline: Timeline) -> None:
-    typer.echo("")
-    timeline.show()
 
 
 def _stays(stay: bool | None) -> bool:

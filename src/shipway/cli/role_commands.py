@@ -1,0 +1,60 @@
+"""The roles that `shipway up` starts, each to be run alone: `control`, `gateway`, `replica`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shipway.cli.options import StateDir
+
+Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")]
+
+
+def control(*, state_dir: StateDir = None, host: Host = None, port: Port = None) -> None:
+    """Run control alone: the API and the reconciler, with the replicas of this machine."""
+    from shipway.cli.serving import run_control_here, settings_of
+
+    run_control_here(settings_of(state_dir=state_dir, host=host, control_port=port))
+
+
+def gateway(
+    *,
+    control_url: Annotated[str | None, typer.Option(help="Where control listens.")] = None,
+    environment: Annotated[str | None, typer.Option(help="Whose endpoints to serve.")] = None,
+    state_dir: StateDir = None,
+    host: Host = None,
+    port: Port = None,
+) -> None:
+    """Run one gateway alone. It needs control only for news of the config."""
+    from shipway.cli.serving import gateway_arguments, settings_of
+    from shipway.gateway.main import main
+
+    settings = settings_of(state_dir=state_dir, host=host, gateway_port=port)
+    given = {"control_url": control_url, "environment": environment}
+    settings = settings.model_copy(update={key: text for key, text in given.items() if text})
+    raise typer.Exit(main(gateway_arguments(settings)))
+
+
+def replica(
+    bundle: Annotated[Path, typer.Argument(help="The directory of a bundle.")],
+    *,
+    address: Annotated[str, typer.Option(help="`unix:/path` or `tcp:host:port` to listen on.")],
+    name: Annotated[str, typer.Option(help="Name of this replica.")] = "replica",
+    max_batch_rows: Annotated[int, typer.Option(help="Rows per model call.")] = 64,
+) -> None:
+    """Run one replica alone, for a bundle of this machine."""
+    from shipway.engines.bundle import read_manifest
+    from shipway.replica.main import main
+
+    digest = read_manifest(bundle).digest
+    options = ["--bundle", str(bundle), "--digest", digest, "--address", address, "--id", name]
+    raise typer.Exit(main([*options, "--max-batch-rows", str(max_batch_rows)]))
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds these commands to the command line."""
+    for command in (control, gateway, replica):
+        app.command()(command)
