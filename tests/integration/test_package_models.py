@@ -11,13 +11,16 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+from skl2onnx import to_onnx
+from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestRegressor
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from shipway.bundles.lineage import sha256_of
 from shipway.bundles.overrides import Overrides, parse_overrides
@@ -221,6 +224,85 @@ def test_the_lock_of_a_pipeline_pins_all_that_it_imports(mixed, tmp_path):
     assert tuple(text.splitlines()) == lock.requirements
 
 
+def test_the_lock_has_onnx_runtime_when_the_onnx_form_is_what_replicas_run(iris, tmp_path):
+    model, features = iris
+    texts = make_pipeline(OneHotEncoder(), FunctionTransformer(np.sqrt)).fit([["a"], ["b"]])
+
+    served = package(model, out=tmp_path, now=NOW, sample=features).manifest.content
+    kept = package(texts, out=tmp_path, now=NOW, sample={"a": ["a", "b"]}).manifest.content
+
+    assert served.served is Served.ONNX
+    assert "onnxruntime" in pins_of(served.environment)
+    assert kept.served is Served.ORIGINAL
+    assert "onnxruntime" not in pins_of(kept.environment)
+
+
+def test_a_model_that_refuses_fp32_takes_fp64(tmp_path):
+    features, _ = load_iris(return_X_y=True)
+    model = KMeans(3, n_init=1, random_state=0).fit(features)
+
+    packaged = package(model, out=tmp_path, now=NOW, sample=features)
+
+    assert packaged.manifest.content.signature.inputs[0].dtype is DataType.FP64
+    assert "does not answer FP32" in packaged.manifest.provenance.notes[0]
+    assert answers_of(packaged, 8)["label"].tolist() == model.predict(features[:8]).tolist()
+
+
+def test_a_model_of_texts_takes_them_as_one_column(tmp_path):
+    texts = ["good film", "bad film", "good song", "bad song"]
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, [1, 0, 1, 0])
+
+    packaged = package(model, out=tmp_path, now=NOW, sample={"review": texts})
+
+    (review,) = packaged.manifest.content.signature.inputs
+    assert (review.name, review.dtype, review.shape) == ("review", DataType.STRING, (-1,))
+    assert packaged.manifest.content.signature.batchable
+    assert answers_of(packaged, 4)["label"].tolist() == [1, 0, 1, 0]
+
+
+def test_renamed_outputs_keep_the_dtype_of_the_signature(tmp_path):
+    features, target = load_diabetes(return_X_y=True)
+    model = Ridge().fit(features, target)
+    overrides = Overrides(output_names={"prediction": "progress"})
+
+    packaged = package(model, out=tmp_path, now=NOW, sample=features, overrides=overrides)
+
+    content = packaged.manifest.content
+    assert content.served is Served.ONNX
+    assert content.signature.outputs[0].dtype is DataType.FP64
+    assert answers_of(packaged, 8)["progress"].dtype == np.float64
+
+
+def test_an_onnx_graph_is_not_stored_twice(iris, tmp_path):
+    model, features = iris
+    graph = to_onnx(model, features[:1].astype(np.float32), options={"zipmap": False})
+
+    packaged = package(graph, out=tmp_path, now=NOW, sample=features)
+
+    content = packaged.manifest.content
+    assert content.onnx is not None
+    assert content.onnx.path == content.artifact == "model/model.onnx"
+    assert answers_of(packaged, 5)["label"].tolist() == model.predict(features[:5]).tolist()
+
+
+def test_a_python_class_is_packaged_from_its_code_and_declarations(tmp_path):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "model.py").write_text(
+        "class Doubler:\n"
+        "    def predict(self, inputs):\n"
+        "        return {'double': inputs['a'] * 2}\n"
+    )
+    overrides = parse_overrides("class: model:Doubler\ninputs: {a: {dtype: FP64}}")
+
+    packaged = package(tmp_path / "code", out=tmp_path / "out", now=NOW, overrides=overrides)
+
+    content = verified_manifest(packaged.directory).content
+    assert content.format is Format.PYTHON
+    assert content.signature.inputs[0].declared == ("dtype",)
+    engine = load_engine(packaged.directory, content)
+    assert engine.run({"a": np.array([1.5])})["double"].tolist() == [3.0]
+
+
 def test_a_model_without_a_sample_is_packaged_and_says_what_is_unknown(iris, tmp_path):
     packaged = package(iris[0], out=tmp_path, now=NOW)
 
@@ -364,7 +446,7 @@ def test_two_packagings_at_once_leave_one_whole_bundle(iris, tmp_path):
     code = (
         "import sys; from datetime import *; from pathlib import Path\n"
         "from shipway.bundles.package import package\n"
-        "for _ in range(3): package(Path(sys.argv[1]), out=Path(sys.argv[2]), now=datetime(2026, 1, 1, tzinfo=UTC))\n"
+        "for _ in range(2): package(Path(sys.argv[1]), out=Path(sys.argv[2]), now=datetime(2026, 1, 1, tzinfo=UTC))\n"
     )
     both = [subprocess.Popen([sys.executable, "-c", code, path, out]) for _ in range(2)]
 

@@ -144,12 +144,22 @@ def _examined(
         compiled=compiled,
         parity=parity,
         lock=lock_environment(
-            artifact.modules, overriding(artifact.requirements, overrides.requirements)
+            artifact.modules | _engine_modules(compiled, parity),
+            overriding(artifact.requirements, overrides.requirements),
         ),
         lineage=lineage_of(
             path, created_at=now, label=label, training_data=data, run_id=artifact.run_id
         ),
     )
+
+
+def _engine_modules(compiled: CompiledOnnx | None, parity: ParityReport) -> frozenset[str]:
+    """What a replica needs beside the original's modules, should it be the ONNX form that it runs."""
+    return frozenset({"onnxruntime"} if _serves_onnx(compiled, parity) else ())
+
+
+def _serves_onnx(compiled: CompiledOnnx | None, parity: ParityReport) -> bool:
+    return compiled is not None and parity.holds
 
 
 def _read(sample: object, overrides: Overrides) -> Sample | None:
@@ -236,7 +246,7 @@ def _content(parts: _Parts, files: tuple[BundleFile, ...]) -> Content:
     return Content(
         format=artifact.format,
         artifact=artifact_path(parts.path),
-        served=Served.ONNX if compiled is not None and parts.parity.holds else Served.ORIGINAL,
+        served=Served.ONNX if _serves_onnx(compiled, parts.parity) else Served.ORIGINAL,
         signature=parts.signature,
         environment=parts.lock,
         files=files,
