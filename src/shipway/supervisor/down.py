@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,28 +48,28 @@ def end_leftovers(state_dir: Path, *, with_replicas: bool) -> int:
 
     Replicas are ended only when asked: the next control takes them over.
     """
-    left = list(_leftovers(state_dir / "run"))
+    run = state_dir / "run"
+    records_left = [*run.glob("control.json"), *run.glob("gateway-*.json")]
+    left = [process for path in records_left if (process := _process_of(path)) is not None]
     for process in left:
         process.signal(signal.SIGTERM)
     _wait(left, LEFTOVER_GRACE_S)
     for process in left:
         process.signal(signal.SIGKILL)
+    for path in records_left:
+        path.unlink(missing_ok=True)
     replicas = end_all(state_dir, grace_s=LEFTOVER_GRACE_S) if with_replicas else 0
     return len(left) + replicas
 
 
-def _leftovers(run: Path) -> Iterator[ProcessIdentity]:
-    """Live processes of `control.json` and `gateway-*.json` that do serve this directory."""
-    for path in (*run.glob("control.json"), *run.glob("gateway-*.json")):
-        try:
-            pid = msgspec.json.decode(path.read_bytes(), type=_ProcessRecord).pid
-        except (OSError, msgspec.MsgspecError):
-            continue
-        process = ProcessIdentity.of(pid)
-        if process is not None and str(run.parent) in arguments_of(pid):
-            yield process
-        else:
-            path.unlink(missing_ok=True)
+def _process_of(path: Path) -> ProcessIdentity | None:
+    """The live process of a record, if it does serve this directory: numbers are used again."""
+    try:
+        pid = msgspec.json.decode(path.read_bytes(), type=_ProcessRecord).pid
+    except (OSError, msgspec.MsgspecError):
+        return None
+    serves_it = str(path.parents[1]) in arguments_of(pid)
+    return ProcessIdentity.of(pid) if serves_it else None
 
 
 def _end(process: ProcessIdentity) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 from shipway.backends.identity import ProcessIdentity
 from shipway.backends.launch import spawn
-from shipway.backends.records import end_all
 from shipway.core.errors import Bug, DependencyError, ShipwayError
 from shipway.core.failures import last_line, last_word
 from shipway.settings import Settings, gateway_variables, variables_with
@@ -31,7 +30,6 @@ START_LIMIT_S = 60.0
 
 GATEWAY_GRACE_S = 15.0
 CONTROL_GRACE_S = 5.0
-REPLICA_GRACE_S = 10.0
 _POLL_S = 0.02
 
 
@@ -69,7 +67,7 @@ def up(
                 )
                 asyncio.run(_run(children, server, gateways=gateways, on_ready=on_ready))
         finally:
-            end_all(state_dir, grace_s=REPLICA_GRACE_S)
+            end_leftovers(state_dir, with_replicas=True)
             records.drop(state_dir)
 
 
