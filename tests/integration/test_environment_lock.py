@@ -34,6 +34,15 @@ def test_lock_has_no_packages_that_only_the_index_lists():
     assert not [name for name in pins if name.startswith(("nvidia", "cuda", "triton"))]
 
 
+def test_lock_with_a_declared_package_still_has_none_that_only_the_index_lists():
+    pins = pins_of(lock_environment({"torch"}, ["colorama==0.4.6"]))
+
+    assert pins["colorama"] == "0.4.6"
+    assert pins["torch"] == version("torch").partition("+")[0]
+    assert pins["jinja2"] == version("jinja2")
+    assert not [name for name in pins if name.startswith(("nvidia", "cuda", "triton"))]
+
+
 def test_lock_is_the_same_without_an_index_and_says_where_it_came_from(without_index):
     lock = lock_environment({"sklearn"})
 

@@ -14,7 +14,14 @@ import uv
 from packaging.requirements import InvalidRequirement, Requirement
 
 from shipway.core.bundles import EnvironmentLock
-from shipway.core.environment import canonical_name, lock_lines, public_version, without_comments
+from shipway.core.environment import (
+    canonical_name,
+    lock_lines,
+    public_version,
+    resolution_of,
+    without_comments,
+    without_unneeded,
+)
 from shipway.core.errors import EnvironmentFailed, InvalidSpec
 
 _ALWAYS = ("msgspec", "numpy")
@@ -51,7 +58,9 @@ def lock_environment(modules: Iterable[str], declared: Sequence[str] = ()) -> En
     if _are_installed(wanted, installed):
         source = "uv" if _confirms(pins) else "installed"
         return EnvironmentLock(python=python, requirements=lock_lines(pins), source=source)
-    return EnvironmentLock(python=python, requirements=lock_lines(_resolved(roots, prefer=pins)))
+    present = {name: public_version(found.version) for name, found in installed.items()}
+    resolved = _resolved(roots, prefer=pins, present=present)
+    return EnvironmentLock(python=python, requirements=lock_lines(resolved))
 
 
 def overriding(own: Iterable[str], declared: Sequence[str]) -> tuple[str, ...]:
@@ -135,39 +144,42 @@ def _confirms(pins: Mapping[str, str]) -> bool:
     environment is the proof that the model runs without them.
     """
     try:
-        resolved = _compile([f"{name}=={version}" for name, version in pins.items()], prefer=pins)
+        resolved, _ = _compile(
+            [f"{name}=={version}" for name, version in pins.items()], prefer=pins
+        )
     except _CannotResolve:
         return False
     return pins.items() <= resolved.items()
 
 
-def _resolved(roots: Iterable[Requirement], *, prefer: Mapping[str, str]) -> dict[str, str]:
+def _resolved(
+    roots: Iterable[Requirement], *, prefer: Mapping[str, str], present: Mapping[str, str]
+) -> dict[str, str]:
     try:
-        return _compile([str(root) for root in roots], prefer=prefer)
+        pins, requirers = _compile([str(root) for root in roots], prefer=prefer)
     except _CannotResolve as exc:
         raise EnvironmentFailed(
             f"The declared requirements cannot be resolved: {exc}",
             next_step="Change the `requirements` lines, or package where they are installed.",
         ) from exc
+    return without_unneeded(pins, requirers, present)
 
 
-def _compile(lines: Sequence[str], *, prefer: Mapping[str, str]) -> dict[str, str]:
+def _compile(
+    lines: Sequence[str], *, prefer: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
     with tempfile.TemporaryDirectory(prefix="shipway-lock-") as directory:
         output = Path(directory, "environment.lock")
         # uv keeps the versions that its output file already holds, as far as it can.
         output.write_text("\n".join(lock_lines(dict(prefer))) + "\n")
         _run_uv(lines, output=output)
-        pairs = (line.split("==", 1) for line in without_comments(output.read_text().splitlines()))
-        return {
-            canonical_name(name): public_version(version.partition(";")[0].strip())
-            for name, version in pairs
-        }
+        return resolution_of(output.read_text())
 
 
 def _run_uv(lines: Sequence[str], *, output: Path) -> None:
     command = [uv.find_uv_bin(), "pip", "compile", "-", "--output-file", str(output), "--quiet"]
-    command += ["--python", sys.executable, "--no-header", "--no-annotate", "--no-build"]
-    command += ["--no-emit-index-url"]
+    command += ["--python", sys.executable, "--no-header", "--no-build"]
+    command += ["--no-emit-index-url", "--annotation-style", "line"]
     try:
         done = subprocess.run(
             command,

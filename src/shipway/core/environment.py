@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from shipway.core.bundles import EnvironmentLock
 
@@ -38,3 +38,44 @@ def without_comments(lines: Iterable[str]) -> tuple[str, ...]:
     """The requirement lines of a requirements text, without comments, options and empty lines."""
     stripped = (line.split(" #", 1)[0].strip() for line in lines)
     return tuple(line for line in stripped if line and not line.startswith(("#", "-")))
+
+
+def resolution_of(text: str) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
+    """Versions, and who requires each package, of uv's listing with annotations at line ends.
+
+    `jinja2==3.1.6  # via flask, torch` gives the version 3.1.6 and the names flask and torch.
+    """
+    pins: dict[str, str] = {}
+    requirers: dict[str, frozenset[str]] = {}
+    for line in text.splitlines():
+        pin, _, via = line.partition("# via ")
+        if "==" not in pin or pin.startswith("#"):
+            continue
+        name, _, version = pin.partition("==")
+        key = canonical_name(name.strip())
+        pins[key] = public_version(version.partition(";")[0].strip())
+        requirers[key] = frozenset(canonical_name(one.strip()) for one in via.split(",") if one)
+    return pins, requirers
+
+
+def without_unneeded(
+    pins: Mapping[str, str], requirers: Mapping[str, frozenset[str]], installed: Mapping[str, str]
+) -> dict[str, str]:
+    """The pins without what an installed package is listed to require and runs without.
+
+    A CPU build of torch lists the GPU libraries of the other builds. A package goes away when it is
+    not installed, and all that require it are installed at the pinned version or go away too.
+    """
+    kept = dict(pins)
+    while True:
+        idle = [
+            name
+            for name in kept
+            if name not in installed
+            and requirers[name]
+            and all(one not in kept or installed.get(one) == kept[one] for one in requirers[name])
+        ]
+        if not idle:
+            return kept
+        for name in idle:
+            del kept[name]
