@@ -14,7 +14,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -41,6 +41,13 @@ from shipway.store.staging import Staging
 from shipway.store.state import usable_directory
 from shipway.supervisor.ports import Place, bound
 from shipway.supervisor.records import exclusive
+
+SWEEP_AFTER_S = 60.0
+SWEEP_EVERY_S = 24 * 3600.0
+SWEEP_OLDER_THAN = timedelta(days=1)
+"""Younger files may belong to a registration under way."""
+
+_log = logging.getLogger(__name__)
 
 EXIT_FAILED = 3
 """Control could not start; the reason is one JSON line on stderr."""
@@ -74,18 +81,40 @@ def run_control(settings: Settings, *, shared_port: bool = False) -> None:
 
 
 async def _serve(settings: Settings, database: Database, listening: socket.socket) -> None:
+    state_dir = settings.state_dir
     reconciler, backend, registry = _reconciler(settings, database)
     app = create_app(_services(settings, database, reconciler, backend, registry))
     server = ControlServer(app, on_exit=reconciler.release_waiters)
     # uvicorn raises the signal once more when it has ended; our own clean-up comes after that.
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)
-    reconciling = asyncio.create_task(reconciler.run(), name="reconciler")
+    tasks = [
+        asyncio.create_task(reconciler.run(), name="reconciler"),
+        asyncio.create_task(_sweep_for_ever(registry, state_dir), name="sweep"),
+    ]
     try:
         await server.serve(sockets=[listening])
     finally:
-        reconciling.cancel()
-        await asyncio.gather(reconciling, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _sweep_for_ever(registry: Registry, state_dir: Path) -> None:
+    """Removes what registrations that died left behind, once a day."""
+    while True:
+        await asyncio.sleep(SWEEP_AFTER_S)
+        try:
+            await asyncio.to_thread(_sweep, registry, state_dir, clock() - SWEEP_OLDER_THAN)
+        except ShipwayError as exc:
+            _log.warning("Unused bundles cannot be removed now: %s", exc)
+        await asyncio.sleep(SWEEP_EVERY_S)
+
+
+def _sweep(registry: Registry, state_dir: Path, unused_since: datetime) -> None:
+    Staging(state_dir / "staging").sweep(unused_since=unused_since)
+    for digest in registry.sweep(unused_since=unused_since):
+        _log.info("Removed bundle %s, which no version names", digest)
 
 
 def _reconciler(
