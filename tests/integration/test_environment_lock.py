@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 import pytest
 
-from shipway.bundles.environment import lock_environment, overriding
+from shipway.bundles.environment import is_confirmed, lock_environment, overriding
 from shipway.core.environment import pins_of
 from shipway.core.errors import EnvironmentFailed, InvalidSpec
 
@@ -25,6 +25,7 @@ def test_lock_holds_the_installed_versions_of_all_that_a_pipeline_needs():
     assert "shipway" not in pins
     assert lock.python == f"{sys.version_info.major}.{sys.version_info.minor}"
     assert list(lock.requirements) == sorted(lock.requirements)
+    assert is_confirmed(lock)
 
 
 def test_lock_has_no_packages_that_only_the_index_lists():
@@ -43,10 +44,10 @@ def test_lock_with_a_declared_package_still_has_none_that_only_the_index_lists()
     assert not [name for name in pins if name.startswith(("nvidia", "cuda", "triton"))]
 
 
-def test_lock_is_the_same_without_an_index_and_says_where_it_came_from(without_index):
+def test_lock_without_an_index_is_what_is_installed_and_unconfirmed(without_index):
     lock = lock_environment({"sklearn"})
 
-    assert lock.source == "installed"
+    assert not is_confirmed(lock)
     assert pins_of(lock)["scikit-learn"] == version("scikit-learn")
 
 

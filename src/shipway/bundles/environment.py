@@ -17,6 +17,7 @@ from shipway.core.bundles import EnvironmentLock
 from shipway.core.environment import (
     canonical_name,
     lock_lines,
+    pins_of,
     public_version,
     resolution_of,
     without_comments,
@@ -56,8 +57,7 @@ def lock_environment(modules: Iterable[str], declared: Sequence[str] = ()) -> En
     pins = _closure(roots, installed)
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     if _are_installed(wanted, installed):
-        source = "uv" if _confirms(pins) else "installed"
-        return EnvironmentLock(python=python, requirements=lock_lines(pins), source=source)
+        return EnvironmentLock(python=python, requirements=lock_lines(pins))
     present = {name: public_version(found.version) for name, found in installed.items()}
     resolved = _resolved(roots, prefer=pins, present=present)
     return EnvironmentLock(python=python, requirements=lock_lines(resolved))
@@ -137,12 +137,13 @@ def _applicable(wanted: Iterable[Requirement]) -> Iterable[Requirement]:
     return (need for need in wanted if need.marker is None or need.marker.evaluate())
 
 
-def _confirms(pins: Mapping[str, str]) -> bool:
-    """Whether uv resolves exactly these pins to themselves.
+def is_confirmed(lock: EnvironmentLock) -> bool:
+    """Whether uv resolves exactly these pins to themselves; False without an index, too.
 
     An index may list more than is installed, such as the GPU libraries of a CPU build; the installed
     environment is the proof that the model runs without them.
     """
+    pins = pins_of(lock)
     try:
         resolved, _ = _compile(
             [f"{name}=={version}" for name, version in pins.items()], prefer=pins

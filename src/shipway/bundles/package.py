@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from shipway.bundles.environment import lock_environment, overriding
+from shipway.bundles.environment import is_confirmed, lock_environment, overriding
 from shipway.bundles.formats.detect import detect
 from shipway.bundles.formats.layout import artifact_files, artifact_path
 from shipway.bundles.formats.port import (
@@ -263,7 +263,7 @@ def _content(parts: _Parts, files: tuple[BundleFile, ...]) -> Content:
 
 def _provenance(parts: _Parts) -> Provenance:
     notes = list(parts.inferred.notes)
-    if parts.lock.source == "installed":
+    if not is_confirmed(parts.lock):
         notes.append(
             "The environment lock was read from the installed packages; uv could not confirm it."
         )

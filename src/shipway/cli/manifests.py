@@ -126,8 +126,8 @@ def _categories(field: Field) -> str:
 def _show_environment(content: Content) -> None:
     lock = content.environment
     typer.echo(
-        f"\nEnvironment: Python {lock.python}, {len(lock.requirements)} packages "
-        f"({lock.source}), {lock.digest[:12]}"
+        f"\nEnvironment: Python {lock.python}, {len(lock.requirements)} packages, "
+        f"{lock.digest[:12]}"
     )
     for line in lock.requirements[:_SHOWN_PACKAGES]:
         typer.echo(f"  {line}")

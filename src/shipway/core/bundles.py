@@ -74,13 +74,11 @@ class OnnxForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class EnvironmentLock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The exact packages that the model needs, as sorted `name==version` lines.
 
-    `python` is the "major.minor" it was packaged with. `source` is "uv" when uv resolved it,
-    "installed" when it was read off the packaging interpreter.
+    `python` is the "major.minor" it was packaged with.
     """
 
     python: str
     requirements: tuple[str, ...]
-    source: str = "uv"
 
     @property
     def digest(self) -> str:
