@@ -36,8 +36,9 @@ class VersionSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VersionRecord(VersionSummary, frozen=True, kw_only=True):
-    """A registered version. `manifest_sha256` is the hash of the manifest as it was registered,
-    provenance included.
+    """A registered version.
+
+    `manifest_sha256` is the hash of the manifest as it was registered, provenance included.
     """
 
     manifest: Manifest
