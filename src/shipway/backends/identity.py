@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from signal import Signals
 
 import msgspec
 
@@ -30,11 +30,11 @@ class ProcessIdentity(msgspec.Struct, frozen=True):
         """Whether this very process runs. A zombie does not."""
         return ProcessIdentity.of(self.pid) == self
 
-    def signal(self, number: signal.Signals) -> bool:
+    def signal(self, number: Signals) -> bool:
         """Sends the signal to the process; False when it is gone."""
         return self.is_alive() and _sent(os.kill, self.pid, number)
 
-    def signal_group(self, number: signal.Signals) -> bool:
+    def signal_group(self, number: Signals) -> bool:
         """Sends the signal to the process group that it leads; False when it is gone."""
         return self.is_alive() and _sent(os.killpg, self.pid, number)
 
@@ -66,7 +66,7 @@ def _stat_of(pid: int) -> list[str] | None:
     return None if fields[_STATE] in "ZX" else fields
 
 
-def _sent(send: Callable[[int, int], None], pid: int, number: signal.Signals) -> bool:
+def _sent(send: Callable[[int, int], None], pid: int, number: Signals) -> bool:
     try:
         send(pid, number)
     except ProcessLookupError:
