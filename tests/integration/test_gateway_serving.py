@@ -207,7 +207,7 @@ def test_raising_model_gets_500_with_an_incident_and_keeps_its_traceback_to_the_
 @pytest.mark.parametrize(
     ("content", "status", "words"),
     [
-        (b"{\"inputs\": x}", 400, "byte 11"),
+        (b'{"inputs": x}', 400, "byte 11"),
         (b'{"inputs": 1}', 400, "$.inputs"),
         (json.dumps(body(1, 2, shape=[3])), 400, "$.inputs[0].data"),
         (json.dumps(body(1, 2, shape=[1, 2])), 400, "[rows] or [rows, 1]"),
