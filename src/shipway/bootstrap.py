@@ -92,12 +92,18 @@ async def _serve(settings: Settings, database: Database, listening: socket.socke
         asyncio.create_task(reconciler.run(), name="reconciler"),
         asyncio.create_task(_sweep_for_ever(registry, state_dir), name="sweep"),
     ]
+    for task in tasks:
+        # Control without its reconciler looks well and does nothing: it ends, and is started again.
+        task.add_done_callback(lambda _: server.stop())
     try:
         await server.serve(sockets=[listening])
     finally:
+        ended = [task for task in tasks if task.done()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    for task in ended:
+        task.result()
 
 
 async def _sweep_for_ever(registry: Registry, state_dir: Path) -> None:
@@ -193,6 +199,11 @@ class ControlServer(uvicorn.Server):
             )
         )
         self._on_exit = on_exit
+
+    def stop(self) -> None:
+        """Ends it as SIGTERM would."""
+        self._on_exit()
+        self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called by uvicorn on SIGTERM and SIGINT."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import threading
@@ -309,6 +310,18 @@ async def test_a_deep_state_directory_gets_its_sockets_elsewhere(tmp_path, onnx)
         backend.stop(replica.id)
         await until(lambda: backend.observe() == ())
     Path(path).parent.rmdir()
+
+
+async def test_a_full_disk_does_not_end_the_watch_over_a_replica(tmp_path, onnx, monkeypatch):
+    def full(self, record):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with backend_of(tmp_path / "state") as backend:
+        monkeypatch.setattr(RecordDirectory, "save", full)
+        backend.start(onnx)
+        replica = await in_state(backend, READY)
+        os.kill(replica.pid, signal.SIGKILL)
+        await in_state(backend, EXITED, timeout_s=1)
 
 
 async def test_model_code_sees_no_credentials(tmp_path, monkeypatch):

@@ -280,8 +280,15 @@ class ProcessBackend:
         before = self._replicas.get(record.id)
         self._replicas[record.id] = record
         if before is None or _noteworthy(before) != _noteworthy(record):
-            self._records.save(record)
+            self._save(record)
             self.on_change()
+
+    def _save(self, record: ReplicaRecord) -> None:
+        try:
+            self._records.save(record)
+        except OSError as exc:
+            # A full disk must not end the watch over a replica that serves.
+            _log.warning("The record of replica %s cannot be written: %s", record.id, exc)
 
     def _drop(self, replica_id: str) -> None:
         self._replicas.pop(replica_id, None)

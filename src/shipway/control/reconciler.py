@@ -21,6 +21,7 @@ from shipway.control.local_versions import LocalVersions
 from shipway.control.snapshots import compiled
 from shipway.control.views import Seen, desired_of, json_of
 from shipway.core.audit import Change
+from shipway.core.backoff import pause_s
 from shipway.core.deployments import activated, failed
 from shipway.core.endpoints import EndpointState
 from shipway.core.errors import ShipwayError
@@ -68,6 +69,7 @@ class Reconciler:
         self._snapshot: Snapshot | None = None
         self._published = asyncio.Event()
         self._is_closing = False
+        self._failures = 0
         self.seen = Seen(
             observed=Observed(replicas=(), gateways=(), revision="", settled=False),
             gateways=(),
@@ -87,7 +89,8 @@ class Reconciler:
                 self._news.clear()
                 await self._tick_safely()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), TICK_S)
+                    pause = TICK_S + pause_s(self._failures)
+                    await asyncio.wait_for(self._news.wait(), pause)
         finally:
             await self._local.close()
             await self._backend.close()
@@ -117,9 +120,12 @@ class Reconciler:
     async def _tick_safely(self) -> None:
         try:
             await self._tick()
+            self._failures = 0
         except ShipwayError as exc:
+            self._failures += 1
             _log.warning("The endpoints cannot be looked after now: %s", exc)
         except Exception:  # noqa: BLE001 - the outermost frame of the loop
+            self._failures += 1
             _log.exception("The endpoints cannot be looked after now")
 
     async def _tick(self) -> None:

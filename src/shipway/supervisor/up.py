@@ -67,8 +67,9 @@ def up(
                 )
                 asyncio.run(_run(children, server, gateways=gateways, on_ready=on_ready))
         finally:
-            end_leftovers(state_dir, with_replicas=True)
-            records.drop(state_dir)
+            with _undisturbed():
+                end_leftovers(state_dir, with_replicas=True)
+                records.drop(state_dir)
 
 
 def start(settings: Settings, *, gateways: int = 1, timeout_s: float = START_LIMIT_S) -> Running:
@@ -107,6 +108,18 @@ def _not_up(log: Path, begin: int, process: ProcessIdentity | None) -> ShipwayEr
     return Bug(
         f"The server ended before it was ready: {last_line(text)}", next_step=f"See `{log.parent}`."
     )
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second Ctrl-C does not cut the ending of the replicas short."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 @contextmanager
