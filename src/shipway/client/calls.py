@@ -215,7 +215,7 @@ def metadata(name: str) -> Call[EndpointMetadata]:
 
 
 def serving(name: str) -> Call[str]:
-    """Which version a gateway now gives an endpoint's traffic to; empty when it does not say."""
+    """Which version (`churn:2`) a gateway now gives an endpoint's traffic to; empty for none."""
     return Call(method="GET", path=f"/v2/models/{quote(name)}", plane=Plane.GATEWAY, read=_serving)
 
 

@@ -22,6 +22,7 @@ from shipway.core.errors import (
     InvalidSpec,
     NoReadyReplica,
     NotFound,
+    ServerUnreachable,
 )
 from shipway.core.profile import Profile
 from shipway.core.versions import VersionQuery, VersionRef, parse_version
@@ -94,12 +95,17 @@ def _failure(endpoint: Endpoint) -> DeployFailed:
 
 
 def _routed(session: Session, endpoint: Endpoint, *, deadline: float) -> Flow[None]:
-    """Waits for the snapshot to reach the gateway: control knows of the change a moment earlier."""
-    yield from session.located()
+    """Waits for the snapshot to reach the gateway: control knows of the change a moment earlier.
+
+    A gateway that cannot be reached from here is no reason to doubt what control said.
+    """
     while time.monotonic() < deadline:
         try:
-            if (yield from one(calls.serving(endpoint.name))) in {endpoint.active, ""}:
+            yield from session.located()
+            if (yield from one(calls.serving(endpoint.name))) == endpoint.active:
                 return
+        except ServerUnreachable:
+            return
         except (NotFound, NoReadyReplica):
             pass
         yield Pause(_POLL_S)

@@ -149,7 +149,11 @@ class LiveRoute:
         """The Open Inference metadata answer."""
         variant = self.variant(number)
         return encode_metadata(
-            self.name, list(self._by_number), variant.spec.platform, variant.spec.signature
+            self.name,
+            list(self._by_number),
+            variant.spec.platform,
+            variant.spec.signature,
+            serving=max(self._weighted, key=_weight_of).spec.key if self._weighted else "",
         )
 
 
@@ -243,6 +247,10 @@ class RouteTable:
         task.add_done_callback(self._loading.discard)
         task.add_done_callback(lambda _: self._on_change())
         return runner
+
+
+def _weight_of(variant: LiveVariant) -> int:
+    return variant.spec.weight_pct
 
 
 def _identity(endpoint: str, spec: Variant) -> tuple[str, ...]:

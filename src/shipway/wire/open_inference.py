@@ -294,8 +294,13 @@ def encode_request(
     return b"".join((head, *tail)), len(head)
 
 
-def encode_metadata(name: str, versions: list[str], platform: str, signature: Signature) -> bytes:
-    """The model metadata answer. Columns are tensors of shape [-1]."""
+def encode_metadata(
+    name: str, versions: list[str], platform: str, signature: Signature, *, serving: str = ""
+) -> bytes:
+    """The model metadata answer. Columns are tensors of shape [-1].
+
+    `serving` is the version (`churn:2`) that gets the traffic; empty while none does.
+    """
     return _encoder.encode(
         {
             "name": name,
@@ -303,7 +308,7 @@ def encode_metadata(name: str, versions: list[str], platform: str, signature: Si
             "platform": platform,
             "inputs": [_tensor_metadata(field) for field in signature.inputs],
             "outputs": [_tensor_metadata(field) for field in signature.outputs],
-            "parameters": {"layout": Layout(signature.layout).value},
+            "parameters": {"layout": Layout(signature.layout).value, "serving": serving},
         }
     )
 
