@@ -165,13 +165,17 @@ class World:
                 self.change(one.id, silent_s=one.silent_s + 1)
 
     def rounds_until_quiet(self, limit=60):
+        """Rounds of plan and apply until no news can come: nothing starts, no pause runs."""
         for number in range(limit):
             actions = self.plan()
             for action in actions:
                 self.apply(action)
+            before = dict(self.replicas)
             self.come_up()
-            if not actions:
-                return number
+            if not actions and before == self.replicas:
+                self.now += timedelta(seconds=CAP_S)
+                if not self.plan():
+                    return number
             self.now += timedelta(seconds=1)
         raise AssertionError(f"still planning after {limit} rounds: {self.plan()}")
 
