@@ -72,7 +72,7 @@ def test_every_change_can_be_tried_dry_and_every_command_answers_in_json():
     }
     for name in ("apply", "delete", "deploy", "rollback"):
         assert "--dry-run" in options[name]
-    silent = {"up", "down", "demo", "schema"}
+    silent = {"up", "down", "demo", "schema", "control", "gateway", "replica"}
     assert {name for name, found in options.items() if "--json" not in found} <= silent
 
 
