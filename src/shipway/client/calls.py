@@ -214,16 +214,6 @@ def metadata(name: str) -> Call[EndpointMetadata]:
     )
 
 
-def serving(name: str) -> Call[str]:
-    """Which version (`churn:2`) a gateway now gives an endpoint's traffic to; empty for none."""
-    return Call(method="GET", path=f"/v2/models/{quote(name)}", plane=Plane.GATEWAY, read=_serving)
-
-
-def _serving(answer: Answer) -> str:
-    facts: EndpointMetadata = reading(EndpointMetadata)(answer)
-    return str(facts.parameters.get("serving", ""))
-
-
 def infer(
     name: str,
     inputs: dict[str, Array],

@@ -20,16 +20,12 @@ from shipway.core.errors import (
     InvalidInput,
     InvalidRequest,
     InvalidSpec,
-    NoReadyReplica,
-    NotFound,
-    ServerUnreachable,
 )
 from shipway.core.profile import Profile
 from shipway.core.versions import VersionQuery, VersionRef, parse_version
 
 _POLL_S = 0.05
 _SLOWEST_POLL_S = 0.5
-_ROUTE_WAIT_S = 5.0
 DEPLOY_TIMEOUT_S = 300.0
 
 
@@ -60,7 +56,7 @@ def changed(session: Session, call: Call[Change], waiting: Waiting, *, name: str
 
 
 def live(session: Session, name: str, *, timeout_s: float) -> Flow[Endpoint]:
-    """The endpoint, once no change of it is under way and the gateway serves it.
+    """The endpoint, once no change of it is under way: the gateways route to its version.
 
     Raises:
         DeployFailed: the version could not be started.
@@ -79,7 +75,6 @@ def live(session: Session, name: str, *, timeout_s: float) -> Flow[Endpoint]:
     session.forget(name)
     if endpoint.phase is Phase.FAILED:
         raise _failure(endpoint)
-    yield from _routed(session, endpoint, deadline=min(deadline, time.monotonic() + _ROUTE_WAIT_S))
     return endpoint
 
 
@@ -92,23 +87,6 @@ def _failure(endpoint: Endpoint) -> DeployFailed:
         endpoint=endpoint.name,
         active=endpoint.active,
     )
-
-
-def _routed(session: Session, endpoint: Endpoint, *, deadline: float) -> Flow[None]:
-    """Waits for the snapshot to reach the gateway: control knows of the change a moment earlier.
-
-    A gateway that cannot be reached from here is no reason to doubt what control said.
-    """
-    while time.monotonic() < deadline:
-        try:
-            yield from session.located()
-            if (yield from one(calls.serving(endpoint.name))) == endpoint.active:
-                return
-        except ServerUnreachable:
-            return
-        except (NotFound, NoReadyReplica):
-            pass
-        yield Pause(_POLL_S)
 
 
 def deploy(

@@ -53,7 +53,10 @@ class Gateways:
 def _evidence(report: GatewayReport) -> GatewayEvidence:
     variants = {
         (variant.endpoint, variant.variant): VariantEvidence(
-            ready=variant.ready, in_flight=variant.in_flight, error=variant.error
+            ready=variant.ready,
+            in_flight=variant.in_flight,
+            weight_pct=variant.weight_pct,
+            error=variant.error,
         )
         for variant in report.variants
     }
@@ -63,5 +66,8 @@ def _evidence(report: GatewayReport) -> GatewayEvidence:
 def _essence(report: GatewayReport) -> object:
     return (
         report.revision,
-        [(v.endpoint, v.variant, v.ready, v.in_flight > 0, v.error) for v in report.variants],
+        [
+            (v.endpoint, v.variant, v.ready, v.in_flight > 0, v.weight_pct, v.error)
+            for v in report.variants
+        ],
     )

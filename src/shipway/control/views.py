@@ -17,6 +17,7 @@ from shipway.core.reconcile import (
     Observed,
     VersionFact,
     is_ready_everywhere,
+    is_routed_everywhere,
     replicas_of,
     wanted_versions,
 )
@@ -114,13 +115,19 @@ def desired_of(state: EndpointState, local: dict[VersionRef, LocalVersion]) -> D
 
 
 def endpoint_view(state: EndpointState, seen: Seen) -> EndpointView:
-    """The view of one endpoint."""
+    """The view of one endpoint.
+
+    It is shown as live once the gateways route to the active version, not when the row says so: who
+    waited for a deployment is answered by it with the next request.
+    """
     one = seen.desired(state)
+    is_switching = state.phase is Phase.LIVE and not is_routed_everywhere(state, seen.observed)
+    switching = f"The gateways are switching to {state.active}." if is_switching else ""
     return EndpointView(
         name=state.spec.name,
         environment=state.spec.environment,
-        phase=state.phase,
-        message=state.message or _waiting_for(one, seen),
+        phase=Phase.STARTING if is_switching else state.phase,
+        message=state.message or switching or _waiting_for(one, seen),
         generation=state.generation,
         spec=state.spec,
         active=_name(state.active),

@@ -92,6 +92,7 @@ class VariantEvidence(msgspec.Struct, frozen=True, kw_only=True):
 
     ready: bool
     in_flight: int = 0
+    weight_pct: int = 0
     error: str = ""
 
 
@@ -174,6 +175,13 @@ def is_ready_everywhere(one: Desired, version: VersionRef, observed: Observed) -
     key = (one.state.spec.name, str(version))
     reports = [gateway.variants.get(key) for gateway in observed.gateways]
     return all(report is not None and report.ready for report in reports)
+
+
+def is_routed_everywhere(state: EndpointState, observed: Observed) -> bool:
+    """Whether every live gateway gives its traffic to the active version by now."""
+    key = (state.spec.name, str(state.active))
+    reports = (gateway.variants.get(key) for gateway in observed.gateways)
+    return all(report is not None and report.weight_pct > 0 for report in reports)
 
 
 def _has_all_slots(one: Desired, version: VersionRef, replicas: Iterable[Replica]) -> bool:

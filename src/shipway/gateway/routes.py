@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from itertools import accumulate
 from pathlib import Path
 
+import msgspec
+
 from shipway.core.errors import (
     EndpointNotFound,
     NoReadyReplica,
@@ -56,6 +58,7 @@ class LiveVariant:
             variant=self.spec.key,
             ready=self.runner.is_ready,
             in_flight=self.in_flight,
+            weight_pct=self.spec.weight_pct,
             error=self.runner.error,
             requests=self.requests,
             errors=self.errors,
@@ -195,6 +198,8 @@ class RouteTable:
         self._routes, self.revision = routes, snapshot.revision
         kept = {id(variant) for route in routes.values() for variant in route.variants}
         self._leaving = [v for v in known.values() if id(v) not in kept]
+        for variant in self._leaving:
+            variant.spec = msgspec.structs.replace(variant.spec, weight_pct=0)
         self.sweep()
         self._on_change()
 

@@ -75,6 +75,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a gateway says of one variant it knows.
 
+    `weight_pct`: the traffic that this gateway gives it now, 0 once it left the snapshot.
     `ready`: it could answer a request now. `in_flight`: requests inside it. `error`: why it is not
     ready. A variant that left the snapshot is reported until its last request has ended.
     """
@@ -83,6 +84,7 @@ class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
     variant: str
     ready: bool
     in_flight: int
+    weight_pct: int = 0
     error: str = ""
     requests: int = 0
     errors: int = 0
