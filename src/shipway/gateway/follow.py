@@ -15,8 +15,8 @@ from shipway.wire.snapshot import GatewayReport, Snapshot
 
 POLL_S = 20.0
 REPORT_EVERY_S = 1.0
-RETRY_MIN_S = 0.1
-RETRY_MAX_S = 1.0
+RETRY_MIN_S = 0.05
+RETRY_MAX_S = 0.25
 LAST_GOOD = "snapshot.json"
 
 _decoder = msgspec.msgpack.Decoder(Snapshot)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -107,6 +109,11 @@ async def _serve(options: Options, listening: socket.socket) -> None:
     record = options.state_dir / "run" / f"{options.id}.json"
     _write_record(record, address)
     following = asyncio.ensure_future(follower.run())
+    # uvicorn raises the signal that ended it once more, for its own parent's sake.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    gc.collect()
+    gc.freeze()  # what start-up made stays; walking it again would cost every few hundred requests
     try:
         await server.serve(sockets=[listening])
     finally:
