@@ -1,0 +1,91 @@
+"""What must stay true of the whole tree, whoever changes a part."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import shipway.core.errors as errors
+from shipway.wire.problems import STATUS_OF
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "shipway"
+TRACKED = subprocess.run(
+    ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True
+).stdout.split()
+
+
+def tree(kind):
+    return {kind}.union(*(tree(child) for child in kind.__subclasses__()))
+
+
+def test_imports_point_down():
+    done = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
+def test_error_tree_is_drawn_whole_and_every_code_is_its_own():
+    kinds = tree(errors.ShipwayError)
+    drawing = (errors.__doc__ or "").split("fault it is.", 1)[1].split("Each class", 1)[0]
+    assert {kind.__name__ for kind in kinds} == set(re.findall(r"\b[A-Z]\w+\b", drawing))
+    assert len({kind.code for kind in kinds}) == len(kinds)
+    assert {kind.code for kind in kinds} <= set(STATUS_OF)
+
+
+@pytest.mark.parametrize("room", ["core", "wire", "engines", "replica"])
+def test_what_a_replica_runs_needs_nothing_but_msgspec_and_numpy_at_import(room):
+    """It starts in a model's own environment, where nothing else of ours is installed."""
+    allowed = {"msgspec", "numpy", "shipway", *sys.stdlib_module_names}
+    for path in sorted((PACKAGE / room).rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            assert {name.split(".")[0] for name in names} <= allowed, path
+
+
+def test_replica_starts_in_an_interpreter_without_shipway(tmp_path):
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("msgspec", "numpy", "numpy.libs"):
+        source = Path(__import__("msgspec").__file__).parents[1] / name
+        if source.exists():
+            (bare / name).symlink_to(source)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c",
+         f"import sys; sys.path.insert(0, {str(bare)!r}); sys.argv = ['r', '--help'];"
+         f"import runpy; runpy.run_path({str(PACKAGE / 'replica' / '__main__.py')!r},"
+         " run_name='__main__')"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "--max-batch-rows" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["requirements-dev.lock", "pyproject.toml", "Makefile", ".ci/run"])
+def test_what_installs_names_no_host(name):
+    assert "://" not in (ROOT / name).read_text()
+
+
+def test_no_path_of_this_machine_is_written_down():
+    places = {str(ROOT), str(Path.home())} - {"/"}
+    for name in TRACKED:
+        text = (ROOT / name).read_text(errors="replace")
+        assert not [place for place in places if f"{place}/" in text], name
+
+
+def test_file_names_are_nouns_of_the_domain():
+    empty = {"utils", "helpers", "common", "manager", "base", "misc"}
+    assert not [path for path in PACKAGE.rglob("*.py") if path.stem in empty]
+
+
+def test_readme_stays_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
