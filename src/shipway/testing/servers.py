@@ -80,6 +80,7 @@ def s3() -> Iterator[S3Server]:
         "master.volumeSizeLimitMB": "64",
         "master.telemetry": "false",
         "s3.port.iceberg": "0",
+        "s3.port.lance": "0",
         **ports,
     }
     weed = [*_dying_with_us(signal.SIGKILL), str(Path(sys.executable).parent / "weed")]
