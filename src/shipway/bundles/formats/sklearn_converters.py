@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+
+from shipway.engines.sklearn import estimators_in
 
 Converter = Callable[[Any, Any, Any], None]
 
@@ -21,6 +23,45 @@ def converters() -> dict[type, Converter]:
         for kind in (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
     }
     return found | {SimpleImputer: _imputing_doubles(get_converter("SklearnSimpleImputer"))}
+
+
+def register_boosters(model: Any) -> None:
+    """Tells skl2onnx how to convert the XGBoost and LightGBM estimators inside the model, if any.
+
+    skl2onnx keeps converters of other libraries in a table of its own; to register twice is harmless.
+    """
+    from skl2onnx import update_registered_converter
+
+    for part in estimators_in(model):
+        found = _booster_converter(type(part))
+        if found is not None:
+            shapes, convert, options = found
+            name = f"Shipway{type(part).__name__}"
+            update_registered_converter(type(part), name, shapes, convert, options=options)
+
+
+def _booster_converter(kind: type) -> tuple[Any, Converter, dict[str, Any]] | None:
+    from skl2onnx.common import shape_calculator as shapes
+    from sklearn.base import ClassifierMixin
+
+    library = kind.__module__.partition(".")[0]
+    if library not in ("xgboost", "lightgbm"):
+        return None
+    convert = _of_onnxmltools(library)
+    if issubclass(kind, ClassifierMixin):
+        options = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
+        return shapes.calculate_linear_classifier_output_shapes, convert, options
+    return shapes.calculate_linear_regressor_output_shapes, convert, {}
+
+
+def _of_onnxmltools(library: str) -> Converter:
+    if library == "xgboost":
+        from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
+
+        return cast("Converter", convert_xgboost)
+    from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
+
+    return cast("Converter", convert_lightgbm)
 
 
 def _with_plain_integers(converter: Converter) -> Converter:

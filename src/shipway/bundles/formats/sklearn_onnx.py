@@ -14,9 +14,13 @@ from shipway.bundles.formats.graphs import (
     matrix_width,
 )
 from shipway.bundles.formats.port import CannotCompile, CompiledOnnx, OpenArtifact, Sample
-from shipway.bundles.formats.sklearn_converters import converters
+from shipway.bundles.formats.sklearn_converters import converters, register_boosters
 from shipway.bundles.formats.sklearn_nulls import with_text_nulls
-from shipway.bundles.formats.sklearn_rounding import rounds_features, with_rounding
+from shipway.bundles.formats.sklearn_rounding import (
+    rounds_features,
+    with_rounding,
+    with_thresholds_below,
+)
 from shipway.bundles.parity import agrees
 from shipway.core.bundles import Feed
 from shipway.core.signature import Field, Layout, Signature
@@ -49,8 +53,7 @@ def _compiled(artifact: OpenArtifact, signature: Signature, real: DataType) -> C
     model = artifact.model
     if any(f.nullable and f.dtype is DataType.STRING for f in signature.inputs):
         model = with_text_nulls(model)
-    if real is DataType.FP64:
-        model = with_rounding(model)
+    model = with_rounding(model) if real is DataType.FP64 else with_thresholds_below(model)
     feeds = _feeds(artifact.model, signature, real)
     graph = _converted(model, signature, feeds)
     return finished(graph, feeds=feeds, outputs=_outputs(artifact, graph))
@@ -86,6 +89,7 @@ def _converted(model: Any, signature: Signature, feeds: tuple[Feed, ...]) -> Any
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            register_boosters(model)
             return convert_sklearn(
                 model,
                 name="model",

@@ -1,4 +1,7 @@
-"""Giving tree models in FP64 graphs the FP32 features that they were trained on."""
+"""Making features and thresholds of trees meet in a graph as they do in the original.
+
+A feature that lies on a threshold goes left or right by its last bit.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ import copy
 from typing import Any
 
 import numpy as np
+
+from shipway.core.tensors import Array
+from shipway.engines.sklearn import estimators_in
 
 
 def rounds_features(model: Any) -> bool:
@@ -28,6 +34,27 @@ def with_rounding(model: Any) -> Any:
     rounding = ("shipway_round", CastTransformer(dtype=np.float32))
     changed.steps = [*model.steps[:-1], rounding, model.steps[-1]]
     return changed
+
+
+def with_thresholds_below(model: Any) -> Any:
+    """The model, with the FP64 thresholds of histogram boosting rounded down to FP32.
+
+    An FP32 feature is at most the threshold exactly when it is at most the rounded one; rounding to
+    nearest, as the converter does, may put the threshold below a feature that lies on it.
+    """
+    if not any(hasattr(part, "_predictors") for part in estimators_in(model)):
+        return model
+    changed = copy.deepcopy(model)
+    for part in estimators_in(changed):
+        for predictor in (p for stage in getattr(part, "_predictors", ()) for p in stage):
+            predictor.nodes["num_threshold"] = _below(predictor.nodes["num_threshold"])
+    return changed
+
+
+def _below(values: Array) -> Array:
+    single = values.astype(np.float32)
+    lower = np.nextafter(single, np.float32(-np.inf))
+    return np.where(single.astype(np.float64) > values, lower, single).astype(np.float64)
 
 
 def _is_of_trees(model: Any) -> bool:
