@@ -25,6 +25,7 @@ test: check ## everything
 	$(BIN)/pytest -q tests/system
 
 bench: $(VENV)/.dev ## measure against a hand-written service and a bare floor
+	@command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk; }
 	$(BIN)/python benchmarks/run.py
 
 lock: $(VENV)/.uv ## resolve requirements-dev.lock again
