@@ -117,11 +117,13 @@ CASES = {
         people,
     ),
     "XGBoost at the end of a pipeline": (
-        lambda: make_pipeline(columns(filled_one_hot()), XGBClassifier(n_estimators=10)),
+        lambda: make_pipeline(columns(filled_one_hot()), XGBClassifier(n_estimators=10, n_jobs=1)),
         people,
     ),
     "LightGBM at the end of a pipeline": (
-        lambda: make_pipeline(StandardScaler(), LGBMClassifier(n_estimators=10, verbose=-1)),
+        lambda: make_pipeline(
+            StandardScaler(), LGBMClassifier(n_estimators=10, verbose=-1, n_jobs=1)
+        ),
         cancer,
     ),
 }

@@ -83,6 +83,7 @@ def _columns(
         known = fields or tuple(Field(name=name, dtype=DataType.FP64) for name in names)
         notes = _NO_SAMPLE if fields is not None else (_ALL_FP64,)
         return Inputs(layout=Layout.COLUMNS, fields=known, sample=None, notes=notes)
+    names = names if fields is not None else _as_spelled(names, sample)
     columns = _named_columns(sample, names)
     arranged = msgspec.structs.replace(
         sample, inputs={name: columns[name] for name in names}, is_table=True
@@ -104,6 +105,14 @@ def _unused(names: Sequence[str]) -> tuple[str, ...]:
         return ()
     listed = ", ".join(f"`{name}`" for name in names)
     return (f"Columns of the sample that the model does not take were left out: {listed}.",)
+
+
+def _as_spelled(names: Sequence[str], sample: Sample) -> Sequence[str]:
+    """The names as the sample spells them: LightGBM writes `_` for each space."""
+    if not sample.is_table or all(name in sample.inputs for name in names):
+        return names
+    spelled = {name.replace(" ", "_"): name for name in sample.inputs}
+    return [spelled.get(name, name) for name in names]
 
 
 def _named_columns(sample: Sample, names: Sequence[str]) -> Mapping[str, Array]:

@@ -30,6 +30,18 @@ def frame_of(
     return frame.astype(dict.fromkeys(present, "category")) if present else frame
 
 
+def by_trained_names(
+    inputs: Mapping[str, Array], names: Sequence[str] | None
+) -> Mapping[str, Array]:
+    """The inputs under the names of the training; in order, where those are spelled otherwise.
+
+    LightGBM keeps `mean_radius` of a column `mean radius`.
+    """
+    if not names or len(names) != len(inputs) or all(name in inputs for name in names):
+        return inputs
+    return dict(zip(names, inputs.values(), strict=True))
+
+
 def matrix_of(inputs: Mapping[str, Array]) -> Array:
     """The one tensor of the inputs, or their columns stacked into [rows, columns], in order."""
     arrays = list(inputs.values())

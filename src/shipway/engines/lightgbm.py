@@ -10,7 +10,7 @@ import numpy as np
 
 from shipway.core.tensors import Array
 from shipway.engines.answers import flat
-from shipway.engines.frames import frame_of, matrix_of
+from shipway.engines.frames import by_trained_names, frame_of, matrix_of
 
 _CLASSIFIES = frozenset({"binary", "multiclass", "multiclassova"})
 
@@ -19,7 +19,7 @@ def load_booster(path: Path) -> Any:
     """The `lightgbm.Booster` in a text file."""
     import lightgbm
 
-    return lightgbm.Booster(model_str=path.read_text(encoding="utf-8"), params={"verbosity": -1})
+    return lightgbm.Booster(model_str=path.read_text(encoding="utf-8"))
 
 
 def header_of(text: str) -> dict[str, str]:
@@ -78,6 +78,7 @@ class LightgbmEngine:
         return {"label": label, "probabilities": probabilities.astype(np.float32)}
 
     def _features(self, inputs: Mapping[str, Array]) -> Any:
+        inputs = by_trained_names(inputs, self._names)
         names = self._names if self._names and self._names[0] in inputs else tuple(inputs)
         if self._categorical:
             return frame_of(inputs, names, categorical=self._categorical)

@@ -10,7 +10,7 @@ import numpy as np
 
 from shipway.core.tensors import Array
 from shipway.engines.answers import flat, plain
-from shipway.engines.frames import frame_of, matrix_of
+from shipway.engines.frames import by_trained_names, frame_of, matrix_of
 
 Kind = Literal["classification", "regression", "clustering", "transformation", "other"]
 
@@ -105,6 +105,7 @@ class SklearnEngine:
             names = tuple(inputs)
         if names is None:
             return matrix_of(inputs)
+        inputs = by_trained_names(inputs, names)
         return frame_of(inputs, names, categorical=self._categorical, null=self._null)
 
     def _answerer(self, kind: Kind) -> Callable[[Any], dict[str, Array]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from shipway.core.tensors import Array
 from shipway.engines.answers import flat
-from shipway.engines.frames import frame_of, matrix_of
+from shipway.engines.frames import by_trained_names, frame_of, matrix_of
 
 _TO_PROBABILITIES = frozenset({"binary:logistic", "multi:softprob"})
 _TO_LABELS = frozenset({"multi:softmax", "binary:hinge"})
@@ -84,6 +84,7 @@ class XgboostEngine:
         return _classified(raw)
 
     def _features(self, inputs: Mapping[str, Array]) -> Any:
+        inputs = by_trained_names(inputs, self._names)
         names = self._names if self._names and self._names[0] in inputs else tuple(inputs)
         if self._categorical:
             return frame_of(inputs, names, categorical=self._categorical)

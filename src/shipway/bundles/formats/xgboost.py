@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from shipway.bundles.formats.packages import needs
 from shipway.bundles.formats.pickle_names import looks_like_pickle, root_of
 from shipway.bundles.formats.pickles import truncated
 from shipway.bundles.formats.port import CannotCompile, CompiledOnnx, OpenArtifact, Sample
 from shipway.bundles.formats.sklearn import load_estimator, open_estimator
 from shipway.bundles.formats.trees_onnx import compile_trees, onnxmltools_function
+from shipway.bundles.formats.ubjson import is_whole
 from shipway.core.bundles import Format
 from shipway.core.errors import InvalidArtifact, NotAModel
 from shipway.core.signature import Signature
@@ -96,11 +99,12 @@ def _open_booster(
 def _loaded(path: Path) -> Any:
     import xgboost
 
+    # XGBoost reads past the end of a shortened file, and takes the process with it.
+    if not _is_whole(path.read_bytes()):
+        raise truncated(path)
     try:
         booster = load_booster(path)
     except xgboost.core.XGBoostError as exc:
-        if _ends_early(path):
-            raise truncated(path) from exc
         raise NotAModel(
             f"`{path}` looks like an XGBoost model and XGBoost {xgboost.__version__} cannot read"
             f" it: {str(exc).strip().splitlines()[-1]}",
@@ -110,10 +114,14 @@ def _loaded(path: Path) -> Any:
     return booster
 
 
-def _ends_early(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, 2)
-        return file.read(1) != b"}"
+def _is_whole(content: bytes) -> bool:
+    if content[1:2] not in (b'"', b" ", b"\n", b"\r", b"\t"):
+        return is_whole(content)
+    try:
+        msgspec.json.decode(content, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 def _checked_categories(path: Path, categorical: frozenset[str]) -> frozenset[str]:
