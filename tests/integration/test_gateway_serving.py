@@ -338,6 +338,24 @@ def test_model_call_that_never_ends_makes_its_replica_unready_after_the_deadline
     assert world.infer(1).status_code == 503
 
 
+def test_callers_that_leave_take_their_requests_out_of_the_replicas_queue(world):
+    world.start()
+
+    async def ask():
+        async with httpx.AsyncClient(base_url=world.client.base_url, timeout=0.3) as impatient:
+            asked = (impatient.post(PATH, json=body(50, 50, shape=[2, 1])) for _ in range(20))
+            left = await asyncio.gather(*asked, return_exceptions=True)
+        async with httpx.AsyncClient(base_url=world.client.base_url, timeout=20) as patient:
+            started = time.monotonic()
+            answer = await patient.post(PATH, json=body(1))
+            return left, answer, time.monotonic() - started
+
+    left, answer, took_s = asyncio.run(ask())
+    assert all(isinstance(error, httpx.TimeoutException) for error in left)
+    assert outputs(answer)["y"] == [2]
+    assert took_s < 3  # at most the batch that had begun, not twenty
+
+
 def test_replica_finishes_what_it_has_when_told_to_stop(world):
     world.start()
 

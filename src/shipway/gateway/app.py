@@ -1,28 +1,26 @@
-"""The gateway's ASGI application: authenticate → admit → decode → validate → route → infer → encode → record.
+"""The gateway: authenticate → admit → decode → validate → route → infer → encode → record.
 
-Raw ASGI: on the way of a request there is no framework, no model of the request, and no database.
+On the way of a request there is no framework, no model of the request, and no database.
 Authentication and the prediction log join the line when they are built; today it binds to loopback.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from shipway.core.errors import (
-    BodyTooLarge,
-    Bug,
-    InvalidRequest,
-    NotFound,
-    ShipwayError,
-)
+from shipway.core.errors import Bug, InvalidRequest, NotFound, ShipwayError
 from shipway.core.inference import InferenceRequest, InferenceResponse
 from shipway.core.outputs import Outputs, selected
 from shipway.core.release import VERSION
+from shipway.core.tensors import Array
+from shipway.gateway.http import Answer, Request
 from shipway.gateway.routes import LiveRoute, LiveVariant, RouteTable
 from shipway.wire.open_inference import (
     HEADER_LENGTH,
@@ -33,76 +31,97 @@ from shipway.wire.open_inference import (
 )
 from shipway.wire.problems import problem_of
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
-
 EXTENSIONS = ("binary_tensor_data",)
 
-_JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
-_BINARY: tuple[bytes, bytes] = (b"content-type", b"application/octet-stream")
+UNKNOWN_LIMIT_BYTES = 1024 * 1024
+"""What a body may have on a path that is no endpoint's: enough to be read, and answered with 404."""
+
+_JSON = (b"content-type", b"application/json")
+_BINARY = (b"content-type", b"application/octet-stream")
+_JSON_ONLY = (_JSON,)
 
 
 class Gateway:
-    """Answers callers from the current routes."""
+    """Answers callers from the current routes. An `http.Application`."""
 
     def __init__(self, table: RouteTable) -> None:
         self._table = table
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One HTTP exchange."""
-        if scope["type"] != "http":
-            return
+    def handle(self, request: Request) -> Answer | asyncio.Task[Answer]:
+        """One exchange: the answer, or the task that makes it."""
         try:
-            await self._dispatch(scope, receive, send)
-        except ShipwayError as exc:
-            await _refuse(send, exc)
+            parts = request.path.split("/")
+            if request.method == "POST":
+                name, number = _infer_target(parts)
+                return self._infer(self._table.route(name), number, request)
+            if request.method in ("GET", "HEAD"):
+                status, body = self._read(parts)
+                return Answer(status, body, _JSON_ONLY)
+            raise NotFound(f"There is no route {request.method} `{request.path}`.")
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
-            sys.stderr.write("".join(traceback.format_exception(exc)))
-            await _refuse(send, Bug("The gateway failed.", next_step="See the gateway's log."))
+            return self.refuse(_known(exc))
 
-    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
-        parts = scope["path"].split("/")
-        method = scope["method"]
-        if method == "POST":
-            name, number = _infer_target(parts)
-            await self._infer(self._table.route(name), number, scope, receive, send)
-        elif method in ("GET", "HEAD"):
-            status, body = self._read(parts)
-            await _send(send, status, [_JSON], body)
-        else:
-            raise NotFound(f"There is no route {method} `{scope['path']}`.")
+    def body_limit(self, path: str) -> int:
+        """The limit of the endpoint that the path names."""
+        try:
+            return self._table.route(_infer_target(path.split("/"))[0]).max_body_bytes
+        except NotFound:
+            return UNKNOWN_LIMIT_BYTES
 
-    async def _infer(
+    def refuse(self, error: ShipwayError) -> Answer:
+        """The answer that carries an error."""
+        problem = problem_of(error)
+        extra = ((name.encode(), value.encode()) for name, value in problem.headers.items())
+        return Answer(problem.status, encode_error(error), (_JSON, *extra))
+
+    def _infer(
+        self, route: LiveRoute, number: str | None, request: Request
+    ) -> Answer | asyncio.Task[Answer]:
+        route.admit()
+        variant: LiveVariant | None = None
+        try:
+            variant = route.choose(number)
+            variant.requests += 1
+            asked = _decoded(request, variant)
+            inputs = variant.conform(asked.inputs)
+            outputs = variant.runner.run_now(inputs)
+            if outputs is None:
+                return self._infer_later(route, variant, asked, inputs)
+            answer = _encoded(route, variant, asked, outputs)
+        except Exception:
+            if variant is not None:
+                variant.errors += 1
+            route.leave()
+            raise
+        route.leave()
+        return answer
+
+    def _infer_later(
         self,
         route: LiveRoute,
-        number: str | None,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        route.admit()
+        variant: LiveVariant,
+        asked: InferenceRequest,
+        inputs: dict[str, Array],
+    ) -> asyncio.Task[Answer]:
+        variant.in_flight += 1
+        task = asyncio.ensure_future(self._awaited(route, variant, asked, inputs))
+        # Not a `finally` in the coroutine: one that is cancelled before it starts never gets there.
+        task.add_done_callback(partial(_leave, route, variant))
+        return task
+
+    async def _awaited(
+        self,
+        route: LiveRoute,
+        variant: LiveVariant,
+        asked: InferenceRequest,
+        inputs: dict[str, Array],
+    ) -> Answer:
         try:
-            header_length, body_length = _lengths(scope["headers"])
-            body = await _body(receive, body_length, route.max_body_bytes)
-            variant = route.choose(number)
-            request = (
-                decode_raw(body, variant.spec.signature)
-                if header_length == 0
-                else decode_request(body, header_length=header_length)
-            )
-            outputs = await _outputs(variant, request, route.deadline_s)
-            response = InferenceResponse(
-                model=route.name, version=variant.number, outputs=outputs, id=request.id
-            )
-            answer, json_length = encode_response(response, request.parameters)
-        finally:
-            route.gate.in_flight -= 1
-        headers = [_JSON]
-        if json_length is not None:
-            headers = [_BINARY, (HEADER_LENGTH, b"%d" % json_length)]
-        await _send(send, 200, headers, answer)
+            outputs = await variant.runner.infer(inputs, timeout_s=route.deadline_s)
+            return _encoded(route, variant, asked, outputs)
+        except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
+            variant.errors += 1
+            return self.refuse(_known(exc))
 
     def _read(self, parts: Sequence[str]) -> tuple[int, bytes]:
         """Health and metadata, which need no body."""
@@ -152,22 +171,48 @@ def _infer_target(parts: Sequence[str]) -> tuple[str, str | None]:
             )
 
 
-async def _outputs(variant: LiveVariant, request: InferenceRequest, deadline_s: float) -> Outputs:
-    """Validate → infer → finish, counted on the variant."""
-    variant.in_flight += 1
-    try:
-        if request.outputs is not None:
-            _require_outputs(request.outputs, variant)
-        inputs = variant.conform(request.inputs)
-        outputs = await variant.runner.infer(inputs, timeout_s=deadline_s)
-        variant.requests += 1
-        return selected(variant.finish(outputs), request.outputs)
-    except ShipwayError:
-        variant.requests += 1
-        variant.errors += 1
-        raise
-    finally:
-        variant.in_flight -= 1
+def _leave(route: LiveRoute, variant: LiveVariant, task: asyncio.Task[Answer]) -> None:
+    del task
+    variant.in_flight -= 1
+    route.leave()
+
+
+def _known(exc: Exception) -> ShipwayError:
+    """The error itself, or the Bug that stands for what nobody expected; that goes to the log."""
+    if isinstance(exc, ShipwayError):
+        return exc
+    sys.stderr.write("".join(traceback.format_exception(exc)))
+    return Bug("The gateway failed.", next_step="See the gateway's log.")
+
+
+def _decoded(request: Request, variant: LiveVariant) -> InferenceRequest:
+    length = request.headers.get(HEADER_LENGTH)
+    if length is None:
+        asked = decode_request(request.body)
+    elif not length.isdigit():
+        raise InvalidRequest("Inference-Header-Content-Length must be a number.")
+    elif int(length) == 0:
+        asked = decode_raw(request.body, variant.spec.signature)
+    else:
+        asked = decode_request(request.body, header_length=int(length))
+    if asked.outputs is not None:
+        _require_outputs(asked.outputs, variant)
+    return asked
+
+
+def _encoded(
+    route: LiveRoute, variant: LiveVariant, asked: InferenceRequest, outputs: Outputs
+) -> Answer:
+    response = InferenceResponse(
+        model=route.name,
+        version=variant.number,
+        outputs=selected(variant.finish(outputs), asked.outputs),
+        id=asked.id,
+    )
+    body, json_length = encode_response(response, asked.parameters)
+    if json_length is None:
+        return Answer(200, body, _JSON_ONLY)
+    return Answer(200, body, (_BINARY, (HEADER_LENGTH, b"%d" % json_length)))
 
 
 def _require_outputs(wanted: Sequence[str], variant: LiveVariant) -> None:
@@ -180,65 +225,9 @@ def _require_outputs(wanted: Sequence[str], variant: LiveVariant) -> None:
             )
 
 
-def _lengths(headers: Headers) -> tuple[int | None, int | None]:
-    """The values of Inference-Header-Content-Length and Content-Length."""
-    header_length = body_length = None
-    for name, value in headers:
-        if name == HEADER_LENGTH:
-            if not value.isdigit():
-                raise InvalidRequest("Inference-Header-Content-Length must be a number.")
-            header_length = int(value)
-        elif name == b"content-length":
-            body_length = int(value)
-    return header_length, body_length
-
-
-async def _body(receive: Receive, announced: int | None, limit: int) -> bytes:
-    if announced is not None and announced > limit:
-        raise _too_large(limit)
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
-        _require_bounded(len(body), limit)
-        return body
-    chunks = bytearray(body)
-    while message.get("more_body"):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise InvalidRequest("The caller went away before the body was complete.")
-        chunks += message.get("body", b"")
-        _require_bounded(len(chunks), limit)
-    return bytes(chunks)
-
-
-def _require_bounded(size: int, limit: int) -> None:
-    if size > limit:
-        raise _too_large(limit)
-
-
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(
-        f"The body is over the endpoint's limit of {limit} bytes.",
-        next_step="Send fewer rows, or raise `limits.max_body_bytes` of the endpoint.",
-        limit_bytes=limit,
-    )
-
-
 def _ready(name: str, *, ready: bool) -> tuple[int, bytes]:
     return (200 if ready else 503), _json({"name": name, "ready": ready})
 
 
 def _json(value: Any) -> bytes:
     return msgspec.json.encode(value)
-
-
-async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    headers = [*headers, (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _refuse(send: Send, error: ShipwayError) -> None:
-    problem = problem_of(error)
-    extra = [(name.encode(), value.encode()) for name, value in problem.headers.items()]
-    await _send(send, problem.status, [_JSON, *extra], encode_error(error))

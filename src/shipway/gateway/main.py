@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import uvicorn
 import uvloop
 
 from shipway.gateway.app import Gateway
 from shipway.gateway.follow import Follower, last_good
+from shipway.gateway.http import serve
 from shipway.gateway.routes import RouteTable
 
 EXIT_PORT_TAKEN = 5
@@ -96,7 +96,6 @@ async def _serve(options: Options, listening: socket.socket) -> None:
             await asyncio.wait_for(table.loaded(), LOAD_LIMIT_S)
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    server = uvicorn.Server(_config(Gateway(table)))
     follower = Follower(
         table,
         gateway=options.id,
@@ -108,32 +107,19 @@ async def _serve(options: Options, listening: socket.socket) -> None:
     )
     record = options.state_dir / "run" / f"{options.id}.json"
     _write_record(record, address)
-    following = asyncio.ensure_future(follower.run())
-    # uvicorn raises the signal that ended it once more, for its own parent's sake.
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        loop.add_signal_handler(number, stopping.set)
     gc.collect()
     gc.freeze()  # what start-up made stays; walking it again would cost every few hundred requests
+    following = asyncio.ensure_future(follower.run())
     try:
-        await server.serve(sockets=[listening])
+        await serve(Gateway(table), listening, stopping, drain_s=DRAIN_S)
     finally:
         following.cancel()
         table.close()
         record.unlink(missing_ok=True)
-
-
-def _config(app: Gateway) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http="httptools",
-        lifespan="off",
-        ws="none",
-        access_log=False,
-        server_header=False,
-        log_level="warning",
-        timeout_graceful_shutdown=DRAIN_S,
-        backlog=2048,
-    )
 
 
 def _write_record(record: Path, address: str) -> None:

@@ -108,6 +108,10 @@ class LiveRoute:
             )
         gate.in_flight += 1
 
+    def leave(self) -> None:
+        """Counts a request out."""
+        self.gate.in_flight -= 1
+
     def choose(self, number: str | None) -> LiveVariant:
         """The variant that answers: the one asked for, else one by weight.
 

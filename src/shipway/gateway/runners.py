@@ -18,6 +18,7 @@ from shipway.core.errors import (
     ModelFailed,
     NoReadyReplica,
     ReplicaLost,
+    ShipwayError,
 )
 from shipway.core.tensors import Array
 from shipway.engines.bundle import verified_manifest
@@ -49,6 +50,14 @@ class Runner(Protocol):
     @property
     def error(self) -> str:
         """Why it is not ready; empty when it is, or is still on its way."""
+        ...
+
+    def run_now(self, inputs: Mapping[str, Array]) -> Outputs | None:
+        """The engine's outputs, when they can be had without waiting; None when nothing was run.
+
+        Raises:
+            NoReadyReplica, ModelFailed.
+        """
         ...
 
     async def infer(self, inputs: Mapping[str, Array], *, timeout_s: float) -> Outputs:
@@ -115,21 +124,33 @@ class InlineRunner:
         except Exception as exc:  # noqa: BLE001 - a bundle may make the engine raise anything
             self.error = f"The model does not load: {type(exc).__name__}: {exc}."
 
-    async def infer(self, inputs: Mapping[str, Array], *, timeout_s: float) -> Outputs:
+    def run_now(self, inputs: Mapping[str, Array]) -> Outputs | None:
         """See Runner."""
-        engine = self._engine
-        if engine is None:
-            raise NoReadyReplica("The model is not loaded yet.", retry_after_s=1)
         rows = _rows(inputs)
+        if self._cost.row_s * rows >= LOOP_SHARE_S:
+            return None
         try:
-            if self._cost.row_s * rows < LOOP_SHARE_S:
-                return self._run(engine, inputs, rows)
+            return self._run(self._loaded(), inputs, rows)
+        except ShipwayError:
+            raise
+        except Exception as exc:
+            raise _model_failed(exc) from exc
+
+    async def infer(self, inputs: Mapping[str, Array], *, timeout_s: float) -> Outputs:
+        """See Runner. Runs in a thread."""
+        engine = self._loaded()
+        try:
             async with asyncio.timeout(timeout_s):
-                return await asyncio.to_thread(self._run, engine, inputs, rows)
+                return await asyncio.to_thread(self._run, engine, inputs, _rows(inputs))
         except TimeoutError as exc:
             raise DeadlineExceeded("The deadline passed while the model was computing.") from exc
         except Exception as exc:
             raise _model_failed(exc) from exc
+
+    def _loaded(self) -> Engine:
+        if self._engine is None:
+            raise NoReadyReplica("The model is not loaded yet.", retry_after_s=1)
+        return self._engine
 
     def _run(self, engine: Engine, inputs: Mapping[str, Array], rows: int) -> Outputs:
         started = perf_counter()
@@ -188,6 +209,10 @@ class ReplicaPool:
             self._keepers.pop(address).cancel()
         for address in wanted - self._keepers.keys():
             self._keepers[address] = asyncio.ensure_future(self._keep(address))
+
+    def run_now(self, inputs: Mapping[str, Array]) -> Outputs | None:
+        """See Runner. A replica is always waited for."""
+        return None
 
     async def infer(self, inputs: Mapping[str, Array], *, timeout_s: float) -> Outputs:
         """See Runner. A request whose replica goes away is tried once more on another one."""
