@@ -30,6 +30,8 @@ class CodeSpace:
         self._prefix = f"shipway_code_{next(_numbers)}"
         self._directory = path if path.is_dir() else path.parent
         self._file = None if path.is_dir() else path
+        self._lent: list[str] | None = None
+        self._own = {path.stem} if path.is_file() else _modules_in(path)
         package = ModuleType(self._prefix)
         package.__path__ = [str(self._directory)]
         sys.modules[self._prefix] = package
@@ -41,11 +43,7 @@ class CodeSpace:
 
     def owns(self, name: str) -> bool:
         """Whether the first part of a plain module name lies here."""
-        top = name.partition(".")[0]
-        if self._file is not None:
-            return top == self._file.stem
-        here = self._directory
-        return (here / f"{top}.py").is_file() or (top.isidentifier() and (here / top).is_dir())
+        return name.partition(".")[0] in self._own
 
     @contextmanager
     def under_plain_names(self) -> Iterator[None]:
@@ -54,13 +52,21 @@ class CodeSpace:
         Pickles name classes by their plain modules, and a model's `load` may read one.
         """
         finder = _PlainFinder(self)
+        self._lent = []
         sys.meta_path.append(finder)
         try:
             yield
         finally:
             sys.meta_path.remove(finder)
-            for name in finder.lent:
+            for name in self._lent:
                 sys.modules.pop(name, None)
+            self._lent = None
+
+    def lend(self, name: str) -> None:
+        """Puts the module of that plain name where `pickle` looks for it, while names are lent."""
+        if self._lent is not None:
+            self._lent.append(name)
+            sys.modules[name] = self.import_module(name)
 
     def spec_of(self, name: str, path: Sequence[str] | None) -> ModuleSpec | None:
         """The spec of one of these modules by its full name; None for others' names."""
@@ -87,9 +93,18 @@ class CodeSpace:
             return builtins.__import__(name, module_globals, module_locals, fromlist or (), level)
         full = f"{self._prefix}.{name}"
         module = importlib.import_module(full)
+        if name not in sys.modules:
+            # `pickle` imports through the code that calls it, and then looks there.
+            self.lend(name)
         if not fromlist:
             return sys.modules[f"{self._prefix}.{name.partition('.')[0]}"]
         return builtins.__import__(full, module_globals, module_locals, fromlist, 0) or module
+
+
+def _modules_in(directory: Path) -> set[str]:
+    """The modules, and the packages: directories that hold source somewhere."""
+    files = {file.stem for file in directory.glob("*.py")}
+    return files | {item.relative_to(directory).parts[0] for item in directory.glob("*/**/*.py")}
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -123,7 +138,6 @@ class _PlainFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def __init__(self, space: CodeSpace) -> None:
         self._space = space
-        self.lent: list[str] = []
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -136,6 +150,5 @@ class _PlainFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        self.lent.append(module.__name__)
-        # The import system answers with what stands here afterwards.
-        sys.modules[module.__name__] = self._space.import_module(module.__name__)
+        # The import system answers with what stands in `sys.modules` afterwards.
+        self._space.lend(module.__name__)

@@ -14,10 +14,10 @@ from shipway.engines.frames import frame_of
 
 def load_pyfunc(path: Path) -> Any:
     """The `mlflow.pyfunc.PyFuncModel` in a model directory."""
-    import mlflow.pyfunc
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        import mlflow.pyfunc
+
         return mlflow.pyfunc.load_model(str(path))
 
 

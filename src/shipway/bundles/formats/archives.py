@@ -40,7 +40,9 @@ def is_complete(path: Path) -> bool:
 def _names(path: Path) -> list[str] | None:
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
+            # The directory found last may be that of an archive inside one that ends too early.
+            starts_here = min((item.header_offset for item in archive.infolist()), default=0) == 0
+            return archive.namelist() if starts_here else None
     except (zipfile.BadZipFile, OSError):
         return None
 

@@ -58,8 +58,8 @@ def missing_package(path: Path, module: str, *, name: str) -> InvalidArtifact:
         )
     return MissingClass(
         f"`{path}` needs `{name}`, and there is no module `{module}` here.",
-        next_step=f"If `{module}` is your own code, pass its directory as code; if it is a package,"
-        f" run `pip install {module}` in this environment.",
+        next_step=f"If `{module}` is your own code, name its directory with `--code DIR`"
+        f" (`code=` in Python); if it is a package, run `pip install {module}` in this environment.",
         module=module,
         name=name,
     )

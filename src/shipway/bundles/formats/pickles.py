@@ -56,8 +56,8 @@ def _in_main(path: Path, name: str) -> MissingClass:
     return MissingClass(
         f"`{path}` needs `__main__.{name}`, which was defined in a script or notebook and cannot be"
         " imported anywhere else.",
-        next_step=f"Move `{name}` into a module of its own, save the model again, and pass the"
-        " module's directory as code.",
+        next_step=f"Move `{name}` into a module of its own, save the model again, and name the"
+        " module's directory with `--code DIR` (`code=` in Python).",
         module="__main__",
         name=name,
     )

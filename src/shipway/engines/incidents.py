@@ -1,0 +1,28 @@
+"""What model code raised: to the log under an id, to the caller as the id alone."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import traceback
+from contextlib import suppress
+
+from shipway.core.errors import ModelFailed
+
+
+def model_failed(exc: BaseException, *, whose: str) -> ModelFailed:
+    """The error for a caller, once the traceback is in the log of this process.
+
+    `whose` says whose log that is. A log that cannot be written, because its disk is full or the
+    model closed it, must not turn one failed request into a dead process.
+    """
+    incident = secrets.token_hex(6)
+    with suppress(OSError, ValueError, AttributeError):
+        text = "".join(traceback.format_exception(exc))
+        sys.stderr.write(f"incident {incident}: the model raised\n{text}")
+        sys.stderr.flush()
+    return ModelFailed(
+        "The model's code raised an error.",
+        next_step=f"{whose} log has the traceback under incident `{incident}`.",
+        incident=incident,
+    )
