@@ -34,7 +34,7 @@ from shipway.control.reconciler import Reconciler
 from shipway.control.registry import Registry
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
-from shipway.settings import Settings, provider_variables
+from shipway.settings import Settings, provider_variables, read_settings
 from shipway.store.objects.artifacts import ArtifactStore
 from shipway.store.sql.database import Database, sqlite_url
 from shipway.store.staging import Staging
@@ -244,17 +244,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int)
     parser.add_argument("--shared-port", action="store_true", help="the port is reserved for us")
     options = parser.parse_args(arguments)
-    given = {
-        "state_dir": options.state_dir,
-        "host": options.host,
-        "control_port": options.port,
-    }
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    settings = Settings(**{name: value for name, value in given.items() if value is not None})
     try:
+        settings = read_settings(
+            state_dir=options.state_dir, host=options.host, control_port=options.port
+        )
         run_control(settings, shared_port=options.shared_port)
     except ShipwayError as exc:
         sys.stderr.write(msgspec.json.encode(LastWord.of(exc)).decode() + "\n")

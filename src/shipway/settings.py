@@ -5,8 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Any
 
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shipway.core.errors import InvalidSpec
+
+Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class Settings(BaseSettings):
@@ -29,10 +35,10 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     """Address that gateway and control bind."""
 
-    gateway_port: int = 8080
+    gateway_port: Port = 8080
     """Port of the gateway; 0 takes a free one."""
 
-    control_port: int = 8090
+    control_port: Port = 8090
     """Port of the control API; 0 takes a free one."""
 
     control_url: str | None = None
@@ -45,6 +51,25 @@ class Settings(BaseSettings):
         """The environment variables from which another process gets these very settings."""
         values = self.model_dump(exclude_none=True)
         return {f"SHIPWAY_{name.upper()}": str(value) for name, value in values.items()}
+
+
+def read_settings(**given: Any) -> Settings:
+    """The settings of the environment, with those `given` in front; None among them is not given.
+
+    Raises:
+        InvalidSpec: a value is not valid; the variable is named.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        name = str(first["loc"][0])
+        fact = first["msg"][:1].lower() + first["msg"][1:]
+        raise InvalidSpec(
+            f"Setting `SHIPWAY_{name.upper()}` cannot be {first['input']!r}: {fact}.",
+            next_step="Correct the variable or the option; docs/reference/settings.md has them all.",
+            path=name,
+        ) from exc
 
 
 _PROVIDERS = ("AWS_", "AZURE_", "GOOGLE_")

@@ -12,7 +12,7 @@ from shipway.cli.output import show_json
 from shipway.client.answers import Change
 from shipway.client.flows import SpecFields
 from shipway.core.endpoints import Placement
-from shipway.core.errors import InvalidSpec
+from shipway.core.errors import InvalidRequest, InvalidSpec
 
 
 def spec_fields(
@@ -57,8 +57,16 @@ def waiting(label: str) -> Iterator[None]:
 
 
 def confirmed(question: str) -> bool:
-    """Whether the person said yes; yes without asking when there is no terminal to ask on."""
-    return not sys.stdin.isatty() or typer.confirm(question)
+    """Whether the person said yes.
+
+    Raises:
+        InvalidRequest: there is no terminal to ask on.
+    """
+    if not sys.stdin.isatty():
+        raise InvalidRequest(
+            f"{question} There is no terminal to ask on.", next_step="Say so with `--yes`."
+        )
+    return typer.confirm(question)
 
 
 def show_change(change: Change, *, as_json: bool) -> None:

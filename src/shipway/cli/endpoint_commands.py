@@ -145,7 +145,8 @@ def predict(
         return show_json(prediction)
     names, table = columns_of(prediction.outputs)
     show_table(names, table)
-    return show_note(f"{len(table)} rows, from version {prediction.version or '?'} of `{name}`.")
+    rows_said = "1 row" if len(table) == 1 else f"{len(table)} rows"
+    return show_note(f"{rows_said}, from version {prediction.version or '?'} of `{name}`.")
 
 
 def rollback(
@@ -180,7 +181,7 @@ def logs(
 ) -> None:
     """Print the last lines of an endpoint's replicas."""
     from shipway.cli.following import new_lines
-    from shipway.cli.output import show_json
+    from shipway.cli.output import show_json, show_note
     from shipway.cli.sessions import client_of
 
     with client_of(server, state_dir) as client:
@@ -189,6 +190,11 @@ def logs(
             return show_json(first)
         for line in first.lines:
             typer.echo(line)
+        if not first.lines:
+            show_note(
+                f"`{name}` has no lines. A version that runs inline writes to the gateway's log,"
+                " in `logs/` of the state directory."
+            )
         if follow:
             for line in new_lines(client, name, seen=first.lines):
                 typer.echo(line)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shipway.cli import endpoint_commands, model_commands, role_commands, server_commands
+
+if TYPE_CHECKING:
+    from shipway.core.errors import Bug
 
 app = typer.Typer(
     name="shipway",
@@ -59,3 +62,23 @@ def run() -> None:
         # The reader (`| head`) has seen enough; stdout must not be flushed again at exit.
         sys.stderr.close()
         sys.exit(Exit.OK)
+    # The outermost frame: what nobody foresaw is told in words, and kept whole in a file.
+    except Exception as error:  # noqa: BLE001
+        typer.echo(message_of(_unforeseen(error)), err=True)
+        sys.exit(Exit.BUG)
+
+
+def _unforeseen(error: Exception) -> Bug:
+    """The error for an exception that no part of Shipway translated; its traceback is in a file."""
+    import traceback
+    from tempfile import NamedTemporaryFile
+
+    from shipway.core.errors import Bug
+
+    with NamedTemporaryFile("w", prefix="shipway-", suffix=".log", delete=False) as file:
+        file.write("".join(traceback.format_exception(error)))
+    last = traceback.format_exception_only(error)[-1].strip()
+    return Bug(
+        f"The command ended with an error that it does not know: {last}",
+        next_step=f"Report it, with the traceback in `{file.name}`.",
+    )

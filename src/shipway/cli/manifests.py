@@ -27,6 +27,11 @@ def show_packaged(manifest: Manifest, directory: Path) -> None:
         typer.echo(f"  note    {note}")
 
 
+def compared(section: str, value: object) -> object:
+    """A value of a diff as people read it: of a file's digest, its beginning."""
+    return value[:12] if section == "files" and isinstance(value, str) else value
+
+
 def show_registered(version: Version, shown: Version) -> None:
     """The registered version, with its parity report."""
     fact = "Registered" if version.created else "Already registered: the same bundle is"

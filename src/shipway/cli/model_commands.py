@@ -31,6 +31,11 @@ Entry = Annotated[
     typer.Option("--class", help="`module:Class` of a Python model in its code directory."),
 ]
 
+Code = Annotated[
+    Path | None,
+    typer.Option("--code", help="Directory of your own modules that a pickled model needs."),
+]
+
 
 def package(
     path: Artifact,
@@ -42,6 +47,7 @@ def package(
     drop: Drop = None,
     config: Config = None,
     entry: Entry = None,
+    code: Code = None,
     as_json: Json = False,
 ) -> None:
     """Turn a trained model into a bundle: signature, environment, ONNX form, parity report."""
@@ -50,7 +56,7 @@ def package(
     from shipway.client.packing import options_of, pack
     from shipway.engines.bundle import read_manifest
 
-    options = options_of(sample=sample, drop=drop, config=config, entry=entry)
+    options = options_of(sample=sample, drop=drop, config=config, entry=entry, code=code)
     with progress(f"Packaging {path.name}") as on_progress:
         directory = pack(path, out, on_progress=on_progress, options=options)
     manifest = read_manifest(directory)
@@ -70,6 +76,7 @@ def register(
     drop: Drop = None,
     config: Config = None,
     entry: Entry = None,
+    code: Code = None,
     alias: Annotated[str | None, typer.Option(help="An alias to point at the version.")] = None,
     server: Server = None,
     state_dir: StateDir = None,
@@ -80,11 +87,15 @@ def register(
     from shipway.cli.output import progress, show_json
     from shipway.cli.sessions import client_of
     from shipway.client.packing import name_of, options_of
+    from shipway.core.versions import checked_name
 
-    options = options_of(sample=sample, drop=drop, config=config, entry=entry)
-    model = name or name_of(path)
+    options = options_of(sample=sample, drop=drop, config=config, entry=entry, code=code)
+    # Packaging takes a while: what would be refused after it is refused before it.
+    model = checked_name(name or name_of(path), kind="model")
+    if alias is not None:
+        checked_name(alias, kind="alias")
     with client_of(server, state_dir) as client:
-        client.models()  # Packaging takes a while; a server that is away is told before it.
+        client.models()
         with progress(f"Registering {model}") as on_progress:
             version = client.register(path, name=model, on_progress=on_progress, **options)
         if alias is not None:
@@ -153,6 +164,7 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Say what changed between two versions: dependencies, signature, config, metrics, files."""
+    from shipway.cli.manifests import compared
     from shipway.cli.output import show_json, show_table
     from shipway.cli.sessions import client_of
 
@@ -160,7 +172,14 @@ def diff(
         found = client.diff(before, after)
     if as_json:
         return show_json(found)
-    rows = [(line.section, line.name, line.before, line.after) for line in found.changes]
+    rows = [
+        (
+            line.section,
+            line.name,
+            *(compared(line.section, value) for value in (line.before, line.after)),
+        )
+        for line in found.changes
+    ]
     return show_table(
         ["section", "name", before, after],
         rows,
@@ -191,6 +210,8 @@ def alias(
         moved = client.alias(version, name, reason=reason)
     if as_json:
         return show_json(moved)
+    if moved.previous == moved.version:
+        return typer.echo(f"`{model}@{name}` is {model}:{moved.version} already.")
     came_from = f" (was {model}:{moved.previous})" if moved.previous else ""
     return typer.echo(f"`{model}@{name}` is now {model}:{moved.version}{came_from}.")
 
@@ -211,7 +232,13 @@ def where(
     if as_json:
         return show_json(places)
     rows = [
-        (place.endpoint, place.environment, place.version, place.role, len(place.replicas))
+        (
+            place.endpoint,
+            place.environment,
+            place.version,
+            place.role,
+            len(place.replicas) or "inline",
+        )
         for place in places
     ]
     return show_table(

@@ -50,7 +50,11 @@ def show_table(
     for row in cells:
         table.add_row(*row)
     # A pipe has no width; a table wrapped for one could not be read by `grep`.
-    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    # Not by rich, which ends the process with 1 when the reader (`| head`) has seen enough.
+    typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def text_of(cell: object) -> str:

@@ -10,7 +10,9 @@ import typer
 from shipway.cli.options import StateDir
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
-Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")]
+Port = Annotated[
+    int | None, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)
+]
 
 
 def control(*, state_dir: StateDir = None, host: Host = None, port: Port = None) -> None:

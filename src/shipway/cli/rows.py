@@ -53,6 +53,9 @@ def _from_file(path: Path, *, drop: Sequence[str]) -> Any:
 
 def _from_stdin(*, drop: Sequence[str]) -> Any:
     with TemporaryDirectory(prefix="shipway-") as scratch:
+        given = sys.stdin.buffer.read()
+        if not given.strip():
+            raise InvalidRequest("Nothing came from stdin.", next_step=_NEXT_STEP)
         path = Path(scratch) / "stdin"
-        path.write_bytes(sys.stdin.buffer.read())
+        path.write_bytes(given)
         return _from_file(path, drop=drop)

@@ -8,9 +8,13 @@ import typer
 
 from shipway.cli.options import Json, Server, StateDir
 
-Port = Annotated[int | None, typer.Option(help="Port of the gateway; 0 takes a free one.")]
+Port = Annotated[
+    int | None,
+    typer.Option(help="Port of the gateway; 0 takes a free one.", min=0, max=65535),
+]
 ControlPort = Annotated[
-    int | None, typer.Option(help="Port of the control API; 0 takes a free one.")
+    int | None,
+    typer.Option(help="Port of the control API; 0 takes a free one.", min=0, max=65535),
 ]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from shipway.core.errors import InvalidSpec
-from shipway.settings import Settings
+from shipway.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from shipway.supervisor.records import Running
@@ -22,13 +22,9 @@ def settings_of(
     host: str | None = None,
 ) -> Settings:
     """The settings of the environment, with the options that were given in front."""
-    given: dict[str, Any] = {
-        "state_dir": state_dir,
-        "gateway_port": gateway_port,
-        "control_port": control_port,
-        "host": host,
-    }
-    return Settings(**{name: value for name, value in given.items() if value is not None})
+    return read_settings(
+        state_dir=state_dir, gateway_port=gateway_port, control_port=control_port, host=host
+    )
 
 
 def schema_of(kind: str) -> dict[str, Any]:

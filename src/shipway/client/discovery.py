@@ -36,11 +36,11 @@ def addresses(
     server: str | None, *, state_dir: Path | None = None, gateway: str | None = None
 ) -> Addresses:
     """Where to find the server; see `Client` for the order in which it looks."""
-    from shipway.settings import Settings
+    from shipway.settings import read_settings
 
     if server is not None:
         return Addresses(control_url=_plain(server), gateway_url=_plain_or_none(gateway))
-    settings = Settings()
+    settings = read_settings()
     if state_dir is None and settings.control_url:
         return Addresses(
             control_url=_plain(settings.control_url), gateway_url=_plain_or_none(gateway)

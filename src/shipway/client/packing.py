@@ -12,6 +12,7 @@ import msgspec
 
 from shipway.client.registering import Packer
 from shipway.client.upload import OnProgress
+from shipway.core.errors import InvalidArtifact
 
 if TYPE_CHECKING:
     from shipway.bundles.overrides import Overrides
@@ -24,6 +25,7 @@ class PackOptions(TypedDict, total=False):
     drop: columns of the sample that are no inputs, such as the target.
     config: `model.yaml`, as a path or a mapping: declared signature rules, threshold, output names.
     entry: `module:Class` of a Python model in its code directory.
+    code: directory of the person's own modules that a pickled model needs; it goes into the bundle.
     training_data: the file that it was trained on; its digest goes into the lineage.
     """
 
@@ -31,11 +33,17 @@ class PackOptions(TypedDict, total=False):
     drop: Sequence[str]
     config: Path | str | Mapping[str, Any]
     entry: str
+    code: Path | str
     training_data: Path | str
 
 
 def options_of(
-    *, sample: Path | None, drop: Sequence[str] | None, config: Path | None, entry: str | None
+    *,
+    sample: Path | None,
+    drop: Sequence[str] | None,
+    config: Path | None,
+    entry: str | None,
+    code: Path | None,
 ) -> PackOptions:
     """The options that were given."""
     options: PackOptions = {}
@@ -47,6 +55,8 @@ def options_of(
         options["config"] = config
     if entry is not None:
         options["entry"] = entry
+    if code is not None:
+        options["code"] = code
     return options
 
 
@@ -94,10 +104,22 @@ def _overrides(options: PackOptions) -> Overrides:
     given: dict[str, Any] = {"class_name": options.get("entry")}
     if options.get("training_data"):
         given["training_data"] = str(options["training_data"])
+    if options.get("code"):
+        given["options"] = {**overrides.options, "code": str(_directory(options["code"]))}
     if options.get("drop"):
         given["drop"] = tuple(options["drop"])
     chosen = {name: value for name, value in given.items() if value is not None}
     return msgspec.structs.replace(overrides, **chosen)
+
+
+def _directory(code: Path | str) -> Path:
+    directory = Path(code)
+    if not directory.is_dir():
+        raise InvalidArtifact(
+            f"The code directory `{directory}` is not there, or is no directory.",
+            next_step="Give the directory that holds the modules, with `--code` or `code=`.",
+        )
+    return directory
 
 
 def yaml_of(config: Mapping[str, Any]) -> str:

@@ -39,6 +39,8 @@ def _named(data: Any, expected: Sequence[TensorInfo]) -> dict[str, Any]:
         if all(isinstance(row, Mapping) for row in data):
             return _from_records(data)
         return _from_array(_array("data", data), expected)
+    if isinstance(data, Sequence) and len(data) == 0:
+        raise InvalidRequest("There are no rows to predict.", next_step=_NEXT_STEP)
     raise InvalidRequest(f"`{type(data).__name__}` is not data to predict.", next_step=_NEXT_STEP)
 
 

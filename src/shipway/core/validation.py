@@ -211,7 +211,7 @@ def _numbers(field: Field, array: Array) -> Array:
         [not (item is None or _is_number(item, field.dtype)) for item in items], dtype=bool
     ).reshape(array.shape)
     if foreign.any():
-        raise _invalid(field, array, foreign, f"dtype {field.dtype}")
+        raise _invalid(field, array, _likeliest(items, foreign), f"dtype {field.dtype}")
     if nulls.any():
         return np.array(
             [np.nan if item is None else item for item in items], dtype=np.float64
@@ -220,6 +220,24 @@ def _numbers(field: Field, array: Array) -> Array:
     if natural.dtype.kind == "O":
         natural = np.array(items, dtype=np.float64)
     return natural.reshape(array.shape)
+
+
+def _likeliest(items: list[Any], foreign: Array) -> Array:
+    """Of the `foreign` values those that are no number in text either, when there are any.
+
+    One word in a CSV column makes texts of all its numbers; the word is what went wrong.
+    """
+    words = np.array([isinstance(item, str) and not _is_numeral(item) for item in items])
+    words = words.reshape(foreign.shape)
+    return words if words.any() else foreign
+
+
+def _is_numeral(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_number(item: Any, dtype: DataType) -> bool:

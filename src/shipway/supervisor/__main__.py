@@ -9,7 +9,7 @@ import msgspec
 
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
-from shipway.settings import Settings
+from shipway.settings import read_settings
 from shipway.supervisor.up import up
 
 EXIT_FAILED = 3
@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--gateways", type=int, default=1, help="gateway processes")
     options = parser.parse_args()
     try:
-        up(Settings(), gateways=options.gateways)
+        up(read_settings(), gateways=options.gateways)
     except ShipwayError as exc:
         sys.stderr.write(msgspec.json.encode(LastWord.of(exc)).decode() + "\n")
         return EXIT_FAILED
