@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
-from shipway.core.errors import Bug, InvalidRequest, ShipwayError
+from shipway.core.errors import InvalidRequest, ShipwayError
 from shipway.replica.worker import Worker
 from shipway.wire.frames import (
     Failure,
@@ -16,11 +16,14 @@ from shipway.wire.frames import (
     Kind,
     decode_tensors,
     encode_plain,
-    encode_tensors,
+    head_of,
 )
 
 DRAIN_S = 10.0
 """How long a stopping replica goes on answering what it has accepted."""
+
+FLUSH_S = 2.0
+"""How long a stopping replica waits for its peers to take its last answers."""
 
 _NO_DEADLINE_S = 3600.0
 
@@ -78,12 +81,10 @@ class Connection(asyncio.Protocol):
         try:
             inputs, timeout_ms = decode_tensors(frame.body)
             timeout_s = timeout_ms / 1000 if timeout_ms else _NO_DEADLINE_S
-            outputs = await self._worker.infer(inputs, timeout_s=timeout_s)
-            self._write(encode_tensors(Kind.RESULT, frame.stream, outputs))
+            body = await self._worker.infer(inputs, timeout_s=timeout_s)
+            self._write([head_of(Kind.RESULT, frame.stream, len(body)), body])
         except ShipwayError as exc:
             self._fail(frame.stream, exc)
-        except TypeError as exc:  # an output of a dtype that no tensor has
-            self._fail(frame.stream, Bug(f"The model's output cannot be sent: {exc}."))
         finally:
             self._running.pop(frame.stream, None)
 
@@ -115,9 +116,18 @@ async def serve(worker: Worker, address: str, stopping: asyncio.Event) -> None:
     working.cancel()
     for connection in list(connections):
         connection.close()
+    await _gone(connections)
     worker.close()
     if scheme == "unix":
         _remove(place)
+
+
+async def _gone(connections: set[Connection]) -> None:
+    """Returns once what was written has left: the end of the loop would throw it away."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(FLUSH_S):
+            while connections:  # noqa: ASYNC110 - ends with the last of many
+                await asyncio.sleep(0.01)
 
 
 def _remove(socket: str) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import sys
-import traceback
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
@@ -14,13 +11,12 @@ from typing import Any
 from shipway.core.batching import Waiting, next_batch, split, stack_key, stacked
 from shipway.core.errors import DeadlineExceeded, ModelFailed, QueueFull
 from shipway.core.tensors import Array
+from shipway.engines.incidents import model_failed
 from shipway.engines.port import Engine
-from shipway.wire.frames import Pong
+from shipway.wire.frames import Pong, encode_body
 
 MAX_QUEUED = 4096
 """Far above what gateways admit; a bound all the same."""
-
-Outputs = dict[str, Array]
 
 
 class _Job:
@@ -32,7 +28,7 @@ class _Job:
         self.waiting = waiting
         self.inputs = inputs
         self.expires_at = expires_at
-        self.answer: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
 
 class Worker:
@@ -60,8 +56,8 @@ class Worker:
         busy_s = 0.0 if started is None else monotonic() - started
         return Pong(self._id, ready=True, busy_s=busy_s, queued=len(self._jobs))
 
-    async def infer(self, inputs: Mapping[str, Array], *, timeout_s: float) -> Outputs:
-        """The model's outputs; cancelling it takes the request out of the queue.
+    async def infer(self, inputs: Mapping[str, Array], *, timeout_s: float) -> bytes:
+        """The model's outputs as a frame's body; cancelling it takes the request out of the queue.
 
         Raises:
             QueueFull: too many requests wait already.
@@ -116,32 +112,32 @@ class Worker:
         queue = (job.waiting for job in self._jobs.values())
         return [self._jobs.pop(ticket) for ticket in next_batch(queue, max_rows=self._max_rows)]
 
-    def _run_batch(self, jobs: list[_Job]) -> list[Outputs | ModelFailed]:
-        """Runs in the model's thread. When the whole fails, each request is tried by itself."""
+    def _run_batch(self, jobs: list[_Job]) -> list[bytes | ModelFailed]:
+        """Runs in the model's thread. When the whole fails, each request is tried by itself.
+
+        Answers leave the thread as bytes of their own: a model may use its arrays again in the next
+        call, and what cannot be sent is the model's failure.
+        """
         if len(jobs) == 1:
             return [self._run_one(jobs[0])]
         try:
             outputs = self._engine.run(stacked([job.inputs for job in jobs]))
             parts = split(outputs, [job.waiting.rows for job in jobs])
-        except (Exception, SystemExit):  # noqa: BLE001 - one request's failure must be its own
-            parts = None
-        if parts is None:
-            return [self._run_one(job) for job in jobs]
-        return list(parts)
+            if parts is not None:
+                return [_sendable(part) for part in parts]
+        except BaseException:  # noqa: BLE001, S110 - one request's failure must be its own
+            pass
+        return [self._run_one(job) for job in jobs]
 
-    def _run_one(self, job: _Job) -> Outputs | ModelFailed:
+    def _run_one(self, job: _Job) -> bytes | ModelFailed:
         try:
-            return self._engine.run(job.inputs)
-        except (Exception, SystemExit) as exc:  # noqa: BLE001 - model code may raise anything
-            incident = secrets.token_hex(6)
-            text = "".join(traceback.format_exception(exc))
-            sys.stderr.write(f"incident {incident}: the model raised\n{text}")
-            sys.stderr.flush()
-            return ModelFailed(
-                "The model's code raised an error.",
-                next_step=f"Its log has the traceback under incident `{incident}`.",
-                incident=incident,
-            )
+            return _sendable(self._engine.run(job.inputs))
+        except BaseException as exc:  # noqa: BLE001 - model code may raise anything, panics too
+            return model_failed(exc, whose="Its")
+
+
+def _sendable(outputs: Mapping[str, Array]) -> bytes:
+    return b"".join(encode_body({str(name): array for name, array in outputs.items()}))
 
 
 def _settle(future: asyncio.Future[Any], answer: Any) -> None:

@@ -109,13 +109,25 @@ def encode_tensors(
 
     C-contiguous arrays are not copied.
     """
+    body = encode_body(tensors, timeout_ms=timeout_ms)
+    return [head_of(kind, stream, sum(map(len, body))), *body]
+
+
+def head_of(kind: Kind, stream: int, size: int) -> bytes:
+    """What precedes a body of that many bytes."""
+    return _HEAD.pack(_HEAD_REST + size, kind, stream)
+
+
+def encode_body(tensors: Mapping[str, Array], *, timeout_ms: int = 0) -> list[bytes | memoryview]:
+    """The body of an INFER or RESULT frame, as buffers; see `encode_tensors`."""
     entries: list[tuple[str, str, tuple[int, ...], int]] = []
     buffers: list[bytes | memoryview] = []
     for name, array in tensors.items():
         dtype = data_type_of(array)
         data: bytes | memoryview
         if dtype.is_numeric:
-            contiguous = np.ascontiguousarray(array)
+            # The stream is little-endian, whatever order the array was made in.
+            contiguous = np.ascontiguousarray(array, NUMPY_OF[dtype])
             data = contiguous.reshape(-1).view(np.uint8).data
         else:
             data = _encoder.encode(array.ravel().tolist())
@@ -125,11 +137,7 @@ def encode_tensors(
             buffers.append(bytes(pad))
     header = _encoder.encode(TensorHeader(entries, timeout_ms))
     head_pad = -(_U32.size + len(header)) % 8
-    size = _HEAD_REST + _U32.size + len(header) + head_pad + sum(len(part) for part in buffers)
-    prefix = b"".join(
-        (_HEAD.pack(size, kind, stream), _U32.pack(len(header)), header, bytes(head_pad))
-    )
-    return [prefix, *buffers]
+    return [b"".join((_U32.pack(len(header)), header, bytes(head_pad))), *buffers]
 
 
 def decode_tensors(body: memoryview) -> tuple[dict[str, Array], int]:
