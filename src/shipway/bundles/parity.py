@@ -121,7 +121,8 @@ class _Tally(msgspec.Struct, kw_only=True):
     def _numbers(self, name: str, expected: Array, actual: Array, where: str) -> None:
         a, b = expected.astype(np.float64), actual.astype(np.float64)
         same = (a == b) | (np.isnan(a) & np.isnan(b))
-        distance = np.where(same, 0.0, np.abs(a - b))
+        with np.errstate(all="ignore"):
+            distance = np.where(same, 0.0, np.abs(a - b))
         distance = np.where(np.isfinite(distance), distance, np.inf)
         size = np.where(np.isfinite(a), np.abs(a), 0.0)
         allowed = TOLERANCE * np.maximum(size, self.scales.get(name, 1.0))

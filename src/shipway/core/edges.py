@@ -120,6 +120,8 @@ def _number_edges(field: Field, low: float, high: float) -> Iterator[Edge]:
 
 def _fitted(value: float, dtype: DataType) -> float | int:
     """The value, brought into what the dtype can hold."""
+    if dtype is DataType.BOOL:
+        return value != 0
     if dtype.is_float:
         limit = float(np.finfo(NUMPY_OF[dtype]).max)
         return max(-limit, min(limit, value))

@@ -26,6 +26,8 @@ def kind_of(model: Any) -> Kind:
     """What the estimator does; outlier detectors count as clustering (they give a `label`)."""
     import sklearn.base as base
 
+    if not (hasattr(model, "__sklearn_tags__") or hasattr(model, "_estimator_type")):
+        return "other" if hasattr(model, "predict") else "transformation"
     if base.is_classifier(model):
         return "classification"
     if base.is_regressor(model):

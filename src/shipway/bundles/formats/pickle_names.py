@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
@@ -49,10 +50,15 @@ _PLUMBING = frozenset(
 
 
 def looks_like_pickle(path: Path) -> bool:
-    """Whether the file, once uncompressed, begins with a pickle's protocol mark."""
+    """Whether the file, once uncompressed, begins with a pickle's protocol mark.
+
+    Of a compressed file that ends too early nothing may be readable; it counts as one.
+    """
     try:
         with path.open("rb") as file, uncompressed(file) as stream:
             head = stream.read(2)
+    except EOFError:
+        return True
     except (OSError, *DAMAGED):
         return False
     return len(head) == 2 and head[0] == 0x80 and 2 <= head[1] <= pickle.HIGHEST_PROTOCOL
@@ -146,6 +152,10 @@ class _Scanner(_PythonUnpickler):  # type: ignore[misc]
         self._stop_at_root = stop_at_root
 
     def find_class(self, module: str, name: str) -> Any:
+        if self.proto < 3:
+            # Pickles that Python 2 can read name its modules.
+            module, name = NAME_MAPPING.get((module, name), (module, name))
+            module = IMPORT_MAPPING.get(module, module)
         self.names.append((module, name))
         if self._stop_at_root and module.partition(".")[0] not in _PLUMBING:
             raise _RootFound((module, name))
