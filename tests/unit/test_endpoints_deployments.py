@@ -105,8 +105,12 @@ def test_accepting_what_is_already_so_changes_nothing():
 
 def test_another_spec_never_moves_a_version_that_serves():
     before = live(inline=(V1,))
-    after = accepted(before, spec_of(placement=Placement.PROCESS), V1, inline=False)
+    after = accepted(before, spec_of(placement=Placement.PROCESS, replicas=2), V1, inline=False)
     assert after.inline == (V1,)
+    assert described(before, after) == (
+        "replicas: 1 -> 2 (churn:1 runs in the gateways, which need none)",
+        "placement: auto -> process (from the next version on; churn:1 stays where it is)",
+    )
     next_one = accepted(before, spec_of("churn:2", placement=Placement.PROCESS), V2, inline=False)
     assert (next_one.active, next_one.inline) == (V1, (V1,))
 

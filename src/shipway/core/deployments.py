@@ -161,7 +161,7 @@ def described(before: EndpointState | None, after: EndpointState | None) -> tupl
             f"create endpoint `{after.spec.name}` in `{after.spec.environment}`",
             f"start {after.target}",
         )
-    return (*_moves(before, after), *_settings(before.spec, after.spec))
+    return (*_moves(before, after), *_settings(before, after))
 
 
 def _moves(before: EndpointState, after: EndpointState) -> tuple[str, ...]:
@@ -176,9 +176,25 @@ def _moves(before: EndpointState, after: EndpointState) -> tuple[str, ...]:
     return ()
 
 
-def _settings(before: EndpointSpec, after: EndpointSpec) -> tuple[str, ...]:
-    old, new = _flat(before), _flat(after)
-    return tuple(f"{key}: {old[key]} -> {new[key]}" for key in new if old[key] != new[key])
+def _settings(before: EndpointState, after: EndpointState) -> tuple[str, ...]:
+    old, new = _flat(before.spec), _flat(after.spec)
+    return tuple(
+        f"{key}: {old[key]} -> {new[key]}{_not_yet(key, after)}"
+        for key in new
+        if old[key] != new[key]
+    )
+
+
+def _not_yet(key: str, state: EndpointState) -> str:
+    """A remark where a setting does nothing to the version that serves: it is never moved."""
+    serves = state.target or state.active
+    is_inline = serves in state.inline
+    moved_by = Placement.PROCESS if is_inline else Placement.INLINE
+    if key == "placement" and state.spec.placement is moved_by:
+        return f" (from the next version on; {serves} stays where it is)"
+    if key == "replicas" and is_inline:
+        return f" ({serves} runs in the gateways, which need none)"
+    return ""
 
 
 def _flat(spec: EndpointSpec) -> dict[str, Any]:
