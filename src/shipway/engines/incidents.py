@@ -13,16 +13,23 @@ from shipway.core.errors import ModelFailed
 def model_failed(exc: BaseException, *, whose: str) -> ModelFailed:
     """The error for a caller, once the traceback is in the log of this process.
 
-    `whose` says whose log that is. A log that cannot be written, because its disk is full or the
-    model closed it, must not turn one failed request into a dead process.
+    `whose` says whose log that is.
     """
     incident = secrets.token_hex(6)
-    with suppress(OSError, ValueError, AttributeError):
-        text = "".join(traceback.format_exception(exc))
-        sys.stderr.write(f"incident {incident}: the model raised\n{text}")
-        sys.stderr.flush()
+    log_unexpected(exc, heading=f"incident {incident}: the model raised\n")
     return ModelFailed(
         "The model's code raised an error.",
         next_step=f"{whose} log has the traceback under incident `{incident}`.",
         incident=incident,
     )
+
+
+def log_unexpected(exc: BaseException, *, heading: str = "") -> None:
+    """Writes the traceback to this process's log.
+
+    A log that cannot be written, because its disk is full or model code closed it, must not turn
+    one failure into a dead process.
+    """
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(heading + "".join(traceback.format_exception(exc)))
+        sys.stderr.flush()

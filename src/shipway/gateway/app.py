@@ -7,8 +7,6 @@ Authentication and the prediction log join the line when they are built; today i
 from __future__ import annotations
 
 import asyncio
-import sys
-import traceback
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -20,6 +18,7 @@ from shipway.core.inference import InferenceRequest, InferenceResponse
 from shipway.core.outputs import Outputs, selected
 from shipway.core.release import VERSION
 from shipway.core.tensors import Array
+from shipway.engines.incidents import log_unexpected
 from shipway.gateway.http import Answer, Request
 from shipway.gateway.routes import LiveRoute, LiveVariant, RouteTable
 from shipway.wire.open_inference import (
@@ -36,6 +35,7 @@ EXTENSIONS = ("binary_tensor_data",)
 UNKNOWN_LIMIT_BYTES = 1024 * 1024
 """What a body may have on a path that is no endpoint's: enough to be read, and answered with 404."""
 
+_MOST_DIGITS = 18
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
 _JSON_ONLY = (_JSON,)
@@ -181,7 +181,7 @@ def _known(exc: Exception) -> ShipwayError:
     """The error itself, or the Bug that stands for what nobody expected; that goes to the log."""
     if isinstance(exc, ShipwayError):
         return exc
-    sys.stderr.write("".join(traceback.format_exception(exc)))
+    log_unexpected(exc)
     return Bug("The gateway failed.", next_step="See the gateway's log.")
 
 
@@ -189,8 +189,8 @@ def _decoded(request: Request, variant: LiveVariant) -> InferenceRequest:
     length = request.headers.get(HEADER_LENGTH)
     if length is None:
         asked = decode_request(request.body)
-    elif not length.isdigit():
-        raise InvalidRequest("Inference-Header-Content-Length must be a number.")
+    elif not length.isdigit() or len(length) > _MOST_DIGITS:
+        raise InvalidRequest("Inference-Header-Content-Length must be a number of bytes.")
     elif int(length) == 0:
         asked = decode_raw(request.body, variant.spec.signature)
     else:

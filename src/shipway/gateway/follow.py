@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import msgspec
 
+from shipway.engines.incidents import log_unexpected
 from shipway.gateway.routes import RouteTable
 from shipway.wire.snapshot import GatewayReport, Snapshot
 
@@ -74,14 +75,19 @@ class Follower:
         while True:
             try:
                 snapshot = await self._next_snapshot()
+                if snapshot is not None and snapshot.revision != self._table.revision:
+                    self._table.apply(snapshot)
+                    await asyncio.to_thread(keep, self._state_dir, snapshot)
             except (httpx.HTTPError, msgspec.MsgspecError):
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, RETRY_MAX_S)
+                pass
+            except Exception as exc:  # noqa: BLE001 - the loop's outermost frame
+                # What serves now serves on: a snapshot that cannot be applied must not end that.
+                log_unexpected(exc)
+            else:
+                pause_s = RETRY_MIN_S
                 continue
-            pause_s = RETRY_MIN_S
-            if snapshot is not None and snapshot.revision != self._table.revision:
-                self._table.apply(snapshot)
-                await asyncio.to_thread(keep, self._state_dir, snapshot)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, RETRY_MAX_S)
 
     async def _next_snapshot(self) -> Snapshot | None:
         answer = await self._http.get(

@@ -114,6 +114,8 @@ async def _serve(options: Options, listening: socket.socket) -> None:
     gc.collect()
     gc.freeze()  # what start-up made stays; walking it again would cost every few hundred requests
     following = asyncio.ensure_future(follower.run())
+    # A gateway that hears nothing of control looks well and grows stale: it ends, and is started again.
+    following.add_done_callback(lambda _: stopping.set())
     try:
         await serve(Gateway(table), listening, stopping, drain_s=DRAIN_S)
     finally:

@@ -238,18 +238,17 @@ class RouteTable:
     ) -> LiveVariant:
         variant = known.get(_identity(route.name, spec))
         if variant is None:
-            runner = self._runner(route, spec)
+            runner = self._runner(spec)
             variant = LiveVariant(route.name, spec, runner)
         variant.spec = spec
         if isinstance(variant.runner, ReplicaPool):
-            variant.runner.expect(spec.replicas)
+            deadline_s = route.limits.deadline_ms / 1000
+            variant.runner.expect(spec.replicas, deadline_s=deadline_s)
         return variant
 
-    def _runner(self, route: Route, spec: Variant) -> Runner:
+    def _runner(self, spec: Variant) -> Runner:
         if not spec.inline:
-            return ReplicaPool(
-                deadline_s=route.limits.deadline_ms / 1000, on_change=self._on_change
-            )
+            return ReplicaPool(on_change=self._on_change)
         runner = InlineRunner()
         task = asyncio.ensure_future(runner.load(Path(spec.bundle_dir), spec.digest))
         self._loading.add(task)

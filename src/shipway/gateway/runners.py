@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import sys
-import traceback
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Protocol
 
 from shipway.core.errors import (
     DeadlineExceeded,
     DependencyError,
-    ModelFailed,
     NoReadyReplica,
     ReplicaLost,
     ShipwayError,
 )
 from shipway.core.tensors import Array
 from shipway.engines.bundle import verified_manifest
+from shipway.engines.incidents import model_failed
 from shipway.engines.load import load_engine
 from shipway.engines.port import Engine
 from shipway.engines.warmup import warm
@@ -37,6 +35,10 @@ RECONNECT_MAX_S = 0.5
 
 LOOP_SHARE_S = 0.002
 """A model call expected to take longer runs in a thread, so that other callers and health go on."""
+
+
+_model_threads = ThreadPoolExecutor(thread_name_prefix="model")
+"""For model calls alone: queued behind them, loading the next version would wait for all of them."""
 
 
 class Runner(Protocol):
@@ -134,18 +136,19 @@ class InlineRunner:
         except ShipwayError:
             raise
         except Exception as exc:
-            raise _model_failed(exc) from exc
+            raise model_failed(exc, whose="The gateway's") from exc
 
     async def infer(self, inputs: Mapping[str, Array], *, timeout_s: float) -> Outputs:
         """See Runner. Runs in a thread."""
         engine = self._loaded()
         try:
             async with asyncio.timeout(timeout_s):
-                return await asyncio.to_thread(self._run, engine, inputs, _rows(inputs))
+                call = partial(self._run, engine, inputs, _rows(inputs))
+                return await asyncio.get_running_loop().run_in_executor(_model_threads, call)
         except TimeoutError as exc:
             raise DeadlineExceeded("The deadline passed while the model was computing.") from exc
         except Exception as exc:
-            raise _model_failed(exc) from exc
+            raise model_failed(exc, whose="The gateway's") from exc
 
     def _loaded(self) -> Engine:
         if self._engine is None:
@@ -175,24 +178,17 @@ def _rows(inputs: Mapping[str, Array]) -> int:
     return max(1, first.shape[0]) if first is not None and first.ndim else 1
 
 
-def _model_failed(exc: Exception) -> ModelFailed:
-    incident = secrets.token_hex(6)
-    sys.stderr.write(
-        f"incident {incident}: the model raised\n{''.join(traceback.format_exception(exc))}"
-    )
-    return ModelFailed(
-        "The model raised an error.",
-        next_step=f"The gateway's log has the traceback under incident `{incident}`.",
-        incident=incident,
-    )
-
-
 class ReplicaPool:
-    """Links to the replica processes of one variant, kept open, pinged and reconnected."""
+    """Links to the replica processes of one variant, kept open, pinged and reconnected.
 
-    def __init__(self, *, deadline_s: float, on_change: Callable[[], None]) -> None:
-        self._deadline_s = deadline_s
+    The link of a replica that is expected no more takes no new requests, and is closed once those
+    inside it are answered.
+    """
+
+    def __init__(self, *, on_change: Callable[[], None]) -> None:
+        self._deadline_s = 0.0
         self._on_change = on_change
+        self._wanted: frozenset[str] = frozenset()
         self._links: dict[str, Link] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self.error = ""
@@ -202,12 +198,16 @@ class ReplicaPool:
         """Whether at least one replica is connected and answers pings."""
         return bool(self._links)
 
-    def expect(self, addresses: Iterable[ReplicaAddress]) -> None:
-        """Keeps links to exactly these replicas from now on."""
-        wanted = {replica.address for replica in addresses}
-        for address in self._keepers.keys() - wanted:
-            self._keepers.pop(address).cancel()
-        for address in wanted - self._keepers.keys():
+    def expect(self, addresses: Iterable[ReplicaAddress], *, deadline_s: float) -> None:
+        """Keeps links to exactly these replicas from now on.
+
+        One that is longer than `deadline_s` in a model call is called no more until it is through.
+        """
+        self._deadline_s = deadline_s
+        self._wanted = frozenset(replica.address for replica in addresses)
+        for address in self._links.keys() - self._wanted:
+            del self._links[address]
+        for address in self._wanted - self._keepers.keys():
             self._keepers[address] = asyncio.ensure_future(self._keep(address))
 
     def run_now(self, inputs: Mapping[str, Array]) -> Outputs | None:
@@ -215,19 +215,24 @@ class ReplicaPool:
         return None
 
     async def infer(self, inputs: Mapping[str, Array], *, timeout_s: float) -> Outputs:
-        """See Runner. A request whose replica goes away is tried once more on another one."""
+        """See Runner. A request whose replica goes away is tried once more on another one.
+
+        Both tries share the one deadline.
+        """
+        until = monotonic() + timeout_s
         first = self._least_busy(None)
         try:
             return await self._ask(first, inputs, timeout_s)
         except ReplicaLost:
-            return await self._ask(self._least_busy(first), inputs, timeout_s)
+            left_s = max(0.0, until - monotonic())
+            return await self._ask(self._least_busy(first), inputs, left_s)
 
     async def _ask(self, link: Link, inputs: Mapping[str, Array], timeout_s: float) -> Outputs:
         try:
             return await link.infer(inputs, timeout_s=timeout_s)
         except TimeoutError as exc:
             raise DeadlineExceeded(
-                f"No answer within the deadline of {timeout_s * 1000:.0f} ms.",
+                "No answer within the endpoint's deadline.",
                 next_step="Send fewer rows, or raise `limits.deadline_ms` of the endpoint.",
             ) from exc
 
@@ -238,13 +243,14 @@ class ReplicaPool:
         return min(ready, key=lambda link: link.outstanding)
 
     async def _keep(self, address: str) -> None:
-        """Connects, pings, and connects again, until cancelled."""
+        """Connects, pings, and connects again, until it is wanted no more."""
         pause_s = RECONNECT_MIN_S
-        while True:
+        while address in self._wanted:
             if await self._attend(address):
                 pause_s = RECONNECT_MIN_S
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RECONNECT_MAX_S)
+        del self._keepers[address]
 
     async def _attend(self, address: str) -> bool:
         """Holds one link for as long as its replica is well; gives whether it ever was."""
@@ -257,10 +263,10 @@ class ReplicaPool:
                 pong = await link.ping(timeout_s=PING_TIMEOUT_S)
                 if pong.busy_s > self._deadline_s:
                     break
-                if not was_well:
-                    was_well = True
-                    self._links[address] = link
-                    self._on_change()
+                if address not in self._wanted and not link.outstanding:
+                    break
+                was_well = True
+                self._take(address, link)
                 await asyncio.sleep(PING_EVERY_S)
         except (TimeoutError, ReplicaLost):
             pass
@@ -270,6 +276,11 @@ class ReplicaPool:
                 link.close()
         return was_well
 
+    def _take(self, address: str, link: Link) -> None:
+        if address in self._wanted and address not in self._links:
+            self._links[address] = link
+            self._on_change()
+
     def _drop(self, address: str, link: Link) -> None:
         if self._links.get(address) is link:
             del self._links[address]
@@ -277,6 +288,7 @@ class ReplicaPool:
 
     def close(self) -> None:
         """See Runner."""
+        self._wanted = frozenset()
         for keeper in self._keepers.values():
             keeper.cancel()
         self._keepers.clear()

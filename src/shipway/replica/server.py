@@ -19,8 +19,8 @@ from shipway.wire.frames import (
     head_of,
 )
 
-DRAIN_S = 10.0
-"""How long a stopping replica goes on answering what it has accepted."""
+DRAIN_S = 30.0
+"""How long a stopping replica goes on answering what it has accepted: an endpoint's usual deadline."""
 
 FLUSH_S = 2.0
 """How long a stopping replica waits for its peers to take its last answers."""

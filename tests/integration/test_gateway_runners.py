@@ -1,0 +1,176 @@
+"""How a gateway holds on to replicas, models and control when they misbehave."""
+
+import asyncio
+import threading
+import time
+from contextlib import asynccontextmanager, suppress
+
+import msgspec
+import numpy as np
+import pytest
+
+from shipway.core.errors import DeadlineExceeded
+from shipway.gateway.follow import Follower
+from shipway.gateway.routes import RouteTable
+from shipway.gateway.runners import InlineRunner, ReplicaPool
+from shipway.wire.frames import FrameReader, Kind, Pong, encode_plain, encode_tensors
+from shipway.wire.snapshot import ReplicaAddress, Snapshot
+
+INPUTS = {"x": np.ones(1)}
+
+
+class Replica:
+    """Speaks the stream as a replica does: answers after a while, never, or hangs up instead."""
+
+    def __init__(self, address, *, answers_after_s=None, hangs_up=False, busy_s=0.0):
+        self.address = ReplicaAddress(id="r", address=address)
+        self.busy_s = busy_s
+        self.asked = 0
+        self.connections = 0
+        self._answers_after_s = answers_after_s
+        self._hangs_up = hangs_up
+
+    async def __call__(self, reader, writer):
+        frames = FrameReader()
+        self.connections += 1
+        while data := await reader.read(2**16):
+            for frame in frames.feed(data):
+                if frame.kind is Kind.PING:
+                    pong = Pong("r", ready=True, busy_s=self.busy_s)
+                    writer.write(encode_plain(Kind.PONG, frame.stream, pong))
+                elif frame.kind is Kind.INFER:
+                    self.asked += 1
+                    if self._answers_after_s is not None:
+                        loop = asyncio.get_running_loop()
+                        loop.call_later(self._answers_after_s, self._answer, writer, frame.stream)
+        self.connections -= 1
+        writer.close()
+
+    def _answer(self, writer, stream):
+        if self._hangs_up:
+            writer.transport.abort()
+        else:
+            writer.writelines(encode_tensors(Kind.RESULT, stream, INPUTS))
+
+
+@asynccontextmanager
+async def pool_of(*replicas, deadline_s=5.0):
+    servers = [
+        await asyncio.start_unix_server(r, r.address.address.removeprefix("unix:"))
+        for r in replicas
+    ]
+    pool = ReplicaPool(on_change=lambda: None)
+    try:
+        for replica in replicas:
+            pool.expect([r.address for r in replicas], deadline_s=deadline_s)
+            await until(lambda replica=replica: replica.connections)
+        yield pool
+    finally:
+        pool.close()
+        for server in servers:
+            server.close()
+        await until(lambda: not any(replica.connections for replica in replicas))
+
+
+async def until(claim):
+    async with asyncio.timeout(5):
+        while not claim():  # noqa: ASYNC110 - other tasks move on meanwhile
+            await asyncio.sleep(0.01)
+
+
+async def test_second_try_has_only_what_is_left_of_the_deadline(tmp_path):
+    lost = Replica(f"unix:{tmp_path}/0", answers_after_s=0.4, hangs_up=True)
+    silent = Replica(f"unix:{tmp_path}/1")
+    async with pool_of(lost, silent) as pool:
+        await until(lambda: pool.is_ready)
+        await asyncio.sleep(0.1)
+        started = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            # Two, so that each replica gets one first.
+            await asyncio.gather(*(pool.infer(INPUTS, timeout_s=0.6) for _ in range(2)))
+        await until(lambda: silent.asked == 2)
+    assert time.monotonic() - started < 0.9
+
+
+async def test_replica_that_is_expected_no_more_answers_what_it_has_and_is_let_go(tmp_path):
+    replica = Replica(f"unix:{tmp_path}/0", answers_after_s=0.3)
+    async with pool_of(replica) as pool:
+        await until(lambda: pool.is_ready)
+        inside = asyncio.create_task(pool.infer(INPUTS, timeout_s=5))
+        await until(lambda: replica.asked)
+        pool.expect([], deadline_s=5)
+        assert not pool.is_ready
+        assert (await inside)["x"] == [1]
+        await until(lambda: not replica.connections)
+    assert replica.asked == 1
+
+
+async def test_replica_that_is_expected_again_is_called_again(tmp_path):
+    replica = Replica(f"unix:{tmp_path}/0", answers_after_s=0.0)
+    async with pool_of(replica) as pool:
+        await until(lambda: pool.is_ready)
+        pool.expect([], deadline_s=5)
+        pool.expect([replica.address], deadline_s=5)
+        await until(lambda: pool.is_ready)
+        assert (await pool.infer(INPUTS, timeout_s=5))["x"] == [1]
+
+
+async def test_changed_deadline_counts_for_replicas_that_are_linked_already(tmp_path):
+    replica = Replica(f"unix:{tmp_path}/0", busy_s=3)
+    async with pool_of(replica, deadline_s=5) as pool:
+        await until(lambda: pool.is_ready)
+        pool.expect([replica.address], deadline_s=1)
+        await until(lambda: not pool.is_ready)
+        pool.expect([replica.address], deadline_s=5)
+        await until(lambda: pool.is_ready)
+
+
+async def test_many_slow_model_calls_hold_up_nothing_else(tmp_path):
+    release = threading.Event()
+
+    class Slow:
+        def run(self, inputs):
+            release.wait(10)
+            return dict(inputs)
+
+    runner = InlineRunner()
+    runner._engine = Slow()
+    calls = [asyncio.create_task(runner.infer(INPUTS, timeout_s=10)) for _ in range(64)]
+    await asyncio.sleep(0.1)
+    try:
+        async with asyncio.timeout(2):
+            assert await asyncio.to_thread(lambda: "loaded") == "loaded"
+    finally:
+        release.set()
+        await asyncio.gather(*calls)
+
+
+async def test_snapshot_that_cannot_be_applied_is_not_the_end_of_following(tmp_path):
+    class Table(RouteTable):
+        tried = 0
+
+        def apply(self, snapshot):
+            self.tried += 1
+            if self.tried == 1:
+                raise KeyError("a kind of field from the future")
+            super().apply(snapshot)
+
+    async def control(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        body = msgspec.msgpack.encode(Snapshot(revision="1", routes=()))
+        writer.write(b"HTTP/1.0 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        writer.close()
+
+    table = Table(lambda: None)
+    server = await asyncio.start_server(control, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    follower = Follower(
+        table, gateway="g", address="", environment="dev", state_dir=tmp_path,
+        control_url=f"http://127.0.0.1:{port}", changed=asyncio.Event(),
+    )  # fmt: skip
+    following = asyncio.create_task(follower.run())
+    await until(lambda: table.revision == "1")
+    following.cancel()
+    with suppress(asyncio.CancelledError):
+        await following
+    server.close()
