@@ -158,3 +158,18 @@ def test_nan_in_an_answer_is_null_in_json():
     response = InferenceResponse(model="m", version="1", outputs={"y": np.array([np.nan, 1.0])})
     data, _ = encode_response(response)
     assert msgspec.json.decode(data)["outputs"][0]["data"] == [None, 1.0]
+
+
+@pytest.mark.parametrize("shape", [[0, 2**62, 2**62], [2**70, 0], [0] + [1] * 99])
+@pytest.mark.parametrize("datatype", ["FP64", "BYTES"])
+def test_shape_that_no_tensor_has_is_refused_at_its_path(shape, datatype):
+    data = body(shape=shape, datatype=datatype, data=None, parameters={"binary_data_size": 0})
+    with pytest.raises(InvalidRequest) as caught:
+        decode_request(data, header_length=len(data))
+    assert caught.value.details["path"] == "$.inputs[0].shape"
+
+
+def test_answers_are_little_endian_whatever_the_model_made():
+    response = InferenceResponse(model="m", version="1", outputs={"y": np.array([2.5], ">f8")})
+    data, length = encode_response(response, {"binary_outputs": True})
+    assert np.frombuffer(data[length:], "<f8") == [2.5]

@@ -162,3 +162,10 @@ def test_any_column_is_conformed_or_refused_with_a_type(items):
         with contextlib.suppress(InvalidInput):
             array = table(field)({field.name: objects(*items)})[field.name]
             assert array.shape == (len(items),)
+
+
+def test_integer_beyond_every_dtype_is_refused_in_words_that_can_be_sent():
+    with pytest.raises(InvalidInput, match="dtype FP64") as caught:
+        table(AGE)({"age": objects(1, 10**400)})
+    assert caught.value.details["row"] == 1
+    assert isinstance(caught.value.details["value"], str)

@@ -18,6 +18,10 @@ from shipway.core.tensors import NUMPY_OF, Array, DataType
 Conform = Callable[[Mapping[str, Array]], dict[str, Array]]
 _FieldCheck = Callable[[Array], Array]
 
+_ANSWERED_BITS = 63
+_LARGEST = int(np.finfo(np.float64).max)
+"""JSON has larger integers; no data type does."""
+
 MATRIX_INPUT = "input"
 """A table of numeric columns may also be sent as one tensor [rows, columns] of this name."""
 
@@ -243,7 +247,9 @@ def _is_numeral(text: str) -> bool:
 def _is_number(item: Any, dtype: DataType) -> bool:
     if dtype is DataType.BOOL:
         return isinstance(item, bool)
-    return isinstance(item, int | float) and not isinstance(item, bool)
+    if isinstance(item, int):
+        return not isinstance(item, bool) and abs(item) <= _LARGEST
+    return isinstance(item, float)
 
 
 def _text(field: Field) -> _FieldCheck:
@@ -323,6 +329,8 @@ def _invalid(field: Field, array: Array | None, broken: Array, rule: str) -> Inv
         value = value.item()
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
+    if isinstance(value, int) and value.bit_length() > _ANSWERED_BITS:
+        value = str(value)
     column = field.name if len(index) < 2 else f"{field.name}[{', '.join(map(str, index[1:]))}]"
     row = index[0] if index else 0
     shown = "null" if value is None else repr(value)

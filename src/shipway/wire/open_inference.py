@@ -201,7 +201,10 @@ def _array_of_binary(
         if count * wanted.itemsize != size:
             raise _refusal(position, "parameters", f"{size} bytes do not fill {list(tensor.shape)}")
         array = np.frombuffer(body, wanted, count=count, offset=offset)
-    return array.reshape(tensor.shape), offset + size
+    try:
+        return array.reshape(tensor.shape), offset + size
+    except ValueError as exc:  # too many dimensions, or an empty tensor of an impossible size
+        raise _refusal(position, "shape", f"no tensor has this shape ({exc})") from exc
 
 
 def _split_bytes(data: bytes, count: int, position: int) -> Array:
@@ -260,7 +263,11 @@ def _output(name: str, array: Array, tail: list[bytes] | None) -> _OutputOut:
         if dtype is DataType.BYTES:
             data = [_text_of(item) for item in data]
         return _OutputOut(name, array.shape, dtype.wire_name, data=data)
-    data_bytes = array.tobytes() if dtype.is_numeric else _joined_bytes(array)
+    data_bytes = (
+        array.astype(NUMPY_OF[dtype], copy=False).tobytes()
+        if dtype.is_numeric
+        else _joined_bytes(array)
+    )
     tail.append(data_bytes)
     parameters = {"binary_data_size": len(data_bytes)}
     return _OutputOut(name, array.shape, dtype.wire_name, parameters=parameters)
