@@ -53,23 +53,34 @@ def check_parity(
     `clock` gives seconds, from any start. Never raises for what the model does: a form that fails
     is a parity that does not hold.
     """
-    if artifact.format is Format.ONNX:
-        return ParityReport(holds=True, reason="The artifact is ONNX itself.", tolerance=TOLERANCE)
-    seen = _spread_rows(sample)
-    edges = edge_rows(signature, seen)
-    try:
-        onnx = _engine(compiled, signature)
-    except Exception as exc:  # noqa: BLE001 - ONNX Runtime's errors share no base class
-        return ParityReport(holds=False, reason=f"ONNX Runtime cannot load it: {_named(exc)}.")
-    report = _compared(artifact.engine, onnx, seen, edges)
-    return _timed(report, artifact.engine, onnx, edges.row(0), clock)
+    report, onnx = _report(artifact, compiled, signature, sample)
+    if onnx is None:
+        return report
+    row = edge_rows(signature, _spread_rows(sample)).row(0)
+    return _timed(report, artifact.engine, onnx, row, clock)
 
 
 def agrees(
     artifact: OpenArtifact, compiled: CompiledOnnx, signature: Signature, sample: Sample | None
 ) -> bool:
     """Whether parity holds; nothing is timed."""
-    return check_parity(artifact, compiled, signature, sample, clock=lambda: 0.0).holds
+    return _report(artifact, compiled, signature, sample)[0].holds
+
+
+def _report(
+    artifact: OpenArtifact, compiled: CompiledOnnx, signature: Signature, sample: Sample | None
+) -> tuple[ParityReport, OnnxEngine | None]:
+    """The report without times, and the engine to time, if there is something to time."""
+    if artifact.format is Format.ONNX:
+        own = ParityReport(holds=True, reason="The artifact is ONNX itself.", tolerance=TOLERANCE)
+        return own, None
+    try:
+        onnx = _engine(compiled, signature)
+    except Exception as exc:  # noqa: BLE001 - ONNX Runtime's errors share no base class
+        reason = f"ONNX Runtime cannot load it: {_named(exc)}."
+        return ParityReport(holds=False, reason=reason), None
+    seen = _spread_rows(sample)
+    return _compared(artifact.engine, onnx, seen, edge_rows(signature, seen)), onnx
 
 
 def _engine(compiled: CompiledOnnx, signature: Signature) -> OnnxEngine:
@@ -95,6 +106,7 @@ class _Tally(msgspec.Struct, kw_only=True):
     difference: float = 0.0
     allowed: float = TOLERANCE
     first_problem: str = ""
+    one_refused: bool = False
 
     def note(self, problem: str) -> None:
         self.first_problem = self.first_problem or problem
@@ -169,16 +181,23 @@ def _compared(original: Engine, onnx: Engine, seen: Inputs | None, edges: EdgeRo
 
 
 def _compare_edges(tally: _Tally, original: Engine, onnx: Engine, edges: EdgeRows) -> None:
-    expected, actual = _answers(original, edges.inputs), _answers(onnx, edges.inputs)
-    if isinstance(expected, dict) and isinstance(actual, dict):
-        _take_edges(tally, expected, actual, edges.labels)
-        return
-    # One row that a form refuses hides the others of its batch, so each is asked alone.
-    for index, label in enumerate(edges.labels):
-        row = edges.row(index)
-        expected, actual = _answers(original, row), _answers(onnx, row)
-        if isinstance(expected, dict) or isinstance(actual, dict):
-            _take_rows(tally, expected, actual, label)
+    """Compares all edge rows at once; where a form refuses some, halves of them, down to one row.
+
+    The first row that only one form answers ends it: nothing after that could make parity hold.
+    """
+    waiting = [slice(0, len(edges.labels))]
+    while waiting and not tally.one_refused:
+        part = waiting.pop()
+        rows = {name: array[part] for name, array in edges.inputs.items()}
+        expected, actual = _answers(original, rows), _answers(onnx, rows)
+        if isinstance(expected, dict) and isinstance(actual, dict):
+            _take_edges(tally, expected, actual, edges.labels[part])
+        elif part.stop - part.start > 1:
+            middle = (part.start + part.stop) // 2
+            waiting += [slice(middle, part.stop), slice(part.start, middle)]
+        elif isinstance(expected, dict) or isinstance(actual, dict):
+            _take_rows(tally, expected, actual, edges.labels[part.start])
+            tally.one_refused = True
 
 
 def _take_edges(tally: _Tally, expected: Answers, actual: Answers, labels: tuple[str, ...]) -> None:
