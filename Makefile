@@ -43,7 +43,7 @@ $(VENV)/.uv:
 
 # The lock pins the demo too; only what shipway[demo] needs is taken from it.
 $(VENV)/.demo: $(VENV)/.uv pyproject.toml requirements-dev.lock
-	test -e $(VENV)/.dev || $(BIN)/uv pip install --quiet --python $(BIN)/python \
+	test -e $(VENV)/.dev || $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
 		--constraint requirements-dev.lock --editable '.[demo]'
 	touch $@
 
@@ -53,6 +53,6 @@ $(VENV)/.torch: $(VENV)/.uv
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml requirements-dev.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements-dev.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --requirement requirements-dev.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --editable .
 	touch $@

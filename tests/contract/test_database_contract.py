@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import sqlalchemy as sa
+from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Engine
 
 from shipway.core.audit import Change, first_broken_link
@@ -16,6 +18,7 @@ from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
 from shipway.core.errors import ConflictError, SchemaTooNew, StoreUnavailable
 from shipway.core.versions import VersionRef
 from shipway.store.sql import engine as engines
+from shipway.store.sql import migration
 from shipway.store.sql.database import Database
 from shipway.store.sql.tables import metadata
 
@@ -130,6 +133,11 @@ def test_newer_schema_is_refused_and_left_alone(place: Any, database: Database) 
         place.database()
     with engine_of(database).begin() as connection:
         assert connection.scalar(sa.text("SELECT version_num FROM alembic_version")) == "9999"
+
+
+def test_head_by_file_name_is_the_head_that_alembic_finds() -> None:
+    scripts = ScriptDirectory(str(Path(migration.__file__).parent / "migrations"))
+    assert migration.head() == scripts.get_current_head()
 
 
 def test_opening_again_changes_nothing(place: Any, database: Database) -> None:
