@@ -7,6 +7,7 @@ arrays between the instructions; they are skipped as joblib's own reader would r
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
@@ -88,8 +89,15 @@ def names_in(path: Path) -> PickleNames:
             return PickleNames(names=tuple(scanner.names), truncated=True)
         except _UNFOLLOWED as exc:
             ended = isinstance(exc, pickle.UnpicklingError) and _says_truncated(exc)
+            ended = ended or (stream is file and _lacks_its_end(file))
             return PickleNames(names=tuple(scanner.names), truncated=ended)
     return PickleNames(names=tuple(scanner.names), complete=True)
+
+
+def _lacks_its_end(file: IO[bytes]) -> bool:
+    """Whether the last byte is another than the instruction with which every pickle ends."""
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != pickle.STOP
 
 
 def _says_truncated(exc: Exception) -> bool:

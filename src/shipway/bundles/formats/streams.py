@@ -7,6 +7,7 @@ import gzip
 import importlib
 import io
 import lzma
+import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import IO, Any
 
 from shipway.core.errors import MissingDependency
 
-DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
+DAMAGED = (EOFError, struct.error, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 """What reading a shortened or damaged stream raises."""
 
 
