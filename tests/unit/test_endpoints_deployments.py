@@ -276,24 +276,33 @@ def report_of(gateway="g", in_flight=0):
 
 
 def test_a_silent_gateway_counts_as_gone():
-    gateways = Gateways(started_at=NOW)
-    gateways.note(report_of(), NOW)
-    assert len(gateways.evidence(NOW + timedelta(seconds=STALE_S - 0.1))) == 1
-    assert gateways.evidence(NOW + timedelta(seconds=STALE_S)) == ()
+    gateways = Gateways(started_s=0.0)
+    gateways.note(report_of(), NOW, steady_s=1.0)
+    assert len(gateways.evidence(1.0 + STALE_S - 0.1)) == 1
+    assert gateways.evidence(1.0 + STALE_S) == ()
+
+
+@pytest.mark.parametrize("jump", [timedelta(days=-1), timedelta(days=1)])
+def test_a_corrected_wall_clock_neither_silences_a_gateway_nor_keeps_a_dead_one(jump):
+    gateways = Gateways(started_s=0.0)
+    gateways.note(report_of("live"), NOW, steady_s=1.0)
+    gateways.note(report_of("dead"), NOW, steady_s=1.0)
+    gateways.note(report_of("live"), NOW + jump, steady_s=1.0 + STALE_S)
+    assert [seen.report.gateway for seen in gateways.live(1.0 + STALE_S)] == ["live"]
 
 
 def test_only_news_of_a_gateway_is_news():
-    gateways = Gateways(started_at=NOW)
-    assert gateways.note(report_of(), NOW)
-    assert not gateways.note(report_of(), NOW)
-    assert gateways.note(report_of(in_flight=1), NOW)
-    assert not gateways.note(report_of(in_flight=2), NOW)
+    gateways = Gateways(started_s=0.0)
+    assert gateways.note(report_of(), NOW, steady_s=0.0)
+    assert not gateways.note(report_of(), NOW, steady_s=0.0)
+    assert gateways.note(report_of(in_flight=1), NOW, steady_s=0.0)
+    assert not gateways.note(report_of(in_flight=2), NOW, steady_s=0.0)
 
 
 def test_every_live_gateway_has_had_its_say_after_the_stale_time():
-    gateways = Gateways(started_at=NOW)
-    assert not gateways.is_settled(NOW)
-    assert gateways.is_settled(NOW + timedelta(seconds=STALE_S))
+    gateways = Gateways(started_s=0.0)
+    assert not gateways.is_settled(0.0)
+    assert gateways.is_settled(STALE_S)
 
 
 def test_the_last_word_is_found_among_other_lines():

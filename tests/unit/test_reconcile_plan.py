@@ -468,3 +468,22 @@ def test_old_exits_are_forgotten():
     one = desired_of(state_of(active=V1, phase=Phase.LIVE))
     actions = plan([one], seen(replica_of(V1), *exits), NOW)
     assert actions == (ForgetReplica(id="old8"), ForgetReplica(id="old9"))
+
+
+def test_a_restart_is_not_held_up_by_a_clock_that_was_set_back():
+    one = desired_of(state_of(active=V1))
+    exited = [exit_of(V1, started_at=NOW, exited_at=NOW) for _ in range(3)]
+    for before in (timedelta(hours=1), timedelta(days=400)):
+        (start,) = plan([one], seen(*exited), NOW - before)
+        assert isinstance(start, StartReplica)
+    assert plan([one], seen(*exited), NOW) == ()
+
+
+def test_no_active_version_is_replaced_before_every_gateway_had_its_say():
+    state = state_of(active=V1, target=V2)
+    both = [replica_of(V1), replica_of(V2)]
+    world = {"gateways": [gateway_of(V1, V2)]}
+    assert plan([desired_of(state)], seen(*both, **world, settled=False), NOW) == ()
+    assert plan([desired_of(state)], seen(*both, **world), NOW) != ()
+    first = state_of(target=V2)
+    assert plan([desired_of(first)], seen(replica_of(V2), **world, settled=False), NOW) != ()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -96,7 +97,7 @@ class Endpoints:
                 f"The spec is of endpoint `{spec.name}`, not of `{name}`.",
                 next_step="Use the same name in both places.",
             )
-        with self._database.transaction() as tx:
+        with self._changing() as tx:
             return self._accept(tx, spec, request, "endpoint.apply")
 
     def deploy(self, name: str, fields: Mapping[str, Any], request: Request) -> ChangeView:
@@ -108,7 +109,7 @@ class Endpoints:
             InvalidSpec: a field breaks the schema, or names another environment.
             ModelNotFound, VersionNotFound, AliasNotFound: there is no such version.
         """
-        with self._database.transaction() as tx:
+        with self._changing() as tx:
             before = tx.endpoints.get(name)
             data = {"name": name, "environment": self.environment, **_merged(before, fields)}
             spec = spec_of(data, source="The request")
@@ -121,7 +122,7 @@ class Endpoints:
             EndpointNotFound: there is none of that name.
             NothingToRollBack: no other version served before.
         """
-        with self._database.transaction() as tx:
+        with self._changing() as tx:
             before = _existing(tx, name)
             after = rolled_back(before, request.now, is_warm=self._is_warm(before, request.now))
             return self._put(tx, before, after, request, "endpoint.rollback")
@@ -132,12 +133,11 @@ class Endpoints:
         Raises:
             EndpointNotFound: there is none of that name.
         """
-        with self._database.transaction() as tx:
+        with self._changing() as tx:
             before = _existing(tx, name)
             if not request.dry_run:
                 tx.endpoints.delete(name)
                 _record(tx, "endpoint.delete", (before, None), request)
-        self._poke()
         return ChangeView(endpoint=None, changes=described(before, None), dry_run=request.dry_run)
 
     def replicas_of(self, endpoint: str, version: str) -> tuple[ReplicaView, ...]:
@@ -163,6 +163,13 @@ class Endpoints:
         ]
         return tuple(lines[-tail:])
 
+    @contextmanager
+    def _changing(self) -> Iterator[Transaction]:
+        """A transaction; the reconciler is woken once it is committed, and can see it."""
+        with self._database.transaction() as tx:
+            yield tx
+        self._poke()
+
     def _accept(
         self, tx: Transaction, spec: EndpointSpec, request: Request, action: str
     ) -> ChangeView:
@@ -186,7 +193,6 @@ class Endpoints:
             generation = None if before is None else before.generation
             tx.endpoints.put(after, expected_generation=generation)
             _record(tx, action, (before, after), request)
-            self._poke()
         return ChangeView(
             endpoint=endpoint_view(after, self._seen()),
             changes=described(before, after),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
@@ -14,40 +14,45 @@ STALE_S = 5.0
 
 
 class SeenGateway(msgspec.Struct, frozen=True, kw_only=True):
-    """A gateway's last report, and when it came."""
+    """A gateway's last report, and when it came: for people, and in steady seconds."""
 
     report: GatewayReport
     seen_at: datetime
+    heard_s: float
 
 
 class Gateways:
-    """The live gateways. Used from one event loop; `live` may be read from any thread."""
+    """The live gateways. Used from one event loop; `live` may be read from any thread.
 
-    def __init__(self, *, started_at: datetime) -> None:
-        self._settled_at = started_at + timedelta(seconds=STALE_S)
+    Silence is measured in the seconds of a steady clock, which nobody sets: a corrected wall clock
+    must neither silence a live gateway nor keep a dead one.
+    """
+
+    def __init__(self, *, started_s: float) -> None:
+        self._settled_s = started_s + STALE_S
         self._seen: dict[str, SeenGateway] = {}
 
-    def note(self, report: GatewayReport, now: datetime) -> bool:
+    def note(self, report: GatewayReport, now: datetime, *, steady_s: float) -> bool:
         """Takes a report in; whether it says anything new."""
         before = self._seen.get(report.gateway)
         self._seen = {
-            **{seen.report.gateway: seen for seen in self.live(now)},
-            report.gateway: SeenGateway(report=report, seen_at=now),
+            **{seen.report.gateway: seen for seen in self.live(steady_s)},
+            report.gateway: SeenGateway(report=report, seen_at=now, heard_s=steady_s),
         }
         return before is None or _essence(before.report) != _essence(report)
 
-    def live(self, now: datetime) -> tuple[SeenGateway, ...]:
+    def live(self, steady_s: float) -> tuple[SeenGateway, ...]:
         """The gateways that reported lately, by id."""
-        oldest = now - timedelta(seconds=STALE_S)
-        return tuple(seen for _, seen in sorted(self._seen.items()) if seen.seen_at > oldest)
+        oldest = steady_s - STALE_S
+        return tuple(seen for _, seen in sorted(self._seen.items()) if seen.heard_s > oldest)
 
-    def evidence(self, now: datetime) -> tuple[GatewayEvidence, ...]:
+    def evidence(self, steady_s: float) -> tuple[GatewayEvidence, ...]:
         """The live gateways' words, as the plan reads them."""
-        return tuple(_evidence(seen.report) for seen in self.live(now))
+        return tuple(_evidence(seen.report) for seen in self.live(steady_s))
 
-    def is_settled(self, now: datetime) -> bool:
+    def is_settled(self, steady_s: float) -> bool:
         """Whether every live gateway has had time to report since control started."""
-        return now >= self._settled_at
+        return steady_s >= self._settled_s
 
 
 def _evidence(report: GatewayReport) -> GatewayEvidence:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from shipway.core.backoff import pause_s
 from shipway.core.errors import ShipwayError, StoreUnavailable
 from shipway.core.registry import VersionRecord
 from shipway.core.versions import VersionQuery, VersionRef
+
+_log = logging.getLogger(__name__)
 
 
 class LocalVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,8 +71,10 @@ class LocalVersions:
         while True:
             try:
                 local = await asyncio.to_thread(self._fetched, ref)
-            except StoreUnavailable:
+            except Exception as exc:  # noqa: BLE001 - the loop's outermost frame
+                # Ended here, the version would count as being fetched for ever.
                 failures += 1
+                _log.warning("%s cannot be fetched now: %s", ref, exc)
                 await asyncio.sleep(pause_s(failures))
             else:
                 break

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from time import monotonic
 from typing import assert_never
 
 from shipway.backends.port import Backend, ReplicaOrder
@@ -64,7 +65,7 @@ class Reconciler:
         self._local = local(on_change=self.poke)
         self._environment = environment
         self._clock = clock
-        self._gateways = Gateways(started_at=clock())
+        self._gateways = Gateways(started_s=monotonic())
         self._news = asyncio.Event()
         self._snapshot: Snapshot | None = None
         self._published = asyncio.Event()
@@ -89,8 +90,9 @@ class Reconciler:
                 self._news.clear()
                 await self._tick_safely()
                 with suppress(TimeoutError):
-                    pause = TICK_S + pause_s(self._failures)
-                    await asyncio.wait_for(self._news.wait(), pause)
+                    # Not `wait_for`: on Python 3.11 it loses a cancellation that meets the news.
+                    async with asyncio.timeout(TICK_S + pause_s(self._failures)):
+                        await self._news.wait()
         finally:
             await self._local.close()
             await self._backend.close()
@@ -109,7 +111,7 @@ class Reconciler:
 
     def note_report(self, report: GatewayReport) -> None:
         """Takes in what a gateway says."""
-        if self._gateways.note(report, self._clock()):
+        if self._gateways.note(report, self._clock(), steady_s=monotonic()):
             self.poke()
 
     def release_waiters(self) -> None:
@@ -118,9 +120,11 @@ class Reconciler:
         self._wake_waiters()
 
     async def _tick_safely(self) -> None:
+        failures = self._failures
         try:
             await self._tick()
-            self._failures = 0
+            if self._failures == failures:
+                self._failures = 0
         except ShipwayError as exc:
             self._failures += 1
             _log.warning("The endpoints cannot be looked after now: %s", exc)
@@ -130,7 +134,7 @@ class Reconciler:
 
     async def _tick(self) -> None:
         states = await asyncio.to_thread(self._read_states)
-        now = self._clock()
+        now, steady_s = self._clock(), monotonic()
         self._local.want({v for state in states for v in wanted_versions(state, now)})
         known = dict(self._local.known)
         desired = [desired_of(state, known) for state in states]
@@ -139,15 +143,17 @@ class Reconciler:
         self._publish(snapshot)
         observed = Observed(
             replicas=replicas,
-            gateways=self._gateways.evidence(now),
+            gateways=self._gateways.evidence(steady_s),
             revision=snapshot.revision if snapshot is not None else "",
-            settled=self._gateways.is_settled(now),
+            settled=self._gateways.is_settled(steady_s),
         )
-        self.seen = Seen(observed=observed, gateways=self._gateways.live(now), local=known, at=now)
+        self.seen = Seen(
+            observed=observed, gateways=self._gateways.live(steady_s), local=known, at=now
+        )
         for action in plan(desired, observed, now):
             _log.info("%s", action)
-            await self._carry_out(action)
-            self.poke()
+            if await self._carried_out(action):
+                self.poke()
 
     def _read_states(self) -> list[EndpointState]:
         with self._database.reading() as tx:
@@ -163,6 +169,18 @@ class Reconciler:
     def _wake_waiters(self) -> None:
         self._published.set()
         self._published = asyncio.Event()
+
+    async def _carried_out(self, action: Action) -> bool:
+        """Carries it out. What one endpoint's raises unexpectedly must not cost the others theirs."""
+        try:
+            await self._carry_out(action)
+        except ShipwayError:
+            raise
+        except Exception:  # noqa: BLE001 - the loop's outermost frame
+            self._failures += 1
+            _log.exception("%s cannot be carried out", action)
+            return False
+        return True
 
     async def _carry_out(self, action: Action) -> None:
         match action:

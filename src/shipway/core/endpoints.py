@@ -10,6 +10,9 @@ import msgspec
 
 from shipway.core.versions import VersionRef
 
+LONGEST_WARM_S = 365 * 24 * 3600.0
+"""A replaced version is kept warm for a year at most: dates end somewhere."""
+
 
 class Placement(StrEnum):
     """Where a variant's model runs."""
@@ -53,7 +56,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     replicas: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     placement: Placement = Placement.AUTO
     limits: Limits = Limits()
-    warm_s: Annotated[float, msgspec.Meta(ge=0)] = 600.0
+    warm_s: Annotated[float, msgspec.Meta(ge=0, le=LONGEST_WARM_S)] = 600.0
 
 
 class Phase(StrEnum):

@@ -13,7 +13,7 @@ from datetime import datetime
 import msgspec
 
 from shipway.core.endpoints import EndpointState, Phase
-from shipway.core.replicas import Replica, ReplicaState, restart_at
+from shipway.core.replicas import Replica, ReplicaState, is_due, restart_at
 from shipway.core.versions import VersionRef
 
 TARGET_ATTEMPTS = 3
@@ -108,7 +108,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     """What runs at one moment.
 
     `revision` is the snapshot that is published now. `settled` says that every live gateway has had
-    time to report since control started; before that nothing is stopped.
+    time to report since control started; before that nothing is stopped, and no active version is
+    replaced.
     """
 
     replicas: tuple[Replica, ...]
@@ -237,7 +238,7 @@ def _fill_slots(
     taken = {r.slot for r in running if _is_current(state, r)}
     for slot in range(state.spec.replicas):
         due = restart_at(r for r in _exits_that_count(state, version, mine) if r.slot == slot)
-        if slot not in taken and (due is None or due <= now):
+        if slot not in taken and is_due(due, now):
             yield StartReplica(
                 endpoint=state.spec.name,
                 version=version,
@@ -294,7 +295,9 @@ def _move_target(one: Desired, observed: Observed, now: datetime) -> list[Action
     failure = _failure_of_target(one, state.target, observed)
     if failure:
         return [FailTarget(endpoint=state.spec.name, generation=state.generation, message=failure)]
-    if is_ready_everywhere(one, state.target, observed):
+    # A gateway that has not reported to a new control yet may be the one that is not ready.
+    may_switch = observed.settled or state.active is None
+    if may_switch and is_ready_everywhere(one, state.target, observed):
         return [Activate(endpoint=state.spec.name, generation=state.generation)]
     return []
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
-from shipway.core.backoff import pause_s
+from shipway.core.backoff import CAP_S, pause_s
 from shipway.core.versions import VersionRef
 
 STABLE_S = 30.0
@@ -109,6 +109,11 @@ def restart_at(exits: Iterable[Replica]) -> datetime | None:
     if newest_first[0].ready_at is not None:
         failures -= 1
     return _exit_time(newest_first[0]) + timedelta(seconds=pause_s(failures))
+
+
+def is_due(at: datetime | None, now: datetime) -> bool:
+    """Whether that time has come. One further away than any pause was set by another clock: now."""
+    return at is None or not now < at <= now + timedelta(seconds=CAP_S)
 
 
 def _exit_time(replica: Replica) -> datetime:

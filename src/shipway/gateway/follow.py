@@ -121,4 +121,6 @@ class Follower:
                     headers={"content-type": "application/msgpack"},
                 )
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), REPORT_EVERY_S)
+                # Not `wait_for`: on Python 3.11 it loses a cancellation that meets the change.
+                async with asyncio.timeout(REPORT_EVERY_S):
+                    await self._changed.wait()

@@ -1,0 +1,100 @@
+"""The reconciler when what it works with fails in ways that nobody expected."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+from shipway.control.local_versions import LocalVersion, LocalVersions
+from shipway.control.reconciler import Reconciler
+from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
+from shipway.core.registry import VersionRecord
+from shipway.core.versions import VersionRef
+from shipway.store.sql.database import Database, sqlite_url
+from shipway.testing.bundles import manifest_of
+
+V1 = VersionRef("churn", 1)
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def clock():
+    return NOW
+
+
+def record_of(ref):
+    manifest = manifest_of()
+    return VersionRecord(
+        model=ref.model, number=ref.number, digest=manifest.digest, size_bytes=1,
+        format=manifest.content.format, served=manifest.content.served, created_at=NOW,
+        created_by="me", metrics={}, aliases=(), manifest=manifest, manifest_sha256="",
+    )  # fmt: skip
+
+
+async def until(claim):
+    async with asyncio.timeout(10):
+        while not claim():  # noqa: ASYNC110 - other tasks move on meanwhile
+            await asyncio.sleep(0.01)
+
+
+class Backend:
+    """Cannot start the replicas of endpoint `bad`."""
+
+    def __init__(self):
+        self.started = set()
+
+    async def open(self):
+        pass
+
+    async def close(self):
+        pass
+
+    def observe(self):
+        return ()
+
+    def start(self, order):
+        if order.endpoint == "bad":
+            raise OverflowError("date value out of range")
+        self.started.add(order.endpoint)
+
+
+async def test_an_endpoint_that_cannot_be_looked_after_costs_the_others_nothing(tmp_path):
+    database = Database.open(sqlite_url(tmp_path))
+    with database.transaction() as tx:
+        for name in ("bad", "good"):
+            state = EndpointState(
+                spec=EndpointSpec(name=name, model="churn:1"),
+                generation=1, phase=Phase.STARTING, target=V1,
+            )  # fmt: skip
+            tx.endpoints.put(state, expected_generation=None)
+
+    def local(on_change):
+        return LocalVersions(
+            version=lambda query: record_of(V1),
+            materialise=lambda digest: Path("/"),
+            on_change=on_change,
+        )
+
+    backend = Backend()
+    reconciler = Reconciler(database, backend, local=local, environment="dev", clock=clock)
+    running = asyncio.create_task(reconciler.run())
+    await until(lambda: backend.started == {"good"})
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    database.close()
+
+
+async def test_a_version_whose_fetch_fails_unexpectedly_is_fetched_again():
+    answers = [OSError("the disk is full"), record_of(V1)]
+
+    def version(query):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    local = LocalVersions(
+        version=version, materialise=lambda digest: Path("/"), on_change=lambda: None
+    )
+    local.want([V1])
+    await until(lambda: V1 in local.known)
+    assert local.known[V1] == LocalVersion(record=record_of(V1), bundle_dir=Path("/"))
+    await local.close()
