@@ -186,7 +186,7 @@ def test_apply_makes_what_the_file_says_and_delete_unmakes_it(home, client):
     with pytest.raises(NothingToRollBack):
         client.rollback("second")
     assert "delete" in run("delete", "second", "--dry-run", cwd=home)
-    run("delete", "second", cwd=home)
+    run("delete", "second", "--yes", cwd=home)
     with pytest.raises(EndpointNotFound):
         client.endpoint("second")
 

@@ -8,7 +8,7 @@ import pytest
 import typer.main
 
 from shipway.cli.following import lines_after
-from shipway.cli.main import app
+from shipway.cli.main import app, run
 from shipway.cli.manifests import histogram_bars
 from shipway.cli.messages import MESSAGES, Exit, message_of, words_of
 from shipway.cli.rows import rows_from
@@ -160,3 +160,19 @@ def test_bars_show_where_the_values_are():
 def test_the_package_imports_no_path_of_this_machine():
     source = Path(__file__).parents[2] / "src"
     assert not [p for p in source.rglob("*.py") if str(source.parent) in p.read_text()]
+
+
+def test_an_error_that_nobody_foresaw_is_told_in_words_and_kept_in_a_file(monkeypatch, capsys):
+    def fails():
+        raise RuntimeError("the moon is away")
+
+    monkeypatch.setattr("shipway.cli.main.app", fails)
+    with pytest.raises(SystemExit) as caught:
+        run()
+    said = capsys.readouterr().err
+    assert caught.value.code == Exit.BUG
+    assert "the moon is away" in said
+    assert "Traceback" not in said
+    kept = Path(re.findall(r"`(/.*\.log)`", said)[0])
+    assert "Traceback" in kept.read_text()
+    kept.unlink()

@@ -63,6 +63,8 @@ def test_unknown_tensor_is_refused_with_the_nearest_name():
     ("field", "array", "row", "rule", "value"),
     [
         (AGE, objects(1.0, "x"), 1, "dtype FP64", "x"),
+        (AGE, objects("41", "old", "7"), 1, "dtype FP64", "old"),
+        (AGE, objects(1.0, "41"), 1, "dtype FP64", "41"),
         (AGE, objects(1.0, None), 1, "not null", None),
         (AGE, np.array([1.0, np.nan]), 1, "not null", None),
         (AGE, np.array([True, False]), 0, "dtype FP64", True),
