@@ -160,6 +160,7 @@ async def test_body_over_the_limit_is_refused_and_the_connection_closed(data):
         b"nonsense\r\n\r\n",
         b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
         b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"y" * 70_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"y" * 70_000,
         b"GET /" + b"y" * 70_000 + b" HTTP/1.1\r\nhost: a\r\n\r\n",
         b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n",
         b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",

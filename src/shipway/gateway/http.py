@@ -104,6 +104,7 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._head_size = 0
+        self._unfinished = 0
         self._request: Request | None = None
         self._chunks: list[bytes] = []
         self._body_size = 0
@@ -146,8 +147,14 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Called by asyncio."""
         self.last_heard = monotonic()
+        self._unfinished += len(data)
         try:
             self._parser.feed_data(data)
+            # The parser keeps a header to itself until it is complete.
+            if self._request is None and self._unfinished > HEAD_LIMIT_BYTES:
+                raise _head_too_large()
+        except InvalidRequest as exc:
+            self._refuse(exc)
         except httptools.HttpParserUpgrade:
             self._refuse(InvalidRequest("The gateway speaks plain HTTP/1.1 here."))
         except httptools.HttpParserCallbackError as exc:
@@ -174,6 +181,7 @@ class Connection(asyncio.Protocol):
         request = Request(method, self._target, self._headers)
         request.keep_alive = self._parser.should_keep_alive()
         self._target, self._headers, self._head_size = b"", {}, 0
+        self._unfinished = 0
         self._request = request
         self._limit = self._application.body_limit(request.path)
         announced = request.headers.get(b"content-length", b"0")
@@ -196,6 +204,7 @@ class Connection(asyncio.Protocol):
             return
         request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self._request, self._chunks, self._body_size = None, [], 0
+        self._unfinished = 0
         if self._task is None and not self._waiting and not self._is_full:
             self._answer(request)
         else:
@@ -214,10 +223,15 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def drop(self) -> None:
+        """Closes now: a caller that does not read would keep what it was sent for ever."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def _count_head(self, size: int) -> None:
         self._head_size += size
         if self._head_size > HEAD_LIMIT_BYTES:
-            raise InvalidRequest(f"The request's head is over {HEAD_LIMIT_BYTES} bytes.")
+            raise _head_too_large()
 
     def _answer(self, request: Request) -> None:
         answer = self._application.handle(request)
@@ -266,6 +280,10 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
 
+def _head_too_large() -> InvalidRequest:
+    return InvalidRequest(f"The request's head is over {HEAD_LIMIT_BYTES} bytes.")
+
+
 def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(
         f"The body is over the endpoint's limit of {limit} bytes.",
@@ -307,4 +325,4 @@ async def _sweep(connections: set[Connection]) -> None:
         oldest = monotonic() - IDLE_S
         for connection in list(connections):
             if connection.last_heard < oldest and not connection.is_busy:
-                connection.close()
+                connection.drop()
