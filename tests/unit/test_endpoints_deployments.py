@@ -33,6 +33,7 @@ from shipway.core.replicas import Replica, ReplicaState
 from shipway.core.versions import VersionRef
 from shipway.testing.bundles import manifest_of
 from shipway.wire.snapshot import GatewayReport, VariantReport
+from shipway.wire.specs import spec_of as parsed_spec
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 V1, V2, V3 = VERSIONS = [VersionRef("churn", number) for number in (1, 2, 3)]
@@ -310,3 +311,8 @@ def test_the_last_word_is_found_among_other_lines():
     assert last_word(log) == LastWord(error="bundle_corrupt", message="`a` was changed.")
     assert last_word(log).as_error().code == "bundle_corrupt"
     assert last_word("nothing\n{broken\n") is None
+
+
+def test_a_warm_time_that_no_date_can_hold_is_refused_before_it_is_stored():
+    with pytest.raises(InvalidSpec, match="warm_s"):
+        parsed_spec({"name": "churn", "model": "churn:1", "warm_s": 1e300})
