@@ -85,8 +85,9 @@ def parity_line(report: ParityReport | None) -> str:
     speed = f", ONNX is {report.speed_up:.1f}x as fast" if report.speed_up else ""
     if report.holds:
         return f"holds: {measured}{speed}"
-    rows = f" ({measured})" if report.sample_rows + report.edge_rows else ""
-    return f"does not hold, the original is served: {report.reason}{rows}"
+    if not report.sample_rows + report.edge_rows:
+        return f"not compared, the original is served: {report.reason}"
+    return f"does not hold, the original is served: {report.reason} ({measured})"
 
 
 def _show_parity(report: ParityReport | None) -> None:
