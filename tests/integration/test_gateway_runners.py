@@ -9,10 +9,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from shipway.core.errors import DeadlineExceeded
+from shipway.core.errors import DeadlineExceeded, NoReadyReplica
+from shipway.gateway import runners
 from shipway.gateway.follow import Follower
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.runners import InlineRunner, ReplicaPool
+from shipway.testing.live import onnx_bundle
 from shipway.wire.frames import FrameReader, Kind, Pong, encode_plain, encode_tensors
 from shipway.wire.snapshot import ReplicaAddress, Snapshot
 
@@ -133,7 +135,8 @@ async def test_many_slow_model_calls_hold_up_nothing_else(tmp_path):
             release.wait(10)
             return dict(inputs)
 
-    runner = InlineRunner()
+    runner = InlineRunner(tmp_path / "none", "sha256:0", on_change=lambda: None)
+    await runner.tried.wait()
     runner._engine = Slow()
     calls = [asyncio.create_task(runner.infer(INPUTS, timeout_s=10)) for _ in range(64)]
     await asyncio.sleep(0.1)
@@ -143,6 +146,26 @@ async def test_many_slow_model_calls_hold_up_nothing_else(tmp_path):
     finally:
         release.set()
         await asyncio.gather(*calls)
+        runner.close()
+
+
+async def test_damaged_inline_bundle_is_loaded_once_its_file_is_restored(tmp_path, monkeypatch):
+    monkeypatch.setattr(runners, "RELOAD_MIN_S", 0.02)
+    manifest = onnx_bundle(tmp_path / "bundle", 3)
+    graph = tmp_path / "bundle" / "model" / "model.onnx"
+    whole = graph.read_bytes()
+    graph.write_bytes(whole[:-1])
+    changes = []
+    runner = InlineRunner(tmp_path / "bundle", manifest.digest, on_change=lambda: changes.append(1))
+    await runner.tried.wait()
+    assert "model/model.onnx" in runner.error
+    with pytest.raises(NoReadyReplica):
+        runner.run_now(INPUTS)
+    graph.write_bytes(whole)
+    await until(lambda: runner.is_ready)
+    assert (runner.error, len(changes) > 1) == ("", True)
+    assert runner.run_now(INPUTS)["y"].tolist() == [3.0]
+    runner.close()
 
 
 async def test_snapshot_that_cannot_be_applied_is_not_the_end_of_following(tmp_path):

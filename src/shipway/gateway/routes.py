@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable, Iterable
 from itertools import accumulate
@@ -171,7 +170,6 @@ class RouteTable:
         self.revision = ""
         self._routes: dict[str, LiveRoute] = {}
         self._leaving: list[LiveVariant] = []
-        self._loading: set[asyncio.Task[None]] = set()
         self._on_change = on_change
 
     def route(self, name: str) -> LiveRoute:
@@ -219,14 +217,13 @@ class RouteTable:
         return tuple(variant.report() for variant in self._all_variants())
 
     async def loaded(self) -> None:
-        """Returns when no inline variant is loading any more."""
-        if self._loading:
-            await asyncio.wait(self._loading)
+        """Returns when every inline variant was loaded, or could not be at the first attempt."""
+        for variant in self._all_variants():
+            if isinstance(variant.runner, InlineRunner):
+                await variant.runner.tried.wait()
 
     def close(self) -> None:
         """Lets every variant go."""
-        for task in self._loading:
-            task.cancel()
         for variant in self._all_variants():
             variant.runner.close()
 
@@ -249,12 +246,7 @@ class RouteTable:
     def _runner(self, spec: Variant) -> Runner:
         if not spec.inline:
             return ReplicaPool(on_change=self._on_change)
-        runner = InlineRunner()
-        task = asyncio.ensure_future(runner.load(Path(spec.bundle_dir), spec.digest))
-        self._loading.add(task)
-        task.add_done_callback(self._loading.discard)
-        task.add_done_callback(lambda _: self._on_change())
-        return runner
+        return InlineRunner(Path(spec.bundle_dir), spec.digest, on_change=self._on_change)
 
 
 def _weight_of(variant: LiveVariant) -> int:

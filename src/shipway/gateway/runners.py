@@ -33,6 +33,10 @@ PING_TIMEOUT_S = 1.0
 RECONNECT_MIN_S = 0.05
 RECONNECT_MAX_S = 0.5
 
+RELOAD_MIN_S = 1.0
+RELOAD_MAX_S = 30.0
+"""Pauses between attempts at a bundle that does not load: its file may be restored."""
+
 LOOP_SHARE_S = 0.002
 """A model call expected to take longer runs in a thread, so that other callers and health go on."""
 
@@ -107,9 +111,13 @@ class InlineRunner:
     the measured time per row, calls that would hold the loop for longer go to a thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path, digest: str, *, on_change: Callable[[], None]) -> None:
+        """Begins to load the bundle in a thread, again and again until it succeeds."""
         self._engine: Engine | None = None
         self._cost = RowCost()
+        self._on_change = on_change
+        self._loading = asyncio.ensure_future(self._load(directory, digest))
+        self.tried = asyncio.Event()
         self.error = ""
 
     @property
@@ -117,14 +125,22 @@ class InlineRunner:
         """Whether the model is loaded."""
         return self._engine is not None
 
-    async def load(self, directory: Path, digest: str) -> None:
-        """Verifies and loads the bundle in a thread; a failure is kept in `error`."""
-        try:
-            self._engine = await asyncio.to_thread(_load, directory, digest)
-        except DependencyError as exc:
-            self.error = str(exc)
-        except Exception as exc:  # noqa: BLE001 - a bundle may make the engine raise anything
-            self.error = f"The model does not load: {type(exc).__name__}: {exc}."
+    async def _load(self, directory: Path, digest: str) -> None:
+        """Verifies and loads; a failure is kept in `error` until a later attempt succeeds."""
+        pause_s = RELOAD_MIN_S
+        while self._engine is None:
+            try:
+                self._engine = await asyncio.to_thread(_load, directory, digest)
+                self.error = ""
+            except DependencyError as exc:
+                self.error = str(exc)
+            except Exception as exc:  # noqa: BLE001 - a bundle may make the engine raise anything
+                self.error = f"The model does not load: {type(exc).__name__}: {exc}."
+            self.tried.set()
+            self._on_change()
+            if self._engine is None:
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, RELOAD_MAX_S)
 
     def run_now(self, inputs: Mapping[str, Array]) -> Outputs | None:
         """See Runner."""
@@ -163,6 +179,7 @@ class InlineRunner:
 
     def close(self) -> None:
         """See Runner."""
+        self._loading.cancel()
         self._engine = None
 
 
