@@ -26,6 +26,7 @@ from fastapi import FastAPI
 from shipway.api.app import create_app
 from shipway.api.services import Services
 from shipway.api.uploads import UploadLimits
+from shipway.backends.logs import bound_logs
 from shipway.backends.process import ProcessBackend
 from shipway.control.audit import AuditLog
 from shipway.control.endpoints import Endpoints
@@ -44,6 +45,7 @@ from shipway.supervisor.records import exclusive
 
 SWEEP_AFTER_S = 60.0
 SWEEP_EVERY_S = 24 * 3600.0
+BOUND_LOGS_EVERY_S = 5.0
 SWEEP_OLDER_THAN = timedelta(days=1)
 """Younger files may belong to a registration under way."""
 
@@ -91,6 +93,7 @@ async def _serve(settings: Settings, database: Database, listening: socket.socke
     tasks = [
         asyncio.create_task(reconciler.run(), name="reconciler"),
         asyncio.create_task(_sweep_for_ever(registry, state_dir), name="sweep"),
+        asyncio.create_task(_bound_logs_for_ever(state_dir / "logs"), name="logs"),
     ]
     for task in tasks:
         # Control without its reconciler looks well and does nothing: it ends, and is started again.
@@ -115,6 +118,13 @@ async def _sweep_for_ever(registry: Registry, state_dir: Path) -> None:
         except ShipwayError as exc:
             _log.warning("Unused bundles cannot be removed now: %s", exc)
         await asyncio.sleep(SWEEP_EVERY_S)
+
+
+async def _bound_logs_for_ever(logs: Path) -> None:
+    """Keeps what models and processes print from filling the disk."""
+    while True:
+        await asyncio.to_thread(bound_logs, logs)
+        await asyncio.sleep(BOUND_LOGS_EVERY_S)
 
 
 def _sweep(registry: Registry, state_dir: Path, unused_since: datetime) -> None:

@@ -21,6 +21,7 @@ import msgspec
 from shipway.backends.environments import interpreter_for
 from shipway.backends.identity import ProcessIdentity
 from shipway.backends.launch import command_of, scrubbed, spawn
+from shipway.backends.logs import end_of
 from shipway.backends.port import ReplicaOrder
 from shipway.backends.records import RecordDirectory, ReplicaRecord, find_process
 from shipway.backends.waiting import end_when, ended, in_daemon_thread, reaped
@@ -259,13 +260,7 @@ class ProcessBackend:
         )
 
     def _log_text(self, replica_id: str) -> str:
-        try:
-            with self._records.log_of(replica_id).open("rb") as stream:
-                stream.seek(0, os.SEEK_END)
-                stream.seek(max(0, stream.tell() - _LOG_TAIL_BYTES))
-                return stream.read().decode(errors="replace")
-        except OSError:
-            return ""
+        return end_of(self._records.log_of(replica_id), _LOG_TAIL_BYTES)
 
     def _own(self, replica_id: str, work: Coroutine[Any, Any, None]) -> None:
         self._stop_requests[replica_id] = asyncio.Event()

@@ -13,6 +13,7 @@ from tempfile import gettempdir
 import msgspec
 
 from shipway.backends.identity import ProcessIdentity, with_option
+from shipway.backends.logs import before
 from shipway.core.replicas import Replica
 
 LONGEST_SOCKET_PATH = 104
@@ -88,6 +89,7 @@ class RecordDirectory:
         logs.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for path in logs[KEPT_LOGS:]:
             path.unlink(missing_ok=True)
+            before(path).unlink(missing_ok=True)
 
     def _path(self, replica_id: str) -> Path:
         return self._records / f"{replica_id}.json"
