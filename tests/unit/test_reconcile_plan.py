@@ -319,7 +319,7 @@ def test_switch_needs_every_replica_and_a_live_gateway():
     v1 = [replica_of(V1, slot=0), replica_of(V1, slot=1)]
     half = [*v1, replica_of(V2, slot=0), replica_of(V2, ReplicaState.STARTING, slot=1)]
     full = [*v1, replica_of(V2, slot=0), replica_of(V2, slot=1)]
-    switch = (Activate(endpoint="churn", generation=1),)
+    switch = (Activate(endpoint="churn", target=V2, generation=1),)
     both = gateway_of(V1, V2)
     assert plan([one], seen(*half, gateways=[both]), NOW) == ()
     assert plan([one], seen(*full), NOW) == ()
@@ -348,7 +348,8 @@ def test_a_failed_target_carries_the_replicas_own_message_and_active_serves_on()
     world = World(state_of(active=V1, target=V2), replicas=[replica_of(V1), corrupt])
     actions = world.plan()
     assert (
-        FailTarget(endpoint="churn", generation=1, message="`model.onnx` was changed.") in actions
+        FailTarget(endpoint="churn", target=V2, generation=1, message="`model.onnx` was changed.")
+        in actions
     )
     world.rounds_until_quiet()
     assert [r for r in world.replicas.values() if r.version == V1 and r.is_running]
@@ -360,7 +361,7 @@ def test_an_inline_target_that_a_gateway_cannot_load_fails_with_its_words():
     gateway = gateway_of(V1, errors={V2: "`onnx/model.onnx` was changed."})
     (failure,) = plan([one], seen(gateways=[gateway]), NOW)
     assert failure == FailTarget(
-        endpoint="churn", generation=1, message="`onnx/model.onnx` was changed."
+        endpoint="churn", target=V2, generation=1, message="`onnx/model.onnx` was changed."
     )
 
 

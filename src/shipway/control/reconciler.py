@@ -225,7 +225,10 @@ class Reconciler:
         """One transaction; nothing when the endpoint has changed since the plan was made."""
         with self._database.transaction() as tx:
             before = tx.endpoints.get(action.endpoint)
-            if before is None or before.generation != action.generation:
+            # The target too: an endpoint deleted and made again counts its generations anew.
+            if before is None or before.target != action.target:
+                return
+            if before.generation != action.generation:
                 return
             after = moved(before)
             tx.endpoints.put(after, expected_generation=before.generation)

@@ -56,16 +56,18 @@ class ForgetReplica(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Activate(msgspec.Struct, frozen=True, kw_only=True):
-    """Make the target the active version. Valid for that generation of the endpoint only."""
+    """Make the target the active version. Valid for that target and generation only."""
 
     endpoint: str
+    target: VersionRef
     generation: int
 
 
 class FailTarget(msgspec.Struct, frozen=True, kw_only=True):
-    """Give up the target and say why. Valid for that generation of the endpoint only."""
+    """Give up the target and say why. Valid for that target and generation only."""
 
     endpoint: str
+    target: VersionRef
     generation: int
     message: str
 
@@ -294,11 +296,20 @@ def _move_target(one: Desired, observed: Observed, now: datetime) -> list[Action
         return []
     failure = _failure_of_target(one, state.target, observed)
     if failure:
-        return [FailTarget(endpoint=state.spec.name, generation=state.generation, message=failure)]
+        return [
+            FailTarget(
+                endpoint=state.spec.name,
+                target=state.target,
+                generation=state.generation,
+                message=failure,
+            )
+        ]
     # A gateway that has not reported to a new control yet may be the one that is not ready.
     may_switch = observed.settled or state.active is None
     if may_switch and is_ready_everywhere(one, state.target, observed):
-        return [Activate(endpoint=state.spec.name, generation=state.generation)]
+        return [
+            Activate(endpoint=state.spec.name, target=state.target, generation=state.generation)
+        ]
     return []
 
 
