@@ -188,8 +188,13 @@ def test_category_columns_keep_the_codes_of_training(prepare, tmp_path, library,
         np.testing.assert_allclose(found, expected[row : row + 1], atol=1e-6)
 
 
-@pytest.mark.parametrize("how", ["json", "ubj", "text", "pickle"])
-@pytest.mark.parametrize("kept", [0.5, 0.97])
+@pytest.mark.parametrize(
+    ("how", "kept"),
+    [
+        *((how, kept) for how in ("json", "ubj", "pickle") for kept in (0.5, 0.97)),
+        ("text", 0.5),  # what follows `end of trees`, near the end, LightGBM does not need
+    ],
+)
 def test_shortened_file_is_called_truncated(tmp_path, how, kept):
     features, target = matrix(load_iris)
     model = wrapper_of("lightgbm" if how == "text" else "xgboost", "Classifier")
@@ -197,8 +202,6 @@ def test_shortened_file_is_called_truncated(tmp_path, how, kept):
     save(model.fit(features, target), path, how)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
-    if how == "text" and b"end of trees" in path.read_bytes():
-        pytest.skip("what is missing is not needed")
     with pytest.raises(ArtifactTruncated):
         detect(path).open(path, options={})
 
