@@ -151,6 +151,7 @@ def _reconciler(
         ),
         environment=settings.environment,
         clock=clock,
+        memory=state_dir / "run" / "published.json",
     )
     backend.on_change = reconciler.poke
     return reconciler, backend, registry

@@ -2,11 +2,13 @@
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from shipway.control.local_versions import LocalVersion, LocalVersions
 from shipway.control.reconciler import Reconciler
 from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
+from shipway.core.errors import StoreUnavailable
 from shipway.core.registry import VersionRecord
 from shipway.core.versions import VersionRef
 from shipway.store.sql.database import Database, sqlite_url
@@ -74,7 +76,9 @@ async def test_an_endpoint_that_cannot_be_looked_after_costs_the_others_nothing(
         )
 
     backend = Backend()
-    reconciler = Reconciler(database, backend, local=local, environment="dev", clock=clock)
+    reconciler = Reconciler(
+        database, backend, local=local, environment="dev", clock=clock, memory=tmp_path / "said"
+    )
     running = asyncio.create_task(reconciler.run())
     await until(lambda: backend.started == {"good"})
     running.cancel()
@@ -98,3 +102,57 @@ async def test_a_version_whose_fetch_fails_unexpectedly_is_fetched_again():
     await until(lambda: V1 in local.known)
     assert local.known[V1] == LocalVersion(record=record_of(V1), bundle_dir=Path("/"))
     await local.close()
+
+
+async def test_after_a_restart_a_version_that_cannot_be_fetched_keeps_its_route_and_holds_up_nobody(
+    tmp_path,
+):
+    database = Database.open(sqlite_url(tmp_path))
+
+    def local(on_change, *, store_is_away=False):
+        def materialise(digest):
+            if store_is_away:
+                raise StoreUnavailable("The store does not answer.")
+            return tmp_path
+
+        def version(query):
+            return record_of(VersionRef(query.model, query.number))
+
+        return LocalVersions(version=version, materialise=materialise, on_change=on_change)
+
+    def reconciler(local):
+        return Reconciler(
+            database, Backend(), local=local, environment="dev", clock=clock,
+            memory=tmp_path / "said",
+        )  # fmt: skip
+
+    async def routes(reconciler, names):
+        running = asyncio.create_task(reconciler.run())
+        async with asyncio.timeout(10):
+            revision = ""
+            while True:
+                snapshot = await reconciler.snapshot_after(revision, wait_s=10)
+                revision = snapshot.revision
+                if [route.name for route in snapshot.routes] == names:
+                    break
+        await asyncio.sleep(0.05)
+        running.cancel()
+        return snapshot.routes
+
+    put(database, "old", active=V1, phase=Phase.LIVE)
+    (before,) = await routes(reconciler(local), ["old"])
+    assert before.variants[0].weight_pct == 100
+
+    put(database, "young", target=VersionRef("churn", 2), phase=Phase.STARTING)
+    away = reconciler(partial(local, store_is_away=True))
+    kept, young = await routes(away, ["old", "young"])
+    assert kept == before
+    assert young.variants == ()
+
+
+def put(database, name, **fields):
+    state = EndpointState(
+        spec=EndpointSpec(name=name, model="churn:1"), generation=1, **fields
+    )  # fmt: skip
+    with database.transaction() as tx:
+        tx.endpoints.put(state, expected_generation=None)

@@ -253,6 +253,8 @@ def test_an_active_version_that_is_not_known_yet_keeps_its_published_route():
     assert compiled([one], {}, [], NOW, published=None) is None
     before = compiled([one], LOCAL, [replica_of(V1)], NOW, published=None)
     assert compiled([one], {}, [], NOW, published=before) == before
+    elsewhere = desired_of(msgspec.structs.replace(live(), active=V2), LOCAL)
+    assert compiled([elsewhere], {}, [], NOW, published=before) is None
 
 
 def test_a_starting_endpoint_says_what_it_waits_for():

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from time import monotonic
 from typing import assert_never
 
@@ -39,6 +40,7 @@ from shipway.core.reconcile import (
     wanted_versions,
 )
 from shipway.store.sql.database import Database
+from shipway.wire.kept import keep_snapshot, kept_snapshot
 from shipway.wire.snapshot import GatewayReport, Snapshot
 
 TICK_S = 0.25
@@ -59,7 +61,9 @@ class Reconciler:
         local: Callable[..., LocalVersions],
         environment: str,
         clock: Callable[[], datetime],
+        memory: Path,
     ) -> None:
+        """`memory` is the file that remembers what was published last, over a restart."""
         self._database = database
         self._backend = backend
         self._local = local(on_change=self.poke)
@@ -68,6 +72,8 @@ class Reconciler:
         self._gateways = Gateways(started_s=monotonic())
         self._news = asyncio.Event()
         self._snapshot: Snapshot | None = None
+        self._memory = memory
+        self._remembered = kept_snapshot(memory)
         self._published = asyncio.Event()
         self._is_closing = False
         self._failures = 0
@@ -139,8 +145,9 @@ class Reconciler:
         known = dict(self._local.known)
         desired = [desired_of(state, known) for state in states]
         replicas = self._backend.observe()
-        snapshot = compiled(desired, known, replicas, now, published=self._snapshot)
-        self._publish(snapshot)
+        published = self._snapshot or self._remembered
+        snapshot = compiled(desired, known, replicas, now, published=published)
+        await self._publish(snapshot)
         observed = Observed(
             replicas=replicas,
             gateways=self._gateways.evidence(steady_s),
@@ -160,11 +167,12 @@ class Reconciler:
             states = tx.endpoints.list()
         return [state for state in states if state.spec.environment == self._environment]
 
-    def _publish(self, snapshot: Snapshot | None) -> None:
+    async def _publish(self, snapshot: Snapshot | None) -> None:
         before = self._snapshot.revision if self._snapshot is not None else ""
         if snapshot is not None and snapshot.revision != before:
             self._snapshot = snapshot
             self._wake_waiters()
+            await asyncio.to_thread(keep_snapshot, self._memory, snapshot)
 
     def _wake_waiters(self) -> None:
         self._published.set()

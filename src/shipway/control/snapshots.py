@@ -41,11 +41,19 @@ def compiled(
         if active is None or _has_record(local, active):
             route: Route | None = _route(one, local, all_replicas, now)
         else:
-            route = before.get(one.state.spec.name)
+            route = _still_right(before.get(one.state.spec.name), active)
         if route is None:
             return None
         routes.append(route)
     return Snapshot.of(tuple(routes))
+
+
+def _still_right(route: Route | None, active: VersionRef) -> Route | None:
+    """The route that was published, when its traffic goes to what is active today."""
+    if route is None:
+        return None
+    served = {variant.key for variant in route.variants if variant.weight_pct > 0}
+    return route if served == {str(active)} else None
 
 
 def _has_record(local: Mapping[VersionRef, LocalVersion], version: VersionRef) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from pathlib import Path
 
 import httpx
@@ -12,6 +11,7 @@ import msgspec
 
 from shipway.engines.incidents import log_unexpected
 from shipway.gateway.routes import RouteTable
+from shipway.wire.kept import keep_snapshot
 from shipway.wire.snapshot import GatewayReport, Snapshot
 
 POLL_S = 20.0
@@ -21,22 +21,6 @@ RETRY_MAX_S = 0.25
 LAST_GOOD = "snapshot.json"
 
 _decoder = msgspec.msgpack.Decoder(Snapshot)
-
-
-def last_good(state_dir: Path) -> Snapshot | None:
-    """The snapshot kept on disk; None when there is none, or it cannot be read any more."""
-    try:
-        return msgspec.json.decode((state_dir / LAST_GOOD).read_bytes(), type=Snapshot)
-    except (OSError, msgspec.MsgspecError):
-        return None
-
-
-def keep(state_dir: Path, snapshot: Snapshot) -> None:
-    """Writes the snapshot to disk, whole or not at all. A full disk loses only the copy."""
-    temporary = state_dir / f"{LAST_GOOD}.{os.getpid()}"
-    with contextlib.suppress(OSError):
-        temporary.write_bytes(msgspec.json.encode(snapshot))
-        temporary.replace(state_dir / LAST_GOOD)
 
 
 class Follower:
@@ -77,7 +61,7 @@ class Follower:
                 snapshot = await self._next_snapshot()
                 if snapshot is not None and snapshot.revision != self._table.revision:
                     self._table.apply(snapshot)
-                    await asyncio.to_thread(keep, self._state_dir, snapshot)
+                    await asyncio.to_thread(keep_snapshot, self._state_dir / LAST_GOOD, snapshot)
             except (httpx.HTTPError, msgspec.MsgspecError):
                 pass
             except Exception as exc:  # noqa: BLE001 - the loop's outermost frame

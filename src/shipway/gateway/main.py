@@ -17,9 +17,10 @@ from pathlib import Path
 import uvloop
 
 from shipway.gateway.app import Gateway
-from shipway.gateway.follow import Follower, last_good
+from shipway.gateway.follow import LAST_GOOD, Follower
 from shipway.gateway.http import serve
 from shipway.gateway.routes import RouteTable
+from shipway.wire.kept import kept_snapshot
 
 EXIT_PORT_TAKEN = 5
 LOAD_LIMIT_S = 20.0
@@ -89,7 +90,7 @@ def bound(host: str, port: int) -> socket.socket:
 async def _serve(options: Options, listening: socket.socket) -> None:
     changed = asyncio.Event()
     table = RouteTable(changed.set)
-    kept = last_good(options.state_dir)
+    kept = kept_snapshot(options.state_dir / LAST_GOOD)
     if kept is not None:
         table.apply(kept)
         with suppress(TimeoutError):
