@@ -50,6 +50,8 @@ def _fields(file: IO[bytes], size: int) -> Iterator[tuple[int, int]]:
             return
         end = file.tell() + (value if kind == _BYTES else 0)
         yield number, end
+        if end > size:
+            return
         file.seek(end)
 
 
