@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
+from shipway.api import audit, endpoints, internal, models, status
 from shipway.api.faults import add_fault_handlers
 from shipway.api.messages import answer, answers, components
 from shipway.api.services import Services
-from shipway.core.endpoints import EndpointSpec
 from shipway.core.release import VERSION
+from shipway.wire.specs import spec_schema
 
 PREFIX = "/api/v1"
-ROUTERS = [
-    "shipway.api.models",
-    "shipway.api.audit",
-    "shipway.api.endpoints",
-    "shipway.api.status",
-]
+ROUTERS: tuple[Any, ...] = (models, audit, endpoints, status)
 """Modules with a `router`, mounted below `/api/v1`; `ANSWERS` lists the structs they describe."""
-
-INTERNAL = ["shipway.api.internal"]
-"""Modules with a `router` that names its whole paths (`/internal/v1/…`)."""
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,10 +39,10 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     add_fault_handlers(app)
     _add_own_routes(app)
-    for module in _present(ROUTERS):
+    for module in ROUTERS:
         app.include_router(module.router, prefix=PREFIX)
-    for module in _present(INTERNAL):
-        app.include_router(module.router, include_in_schema=False)
+    app.include_router(internal.router, include_in_schema=False)
+    # FastAPI's own documented way to extend the schema is to replace the method.
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -65,17 +56,13 @@ def _add_own_routes(app: FastAPI) -> None:
     @app.get(f"{PREFIX}/schemas/endpoint")
     def endpoint_schema() -> Response:
         """JSON Schema of `EndpointSpec`."""
-        return answer(msgspec.json.schema(EndpointSpec))
-
-
-def _present(names: list[str]) -> list[Any]:
-    return [import_module(name) for name in names if find_spec(name) is not None]
+        return answer(spec_schema())
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        kinds = [kind for module in _present(ROUTERS) for kind in getattr(module, "ANSWERS", ())]
+        kinds = [kind for module in ROUTERS for kind in getattr(module, "ANSWERS", ())]
         described = components([Health, *kinds])
         schema.setdefault("components", {}).setdefault("schemas", {}).update(described)
         app.openapi_schema = schema

@@ -77,6 +77,7 @@ def unpack(source: ByteSource, directory: Path, limits: UploadLimits) -> None:
     """
     source.allow(_HEADER_BYTES)
     try:
+        # A stream has only `read`, which is all that `r|` calls; the stubs ask for a whole file.
         with tarfile.open(fileobj=source, mode="r|") as tar:  # type: ignore[call-overload]
             _unpack_members(tar, source, directory, limits)
     except tarfile.TarError as exc:

@@ -24,7 +24,7 @@ def show_json(value: Any) -> None:
 def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
-    raise NotImplementedError
+    raise NotImplementedError  # how msgspec is told that a type is not ours to encode
 
 
 def show_table(

@@ -188,6 +188,7 @@ def _takes_objects(server: S3Server) -> bool:
         # SeaweedFS makes a bucket when its administrator writes the first object into it.
         store = S3Store.from_url(
             f"s3://{bucket}",
+            # A TypedDict of obstore's, given as the plain variables that a process gets.
             config=server.environment,  # type: ignore[arg-type]
             client_options={"allow_http": True},
             retry_config={"max_retries": 0},

@@ -13,7 +13,6 @@ from shipway.bundles.formats.python import PythonFormat
 from shipway.bundles.formats.sklearn import SklearnFormat
 from shipway.bundles.formats.torch import TorchExportFormat, TorchscriptFormat
 from shipway.bundles.formats.xgboost import XgboostFormat
-from shipway.core.bundles import Format
 from shipway.core.errors import NotAModel
 
 FORMATS: tuple[ArtifactFormat, ...] = (
@@ -32,11 +31,6 @@ _KNOWN = (
     "scikit-learn, XGBoost and LightGBM (joblib, pickle or their own files), ONNX, TorchScript,"
     " torch.export, MLflow directories, and Python code with a class that has `predict`"
 )
-
-
-def format_of(kind: Format) -> ArtifactFormat:
-    """The format of that name."""
-    return next(item for item in FORMATS if item.name is kind)
 
 
 def detect(path: Path) -> ArtifactFormat:

@@ -148,6 +148,7 @@ class _ArrayMark(_StandIn):
 _PythonUnpickler: Any = vars(pickle)["_Unpickler"]
 
 
+# The stub files leave the Python unpickler out, so mypy sees a base of unknown type.
 class _Scanner(_PythonUnpickler):  # type: ignore[misc]
     """The standard library's Python unpickler, with stand-ins for everything that it imports."""
 

@@ -57,6 +57,7 @@ def _s3(url: str, environment: Mapping[str, str]) -> S3Store:
     }
     if endpoint:
         config["aws_endpoint_url"] = endpoint
+    # Keys come from the environment: obstore checks them, its TypedDict cannot.
     return S3Store.from_url(url, config=config, client_options=options, retry_config=_RETRY)  # type: ignore[arg-type]
 
 
