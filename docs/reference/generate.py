@@ -25,7 +25,7 @@ from shipway.cli.messages import MESSAGES, Exit, Words
 from shipway.client.packing import PackOptions
 from shipway.client.synchronous import Client
 from shipway.core import endpoints, errors
-from shipway.core.endpoints import EndpointSpec, Limits
+from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Scaling
 from shipway.core.errors import ShipwayError
 from shipway.settings import Settings
 from shipway.wire.problems import status_of
@@ -40,6 +40,10 @@ _SPEC_WORDS = {
     "replicas": "How many copies run, with placement `process` (1 to 64).",
     "placement": "Where the model runs: `auto`, `inline` or `process`.",
     "limits": "The bounds of the endpoint, below.",
+    "scaling": "Lets the number of replicas follow the load, below; a fixed number when left out.",
+    "residency": "Which models stay in memory under a budget: `auto`, `preload` or `pinned`.",
+    "cache": "Keeps answers for equal inputs, below; off when left out.",
+    "fallback": "What answers when the endpoint's own version cannot, below; nothing when left out.",
     "warm_s": "Seconds that a replaced version stays ready, for an instant rollback.",
 }
 
@@ -105,18 +109,12 @@ def settings() -> str:
 
 def endpoint_spec() -> str:
     """Every key of an endpoint spec."""
-    limits = _attribute_docs(endpoints, "Limits")
     rows = [
         (f"`{field.name}`", _spec_default(field), _SPEC_WORDS[field.name])
         for field in msgspec.structs.fields(EndpointSpec)
     ]
-    inner = [
-        (f"`limits.{field.name}`", _spec_default(field), limits[field.name])
-        for field in msgspec.structs.fields(Limits)
-    ]
-    placements = _attribute_docs(endpoints, "Placement")
-    values = [(f"`{name.lower()}`", text) for name, text in placements.items()]
     header = ["key", "default", "what"]
+    nested = [_table(header, _inner_keys(key, kind)) for key, kind in _NESTED_SPECS.items()]
     return "\n".join(
         [
             "# EndpointSpec\n",
@@ -126,10 +124,31 @@ def endpoint_spec() -> str:
             "```yaml\nname: churn\nmodel: churn@champion\nreplicas: 2\nplacement: process\n"
             "limits:\n  deadline_ms: 500\nwarm_s: 900\n```\n",
             _table(header, rows),
-            _table(header, inner),
-            _table(["placement", "what"], values),
+            *nested,
+            _table(["placement", "what"], _choices("Placement")),
+            _table(["residency", "what"], _choices("Residency")),
         ]
     )
+
+
+_NESTED_SPECS: dict[str, type[msgspec.Struct]] = {
+    "limits": Limits,
+    "scaling": Scaling,
+    "cache": Cache,
+    "fallback": Fallback,
+}
+
+
+def _inner_keys(key: str, kind: type[msgspec.Struct]) -> list[tuple[str, str, str]]:
+    words = _attribute_docs(endpoints, kind.__name__)
+    return [
+        (f"`{key}.{field.name}`", _spec_default(field), words[field.name])
+        for field in msgspec.structs.fields(kind)
+    ]
+
+
+def _choices(name: str) -> list[tuple[str, str]]:
+    return [(f"`{key.lower()}`", text) for key, text in _attribute_docs(endpoints, name).items()]
 
 
 def _spec_default(field: Any) -> str:

@@ -8,7 +8,8 @@ import pytest
 
 from shipway.core.errors import ShipwayError
 from shipway.gateway import http
-from shipway.gateway.http import Answer, Request, serve
+from shipway.gateway.http import Request, serve
+from shipway.wire.codec import Answer
 
 TEXT = ((b"content-type", b"text/plain"),)
 

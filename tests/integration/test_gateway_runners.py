@@ -12,8 +12,9 @@ import pytest
 from shipway.core.errors import DeadlineExceeded, NoReadyReplica
 from shipway.gateway import runners
 from shipway.gateway.follow import Follower
+from shipway.gateway.pool import ReplicaPool
 from shipway.gateway.routes import RouteTable
-from shipway.gateway.runners import InlineRunner, ReplicaPool
+from shipway.gateway.runners import InlineRunner
 from shipway.testing.live import onnx_bundle
 from shipway.wire.frames import FrameReader, Kind, Pong, encode_plain, encode_tensors
 from shipway.wire.snapshot import ReplicaAddress, Snapshot

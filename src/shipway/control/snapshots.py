@@ -71,6 +71,8 @@ def _route(
         name=spec.name,
         limits=spec.limits,
         variants=tuple(_variants(one, local, replicas, now)),
+        cache=spec.cache,
+        fallback=spec.fallback,
     )
 
 

@@ -200,4 +200,5 @@ def _not_yet(key: str, state: EndpointState) -> str:
 def _flat(spec: EndpointSpec) -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.to_builtins(spec)
     limits = fields.pop("limits")
-    return {**fields, **{f"limits.{key}": value for key, value in limits.items()}}
+    flat = {**fields, **{f"limits.{key}": value for key, value in limits.items()}}
+    return {key: "none" if value is None else value for key, value in flat.items()}

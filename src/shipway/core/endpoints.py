@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -34,7 +34,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Larger bodies get 413."""
 
     max_queue: Annotated[int, msgspec.Meta(ge=1)] = 256
-    """Requests inside the endpoint at once, per gateway; one more gets 429."""
+    """Requests inside the endpoint at once, over all gateways of a machine; one more gets 429."""
 
     deadline_ms: Annotated[int, msgspec.Meta(ge=1)] = 30_000
     """A request unanswered for so long gets 504."""
@@ -42,12 +42,71 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_batch_rows: Annotated[int, msgspec.Meta(ge=1)] = 64
     """A replica stacks at most so many rows into one model call."""
 
+    max_batch_delay_ms: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 5.0
+    """A replica waits at most so long for company, and only where it has learnt that this pays."""
+
+
+class Scaling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the number of replicas follows the load, with placement `process`."""
+
+    min_replicas: Annotated[int, msgspec.Meta(ge=0, le=64)] = 1
+    """Never fewer; with 0, an idle endpoint has none, and the next request starts one."""
+
+    max_replicas: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
+    """Never more."""
+
+    target_concurrency: Annotated[float, msgspec.Meta(gt=0)] = 8.0
+    """Requests per replica, waiting ones included, that the number is chosen for."""
+
+    down_after_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
+    """Replicas are taken away once the load has been lower for so long."""
+
+    idle_s: Annotated[float, msgspec.Meta(gt=0)] = 300.0
+    """With `min_replicas: 0`, the last replica ends after so long without a request."""
+
+
+class Residency(StrEnum):
+    """Which models stay in memory when the server has a memory budget."""
+
+    AUTO = "auto"
+    """Loaded when asked for; ended when the budget needs room and it was used longest ago."""
+
+    PRELOAD = "preload"
+    """Loaded when the server starts; else like `auto`."""
+
+    PINNED = "pinned"
+    """Loaded when the server starts, and never ended to make room."""
+
+
+class Cache(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Answers kept for equal inputs to the same version."""
+
+    ttl_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    """An answer is given again for so long."""
+
+    max_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 * 1024 * 1024
+    """Kept at most in one gateway; the answer unused for longest goes first."""
+
+
+class Fallback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What answers when the endpoint's own version cannot. Exactly one is given."""
+
+    endpoint: str | None = None
+    """Another endpoint of the same environment; it gets the same inputs."""
+
+    version: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Another version of the model behind this endpoint (the previous one, while it is warm)."""
+
+    answer: dict[str, list[Any]] | None = None
+    """One row's outputs, by name; given for every row."""
+
 
 class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a person declares about an endpoint, in YAML or through the API.
 
     `model` is `name:2`, `name@alias` or `name` (newest). `warm_s` is how long the replaced version's
-    replicas are kept ready for an instant rollback.
+    replicas are kept ready for an instant rollback. With `scaling`, the number of replicas follows the
+    load, and `replicas` is what it begins with.
     """
 
     name: str
@@ -56,6 +115,10 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     replicas: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     placement: Placement = Placement.AUTO
     limits: Limits = Limits()
+    scaling: Scaling | None = None
+    residency: Residency = Residency.AUTO
+    cache: Cache | None = None
+    fallback: Fallback | None = None
     warm_s: Annotated[float, msgspec.Meta(ge=0, le=LONGEST_WARM_S)] = 600.0
 
 

@@ -13,13 +13,15 @@ class InferenceRequest(msgspec.Struct, kw_only=True):
     """What a codec makes of a caller's bytes.
 
     `inputs` maps input names to arrays (columns: shape [rows]). `outputs` are the names of the
-    wanted outputs, None for all. `id` is echoed to the caller; empty when none was given.
+    wanted outputs, None for all. `id` is echoed to the caller; empty when none was given. `timeout_s`
+    is how long the caller waits, None when it did not say. `parameters` are the codec's own.
     """
 
     inputs: dict[str, Array]
     outputs: tuple[str, ...] | None = None
     id: str = ""
     parameters: dict[str, Any] | None = None
+    timeout_s: float | None = None
 
 
 class InferenceResponse(msgspec.Struct, kw_only=True):

@@ -22,6 +22,7 @@ from urllib.parse import unquote
 import httptools
 
 from shipway.core.errors import BodyTooLarge, InvalidRequest, ShipwayError
+from shipway.wire.codec import Answer
 
 HEAD_LIMIT_BYTES = 64 * 1024
 IDLE_S = 75.0
@@ -30,8 +31,6 @@ IDLE_S = 75.0
 SWEEP_EVERY_S = 5.0
 MAX_PIPELINED = 16
 """Requests that may wait on one connection behind the one being answered."""
-
-Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class Request:
@@ -47,17 +46,6 @@ class Request:
         self.headers = headers
         self.body = b""
         self.keep_alive = True
-
-
-class Answer:
-    """One complete answer. `Content-Length` is added."""
-
-    __slots__ = ("body", "headers", "status")
-
-    def __init__(self, status: int, body: bytes, headers: Headers) -> None:
-        self.status = status
-        self.body = body
-        self.headers = headers
 
 
 class Application(Protocol):

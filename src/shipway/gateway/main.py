@@ -20,6 +20,7 @@ from shipway.gateway.app import Gateway
 from shipway.gateway.follow import LAST_GOOD, Follower
 from shipway.gateway.http import serve
 from shipway.gateway.routes import RouteTable
+from shipway.gateway.serving import Serving
 from shipway.wire.kept import kept_snapshot
 
 EXIT_PORT_TAKEN = 5
@@ -118,7 +119,7 @@ async def _serve(options: Options, listening: socket.socket) -> None:
     # A gateway that hears nothing of control looks well and grows stale: it ends, and is started again.
     following.add_done_callback(lambda _: stopping.set())
     try:
-        await serve(Gateway(table), listening, stopping, drain_s=DRAIN_S)
+        await serve(Gateway(table, Serving(table)), listening, stopping, drain_s=DRAIN_S)
     finally:
         following.cancel()
         table.close()

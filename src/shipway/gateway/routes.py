@@ -17,7 +17,8 @@ from shipway.core.errors import (
 )
 from shipway.core.outputs import finisher
 from shipway.core.validation import compile_validator
-from shipway.gateway.runners import InlineRunner, ReplicaPool, Runner
+from shipway.gateway.pool import ReplicaPool
+from shipway.gateway.runners import InlineRunner, Runner
 from shipway.wire.open_inference import encode_metadata
 from shipway.wire.snapshot import Route, Snapshot, Variant, VariantReport
 

@@ -19,6 +19,8 @@ from shipway.core.errors import InvalidRequest, ShipwayError
 from shipway.core.inference import InferenceRequest, InferenceResponse
 from shipway.core.signature import Field, Layout, Signature
 from shipway.core.tensors import NUMPY_OF, Array, DataType, data_type_of
+from shipway.wire.codec import JSON_ONLY, Answer, Message
+from shipway.wire.problems import problem_of
 
 HEADER_LENGTH = b"inference-header-content-length"
 """The header that gives the length of the JSON part of a binary body."""
@@ -63,6 +65,36 @@ _decoder = msgspec.json.Decoder(_RequestIn)
 _encoder = msgspec.json.Encoder()
 _WIRE_TYPES = {kind.value: kind for kind in DataType if kind is not DataType.STRING}
 _BYTE_LENGTH = struct.Struct("<I")
+_BINARY = (b"content-type", b"application/octet-stream")
+_MOST_DIGITS = 18
+
+
+class OpenInference:
+    """The codec of `POST /v2/models/{endpoint}/infer`. See `wire.codec.Codec`."""
+
+    def decode(self, message: Message, signature: Signature) -> InferenceRequest:
+        """The request: JSON, JSON with binary tensors behind it, or one raw tensor."""
+        length = message.headers.get(HEADER_LENGTH)
+        if length is None:
+            return decode_request(message.body)
+        if not length.isdigit() or len(length) > _MOST_DIGITS:
+            raise InvalidRequest("Inference-Header-Content-Length must be a number of bytes.")
+        if int(length) == 0:
+            return decode_raw(message.body, signature)
+        return decode_request(message.body, header_length=int(length))
+
+    def encode(self, response: InferenceResponse, asked: InferenceRequest) -> Answer:
+        """JSON, with the outputs behind it that were wanted as binary."""
+        body, json_length = encode_response(response, asked.parameters)
+        if json_length is None:
+            return Answer(200, body, JSON_ONLY)
+        return Answer(200, body, (_BINARY, (HEADER_LENGTH, b"%d" % json_length)))
+
+    def refuse(self, error: ShipwayError) -> Answer:
+        """`{"error": …}` with the status of `wire.problems`."""
+        problem = problem_of(error)
+        extra = ((name.encode(), value.encode()) for name, value in problem.headers.items())
+        return Answer(problem.status, encode_error(error), (*JSON_ONLY, *extra))
 
 
 def decode_request(body: bytes, *, header_length: int | None = None) -> InferenceRequest:

@@ -12,7 +12,7 @@ from hashlib import sha256
 import msgspec
 
 from shipway.core.bundles import ModelConfig, Served
-from shipway.core.endpoints import Limits
+from shipway.core.endpoints import Cache, Fallback, Limits
 from shipway.core.signature import Signature
 
 
@@ -55,6 +55,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     limits: Limits
     variants: tuple[Variant, ...]
+    cache: Cache | None = None
+    fallback: Fallback | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):

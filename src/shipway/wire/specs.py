@@ -8,12 +8,17 @@ from typing import Any
 
 import msgspec
 
-from shipway.core.endpoints import EndpointSpec, Limits
+from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Scaling
 from shipway.core.errors import InvalidSpec
 from shipway.core.versions import checked_name, parse_version
 
 _NEXT_STEP = "The keys are in docs/reference/endpoint-spec.md, or print `shipway schema`."
-_NESTED: Mapping[str, type[msgspec.Struct]] = {"limits": Limits}
+_NESTED: Mapping[str, type[msgspec.Struct]] = {
+    "limits": Limits,
+    "scaling": Scaling,
+    "cache": Cache,
+    "fallback": Fallback,
+}
 
 
 def spec_of(data: Any, *, source: str = "The spec") -> EndpointSpec:
@@ -34,7 +39,28 @@ def spec_of(data: Any, *, source: str = "The spec") -> EndpointSpec:
         raise InvalidSpec(f"{source} is not valid: {exc}.", next_step=_NEXT_STEP) from exc
     checked_name(spec.name, kind="endpoint")
     parse_version(spec.model)
+    _require_sense(spec, source)
     return spec
+
+
+def _require_sense(spec: EndpointSpec, source: str) -> None:
+    """Refuses what each key allows and all of them together do not."""
+    scaling, fallback = spec.scaling, spec.fallback
+    if scaling is not None and scaling.min_replicas > scaling.max_replicas:
+        raise InvalidSpec(
+            f"{source} wants at least {scaling.min_replicas} replicas and at most"
+            f" {scaling.max_replicas}.",
+            next_step="Raise `scaling.max_replicas`, or lower `scaling.min_replicas`.",
+        )
+    if fallback is not None:
+        given = [value for value in msgspec.structs.astuple(fallback) if value is not None]
+        if len(given) != 1:
+            raise InvalidSpec(
+                f"{source} has a `fallback` with {len(given)} answers.",
+                next_step="Give exactly one of `endpoint`, `version` and `answer`.",
+            )
+        if fallback.endpoint == spec.name:
+            raise InvalidSpec(f"{source} falls back to itself.", next_step="Name another endpoint.")
 
 
 def _refuse_unknown(
