@@ -16,13 +16,11 @@ from shipway.control.snapshots import compiled
 from shipway.control.views import Seen, desired_of, endpoint_view
 from shipway.core.bundles import Feed, Format, OnnxForm, Served
 from shipway.core.deployments import (
-    LARGEST_INLINE_BYTES,
     accepted,
     activated,
     described,
     failed,
     rolled_back,
-    runs_inline,
 )
 from shipway.core.endpoints import EndpointSpec, EndpointState, Phase, Placement
 from shipway.core.errors import InvalidSpec, NothingToRollBack
@@ -63,27 +61,6 @@ def manifest(size=10, *, served=Served.ONNX):
         for f in made.content.files
     )
     return msgspec.structs.replace(made, content=msgspec.structs.replace(made.content, files=big))
-
-
-@pytest.mark.parametrize(
-    ("placement", "size", "inline"),
-    [
-        (Placement.AUTO, 10, True),
-        (Placement.AUTO, LARGEST_INLINE_BYTES, True),
-        (Placement.AUTO, LARGEST_INLINE_BYTES + 1, False),
-        (Placement.INLINE, LARGEST_INLINE_BYTES + 1, True),
-        (Placement.PROCESS, 10, False),
-    ],
-)
-def test_small_onnx_runs_inline_unless_told_otherwise(placement, size, inline):
-    assert runs_inline(placement, manifest(size)) is inline
-
-
-def test_code_never_runs_inline():
-    original = manifest(served=Served.ORIGINAL)
-    assert runs_inline(Placement.AUTO, original) is False
-    with pytest.raises(InvalidSpec, match="cannot run `inline`"):
-        runs_inline(Placement.INLINE, original)
 
 
 def test_a_new_endpoint_starts_its_first_version():

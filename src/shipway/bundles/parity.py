@@ -54,9 +54,11 @@ def check_parity(
     is a parity that does not hold.
     """
     report, onnx = _report(artifact, compiled, signature, sample)
+    row = edge_rows(signature, _spread_rows(sample)).row(0)
+    if artifact.format is Format.ONNX:
+        return msgspec.structs.replace(report, onnx_ms=_call_ms(artifact.engine, row, clock))
     if onnx is None:
         return report
-    row = edge_rows(signature, _spread_rows(sample)).row(0)
     return _timed(report, artifact.engine, onnx, row, clock)
 
 
@@ -142,7 +144,7 @@ class _Tally(msgspec.Struct, kw_only=True):
         if worst is None:
             return
         found, bound = float(distance.flat[worst]), float(allowed.flat[worst])
-        if found / bound > self.difference / self.allowed:
+        if found / bound >= self.difference / self.allowed:
             self.difference, self.allowed = found, bound
         if found > bound:
             self.note(f"`{name}` differs by {found:.3g} (allowed {bound:.3g}) on {where}")

@@ -9,6 +9,8 @@ import typer
 from shipway.cli.output import show_table, text_of
 from shipway.client.answers import Version
 from shipway.core.bundles import Content, Lineage, Manifest, ParityReport
+from shipway.core.endpoints import Placement
+from shipway.core.placement import placed
 from shipway.core.profile import ColumnProfile, NumericProfile, Profile
 from shipway.core.signature import Field
 
@@ -60,6 +62,8 @@ def show_version(version: Version, profile: Profile | None) -> None:
     typer.echo(f"  digest  {version.digest}")
     typer.echo(f"  format  {content.format.value}, serves {content.served.value}")
     _show_parity(provenance.parity)
+    place = placed(Placement.AUTO, version.manifest)
+    typer.echo(f"  placed  {'inline' if place.inline else 'process'}: {place.reason}")
     _show_fields("Inputs", content.signature.inputs)
     _show_fields("Outputs", content.signature.outputs)
     _show_environment(content)

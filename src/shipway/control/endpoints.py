@@ -22,9 +22,10 @@ from shipway.control.views import (
     replica_views,
 )
 from shipway.core.audit import Change
-from shipway.core.deployments import accepted, described, rolled_back, runs_inline
+from shipway.core.deployments import accepted, described, rolled_back
 from shipway.core.endpoints import EndpointSpec, EndpointState
 from shipway.core.errors import EndpointNotFound, InvalidSpec
+from shipway.core.placement import placed
 from shipway.core.reconcile import is_ready_everywhere, wanted_versions
 from shipway.core.versions import parse_version
 from shipway.store.sql.database import Database, Transaction
@@ -175,7 +176,7 @@ class Endpoints:
     ) -> ChangeView:
         self._check_environment(spec)
         record = resolved(tx, parse_version(spec.model))
-        inline = runs_inline(spec.placement, record.manifest)
+        inline = placed(spec.placement, record.manifest).inline
         before = tx.endpoints.get(spec.name)
         return self._put(
             tx, before, accepted(before, spec, record.ref, inline=inline), request, action

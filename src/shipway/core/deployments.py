@@ -17,42 +17,11 @@ from typing import Any
 
 import msgspec
 
-from shipway.core.bundles import Manifest, Served
 from shipway.core.endpoints import EndpointSpec, EndpointState, Phase, Placement
-from shipway.core.errors import InvalidSpec, NothingToRollBack
+from shipway.core.errors import NothingToRollBack
 from shipway.core.versions import VersionRef
 
-LARGEST_INLINE_BYTES = 64 * 1024 * 1024
-"""A larger ONNX model runs in its own process: every gateway would hold a copy."""
-
 _replace = msgspec.structs.replace
-
-
-def runs_inline(placement: Placement, manifest: Manifest) -> bool:
-    """Whether a version runs in the gateway's process.
-
-    Raises:
-        InvalidSpec: `inline` is wanted for a bundle that is served by its original code.
-    """
-    is_data = manifest.content.served is Served.ONNX
-    if placement is Placement.INLINE and not is_data:
-        raise InvalidSpec(
-            f"A `{manifest.content.format}` model served by its original code cannot run `inline`: "
-            "only pure data formats (ONNX) may.",
-            next_step="Leave `placement` at `auto`, or set `process`.",
-        )
-    if placement is Placement.AUTO:
-        return is_data and _onnx_bytes(manifest) <= LARGEST_INLINE_BYTES
-    return placement is Placement.INLINE
-
-
-def _onnx_bytes(manifest: Manifest) -> int:
-    """The size of the ONNX form with the files beside it, which may hold its weights."""
-    form = manifest.content.onnx
-    if form is None:
-        return 0
-    directory = form.path.rpartition("/")[0] + "/"
-    return sum(f.size_bytes for f in manifest.content.files if f.path.startswith(directory))
 
 
 def accepted(

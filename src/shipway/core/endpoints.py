@@ -18,7 +18,7 @@ class Placement(StrEnum):
     """Where a variant's model runs."""
 
     AUTO = "auto"
-    """`inline` for ONNX that is small, else `process`."""
+    """`inline` for ONNX that is small and fast, else `process`; `shipway show` says why."""
 
     INLINE = "inline"
     """In the gateway's process; only for pure-data formats (ONNX)."""
