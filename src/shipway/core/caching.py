@@ -44,31 +44,34 @@ def compile_key(digest: str, signature: Signature, cache: Cache) -> KeyOf:
     begun = blake2b(_encoder.encode((digest, cache.ttl_s, names)), digest_size=KEY_BYTES)
 
     def key_of(inputs: Mapping[str, Array]) -> bytes | None:
-        state = begun.copy()
-        # Dtypes and shapes first: they say where each of the values that follow ends.
-        layout = [(array.dtype.str, array.shape) for array in inputs.values()]
-        state.update(repr(layout).encode())
+        # Dtypes and shapes first: they say which values follow, and where each of them ends.
+        parts = [repr([(array.dtype.str, array.shape) for array in inputs.values()]).encode()]
+        nullable: list[Array] = []
         try:
             for name, array in inputs.items():
-                state.update(_values(array, has_nan=name in with_nan))
+                if array.dtype.kind == "O":
+                    parts.append(_encoder.encode(array.ravel().tolist()))
+                elif name in with_nan and array.dtype.kind == "f":
+                    nullable.append(array.ravel())
+                else:
+                    parts.append(array.tobytes())
         except UnicodeEncodeError:
             return None
+        if nullable:
+            parts.append(_with_one_nan(np.concatenate(nullable)).tobytes())
+        state = begun.copy()
+        state.update(b"".join(parts))
         return state.digest()
 
     return key_of
 
 
-def _values(array: Array, *, has_nan: bool) -> bytes:
-    if array.dtype.kind == "O":
-        return _encoder.encode(array.ravel().tolist())
-    if has_nan and array.dtype.kind == "f":
-        array = _with_one_nan(array)
-    return array.tobytes()
-
-
-def _with_one_nan(array: Array) -> Array:
-    nan = np.isnan(array)
-    return np.where(nan, array.dtype.type(np.nan), array) if nan.any() else array
+def _with_one_nan(values: Array) -> Array:
+    """The values, in place, with one bit pattern for all NaNs."""
+    nan = np.isnan(values)
+    if nan.any():
+        values[nan] = np.nan
+    return values
 
 
 class _Kept(NamedTuple):
