@@ -416,3 +416,40 @@ async def test_password_of_the_url_is_not_logged(capfd):
                 await asyncio.sleep(0.01)
     assert "127.0.0.1:1" in said
     assert "secret" not in said
+
+
+async def test_hundreds_of_gets_at_once_take_turns_and_all_find_their_answer(server):
+    async with store_at(server.url) as store:
+        await until(lambda: store.is_up)
+        keys = [bytes([n]) * 32 for n in range(200)]
+        for n, key in enumerate(keys):
+            await store.put(key, {"y": np.array([n])}, ttl_s=60)
+
+        async def get_often(n):
+            for _ in range(10):
+                found = await store.get(keys[n])
+                assert found is None or found["y"] == [n]
+            return found is not None
+
+        found = [await asyncio.gather(*map(get_often, range(32))) for _ in range(3)]
+        assert store.is_up
+        assert sum(map(sum, found)) > 90  # a busy machine may let a turn come too late
+
+
+async def test_caller_who_leaves_in_the_middle_of_a_get_mixes_up_no_replies(server):
+    async with store_at(server.url) as store:
+        await until(lambda: store.is_up)
+        keys = [bytes([n]) * 32 for n in range(20)]
+        for n, key in enumerate(keys):
+            await store.put(key, {"y": np.array([n])}, ttl_s=60)
+        for round_ in range(40):
+            asked = [asyncio.create_task(store.get(key)) for key in keys]
+            for _ in range(round_ % 8):
+                await asyncio.sleep(0)
+            for one in asked[::2]:
+                one.cancel()
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            for n, answer in enumerate(answers):
+                assert answer is None or isinstance(answer, BaseException) or answer["y"] == [n]
+        assert store.is_up
+        assert (await store.get(keys[3]))["y"] == [3]

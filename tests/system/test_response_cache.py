@@ -129,8 +129,9 @@ def test_gateways_share_hits_and_lose_no_request_with_valkey(asked, tmp_path, un
     for number in range(2):
         said = (tmp_path / f"log{number}").read_text()
         assert "Traceback" not in said
-        assert said.count("does not answer") == 1
-        assert said.count("answers again") == 1
+        # Once per outage, not per request; a busy machine may make an outage of its own.
+        assert 1 <= said.count("does not answer") <= 5
+        assert said.count("does not answer") == said.count("answers again")
 
 
 def _ask_many(ask, server):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -30,9 +30,15 @@ FAILURES = 3
 PROBE_MIN_S = 0.1
 PROBE_MAX_S = 2.0
 CONNECTIONS = 16
+"""Commands at once; others wait their turn, within their time."""
 
 MAX_VALUE_BYTES = 8 * 1024 * 1024
 """A larger answer is not kept: it would not come back within the time."""
+
+MAX_TTL_S = 10 * 365 * 24 * 3600.0
+"""Valkey refuses times that end beyond its calendar."""
+
+Command = Callable[["Valkey"], Awaitable[Any]]
 
 _LOST = (OSError, TimeoutError, RuntimeError, ValueError)
 """What a broken connection raises beside the client's own errors: uvloop's transports raise
@@ -48,6 +54,7 @@ class ValkeyStore:
         self._client: Valkey | None = None
         self._watching: asyncio.Task[None] | None = None
         self._out = asyncio.Event()
+        self._turns = asyncio.Semaphore(CONNECTIONS)
         self._failures = 0
         self._log = _Log(_place_of(url))
         self.is_up = False
@@ -62,7 +69,7 @@ class ValkeyStore:
         """See SharedStore."""
         if self._client is None or not self.is_up:
             return None
-        value = await self._asked(self._client.get(name_of(key)))
+        value = await self._asked(lambda client: client.get(name_of(key)))
         return decode_answer(key, value) if isinstance(value, bytes) else None
 
     async def put(self, key: bytes, outputs: Outputs, *, ttl_s: float) -> None:
@@ -72,8 +79,8 @@ class ValkeyStore:
         value = encode_answer(key, outputs)
         if len(value) > MAX_VALUE_BYTES:
             return
-        ttl_ms = max(1, int(ttl_s * 1000))
-        if await self._asked(self._client.set(name_of(key), value, px=ttl_ms)):
+        ttl_ms = max(1, int(min(ttl_s, MAX_TTL_S) * 1000))
+        if await self._asked(lambda client: client.set(name_of(key), value, px=ttl_ms)):
             self._log.accepts()
 
     async def close(self) -> None:
@@ -85,13 +92,27 @@ class ValkeyStore:
         if self._client is not None:
             await self._client.aclose(close_connection_pool=True)
 
-    async def _asked(self, command: Awaitable[Any]) -> Any:
+    async def _asked(self, command: Command) -> Any:
         """The reply; None for none in time and for a refusal."""
-        from valkey.exceptions import ResponseError, ValkeyError
-
+        was_asked = False
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                reply = await command
+                # Not the pool's own waiting: there, who releases a connection takes it again first.
+                async with self._turns:
+                    was_asked = True
+                    return await self._replied(command)
+        except TimeoutError:
+            if was_asked:
+                self._fail(TimeoutError(f"no reply within {TIMEOUT_S * 1000:g} ms"))
+            return None
+
+    async def _replied(self, command: Command) -> Any:
+        from valkey.exceptions import ResponseError, ValkeyError
+
+        if self._client is None or not self.is_up:
+            return None
+        try:
+            reply = await command(self._client)
         except ResponseError as exc:
             self._failures = 0
             self._log.refuses(exc)
@@ -189,13 +210,12 @@ def _log_end(watching: asyncio.Task[None]) -> None:
 
 
 def _client_of(url: str) -> Valkey | None:
-    from valkey.asyncio import BlockingConnectionPool, Valkey
+    from valkey.asyncio import ConnectionPool, Valkey
 
     try:
-        pool = BlockingConnectionPool.from_url(
+        pool = ConnectionPool.from_url(
             url,
-            max_connections=CONNECTIONS,
-            timeout=TIMEOUT_S,
+            max_connections=2 * CONNECTIONS,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             lib_name=None,
             lib_version=None,
