@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     control_url: str | None = None
     """Where gateways, CLI and SDK find control; the local server's address when unset."""
 
+    cache_url: Annotated[str, Field(pattern=r"^(valkeys?|rediss?|unix)://")] | None = None
+    """Valkey or Redis (`valkey://host:6379/0`) where gateways keep the answers of endpoints with a `cache`; in each gateway when unset."""
+
     max_bundle_bytes: int = 16 * 1024**3
     """Control refuses larger uploads."""
 
@@ -85,7 +88,8 @@ def variables_with(settings: Settings) -> dict[str, str]:
     return {**os.environ, **settings.as_variables()}
 
 
-def gateway_variables() -> dict[str, str]:
+def gateway_variables(settings: Settings) -> dict[str, str]:
     """This process's environment for a gateway, which has no business with database or bundles."""
     secret = ("SHIPWAY_DATABASE_URL", "SHIPWAY_ARTIFACTS_URL", *_PROVIDERS)
-    return {name: value for name, value in os.environ.items() if not name.startswith(secret)}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(secret)}
+    return own if settings.cache_url is None else own | {"SHIPWAY_CACHE_URL": settings.cache_url}

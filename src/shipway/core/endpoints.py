@@ -85,7 +85,7 @@ class Cache(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """An answer is given again for so long."""
 
     max_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 * 1024 * 1024
-    """Kept at most in one gateway; the answer unused for longest goes first."""
+    """Kept at most in one gateway; the answer unused for longest goes first. Valkey has its own bound."""
 
 
 class Fallback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

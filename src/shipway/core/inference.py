@@ -25,9 +25,13 @@ class InferenceRequest(msgspec.Struct, kw_only=True):
 
 
 class InferenceResponse(msgspec.Struct, kw_only=True):
-    """What a codec turns into the caller's bytes. `outputs` are in signature order."""
+    """What a codec turns into the caller's bytes. `outputs` are in signature order.
+
+    `marks` say how the answer came about, as extra headers (name in lower case, value).
+    """
 
     model: str
     version: str
     outputs: dict[str, Array]
     id: str = ""
+    marks: tuple[tuple[bytes, bytes], ...] = ()

@@ -21,6 +21,7 @@ from shipway.gateway.follow import LAST_GOOD, Follower
 from shipway.gateway.http import serve
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.serving import Serving
+from shipway.gateway.valkey import ValkeyStore
 from shipway.wire.kept import kept_snapshot
 
 EXIT_PORT_TAKEN = 5
@@ -40,6 +41,7 @@ class Options(argparse.Namespace):
     host: str
     port: int
     id: str
+    cache_url: str
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,6 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1", help="address to bind")
     parser.add_argument("--port", type=int, default=8080, help="port to bind; 0 takes a free one")
     parser.add_argument("--id", default=f"gateway-{os.getpid()}", help="name of this gateway")
+    parser.add_argument(
+        "--cache-url",
+        default=os.environ.get("SHIPWAY_CACHE_URL", ""),
+        help="Valkey or Redis that keeps the answers of endpoints with a cache",
+    )
     options = parser.parse_args(arguments, namespace=Options())
     try:
         listening = bound(options.host, options.port)
@@ -90,7 +97,8 @@ def bound(host: str, port: int) -> socket.socket:
 
 async def _serve(options: Options, listening: socket.socket) -> None:
     changed = asyncio.Event()
-    table = RouteTable(changed.set)
+    store = ValkeyStore(options.cache_url) if options.cache_url else None
+    table = RouteTable(changed.set, shared_cache=store)
     kept = kept_snapshot(options.state_dir / LAST_GOOD)
     if kept is not None:
         table.apply(kept)
@@ -123,6 +131,8 @@ async def _serve(options: Options, listening: socket.socket) -> None:
     finally:
         following.cancel()
         table.close()
+        if store is not None:
+            await store.close()
         record.unlink(missing_ok=True)
 
 

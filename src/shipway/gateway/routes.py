@@ -17,6 +17,7 @@ from shipway.core.errors import (
 )
 from shipway.core.outputs import finisher
 from shipway.core.validation import compile_validator
+from shipway.gateway.cache import AnswerCache, SharedStore, cache_for
 from shipway.gateway.pool import ReplicaPool
 from shipway.gateway.runners import InlineRunner, Runner
 from shipway.wire.open_inference import encode_metadata
@@ -24,9 +25,13 @@ from shipway.wire.snapshot import Route, Snapshot, Variant, VariantReport
 
 
 class LiveVariant:
-    """One version behind an endpoint, ready to be asked. Outlives snapshots that keep it."""
+    """One version behind an endpoint, ready to be asked. Outlives snapshots that keep it.
+
+    `cache` stands before the runner, None where the endpoint has none.
+    """
 
     __slots__ = (
+        "cache",
         "conform",
         "endpoint",
         "errors",
@@ -43,6 +48,7 @@ class LiveVariant:
         self.endpoint = endpoint
         self.spec = spec
         self.runner = runner
+        self.cache: AnswerCache | None = None
         self.number = str(spec.version)
         self.conform = compile_validator(spec.signature)
         self.finish = finisher(spec.config, spec.classes)
@@ -62,7 +68,15 @@ class LiveVariant:
             error=self.runner.error,
             requests=self.requests,
             errors=self.errors,
+            cache_hits=self.cache.hits if self.cache is not None else 0,
+            cache_misses=self.cache.misses if self.cache is not None else 0,
         )
+
+    def close(self) -> None:
+        """Lets the model and the kept answers go; idempotent."""
+        if self.cache is not None:
+            self.cache.close()
+        self.runner.close()
 
 
 class Gate:
@@ -167,8 +181,12 @@ class LiveRoute:
 class RouteTable:
     """Swaps snapshots in, keeps what they share, and lets the rest finish its requests."""
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, on_change: Callable[[], None], *, shared_cache: SharedStore | None = None
+    ) -> None:
+        """With a `shared_cache`, endpoints that have a cache keep their answers there."""
         self.revision = ""
+        self._shared_cache = shared_cache
         self._routes: dict[str, LiveRoute] = {}
         self._leaving: list[LiveVariant] = []
         self._on_change = on_change
@@ -207,11 +225,14 @@ class RouteTable:
         self._on_change()
 
     def sweep(self) -> None:
-        """Closes the variants that left and have answered their last request."""
+        """Closes the variants that left and have answered their last request; drops old answers."""
         for variant in self._leaving:
             if variant.in_flight == 0:
-                variant.runner.close()
+                variant.close()
         self._leaving = [variant for variant in self._leaving if variant.in_flight > 0]
+        for variant in self._all_variants():
+            if variant.cache is not None:
+                variant.cache.expire()
 
     def reports(self) -> tuple[VariantReport, ...]:
         """What control is told of every variant, those on their way out included."""
@@ -226,7 +247,7 @@ class RouteTable:
     def close(self) -> None:
         """Lets every variant go."""
         for variant in self._all_variants():
-            variant.runner.close()
+            variant.close()
 
     def _all_variants(self) -> list[LiveVariant]:
         return [v for route in self._routes.values() for v in route.variants] + self._leaving
@@ -239,8 +260,13 @@ class RouteTable:
             runner = self._runner(spec)
             variant = LiveVariant(route.name, spec, runner)
         variant.spec = spec
+        deadline_s = route.limits.deadline_ms / 1000
+        variant.cache = cache_for(
+            route.cache, spec, variant.runner, before=variant.cache, shared=self._shared_cache
+        )
+        if variant.cache is not None:
+            variant.cache.deadline_s = deadline_s
         if isinstance(variant.runner, ReplicaPool):
-            deadline_s = route.limits.deadline_ms / 1000
             variant.runner.expect(spec.replicas, deadline_s=deadline_s)
         return variant
 

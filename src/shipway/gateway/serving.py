@@ -6,15 +6,15 @@ Authentication and the prediction log join the line when they are built.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
 from shipway.core.errors import Bug, InvalidRequest, ShipwayError
 from shipway.core.inference import InferenceRequest, InferenceResponse
 from shipway.core.outputs import Outputs, selected
-from shipway.core.tensors import Array
 from shipway.engines.incidents import log_unexpected
+from shipway.gateway.cache import HIT, Found
 from shipway.gateway.routes import LiveRoute, LiveVariant, RouteTable
 from shipway.wire.codec import Codec
 
@@ -49,9 +49,11 @@ class Serving:
             if asked.outputs is not None:
                 _require_outputs(asked.outputs, variant)
             inputs = variant.conform(asked.inputs)
-            outputs = variant.runner.run_now(inputs)
+            call = variant.runner if variant.cache is None else variant.cache.call(inputs)
+            outputs = call.run_now(inputs)
             if outputs is None:
-                return self._answer_later(codec, route, variant, asked, inputs)
+                later = partial(call.infer, inputs)
+                return self._answer_later(codec, route, variant, asked, later)
             answer = codec.encode(_response(route, variant, asked, outputs), asked)
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
             if variant is not None:
@@ -67,10 +69,10 @@ class Serving:
         route: LiveRoute,
         variant: LiveVariant,
         asked: InferenceRequest,
-        inputs: dict[str, Array],
+        later: Callable[..., Awaitable[Outputs]],
     ) -> asyncio.Task[A]:
         variant.in_flight += 1
-        task = asyncio.ensure_future(_awaited(codec, route, variant, asked, inputs))
+        task = asyncio.ensure_future(_awaited(codec, route, variant, asked, later))
         # Not a `finally` in the coroutine: one that is cancelled before it starts never gets there.
         task.add_done_callback(partial(_leave, route, variant))
         return task
@@ -81,10 +83,10 @@ async def _awaited(
     route: LiveRoute,
     variant: LiveVariant,
     asked: InferenceRequest,
-    inputs: dict[str, Array],
+    later: Callable[..., Awaitable[Outputs]],
 ) -> A:
     try:
-        outputs = await variant.runner.infer(inputs, timeout_s=_timeout_s(route, asked))
+        outputs = await later(timeout_s=_timeout_s(route, asked))
         return codec.encode(_response(route, variant, asked, outputs), asked)
     except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
         variant.errors += 1
@@ -105,6 +107,7 @@ def _response(
         version=variant.number,
         outputs=selected(variant.finish(outputs), asked.outputs),
         id=asked.id,
+        marks=HIT if isinstance(outputs, Found) else (),
     )
 
 

@@ -155,7 +155,7 @@ def _children(
                     *(sys.executable, "-m", "shipway.gateway", *common, str(gateway.port)),
                     *("--control-url", control.url, "--environment", settings.environment),
                 ],
-                environment=gateway_variables(),
+                environment=gateway_variables(settings),
                 log=logs / ("gateway.log" if number == 0 else f"gateway-{number}.log"),
                 grace_s=GATEWAY_GRACE_S,
             )

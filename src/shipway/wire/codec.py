@@ -16,6 +16,12 @@ Headers = tuple[tuple[bytes, bytes], ...]
 JSON_ONLY: Headers = ((b"content-type", b"application/json"),)
 """The headers of an answer that is JSON and nothing else."""
 
+
+def marked(headers: Headers, response: InferenceResponse) -> Headers:
+    """An answer's headers, with the marks of the response behind them."""
+    return headers + response.marks if response.marks else headers
+
+
 R = TypeVar("R", contravariant=True)
 A = TypeVar("A", covariant=True)
 

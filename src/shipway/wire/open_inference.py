@@ -19,7 +19,7 @@ from shipway.core.errors import InvalidRequest, ShipwayError
 from shipway.core.inference import InferenceRequest, InferenceResponse
 from shipway.core.signature import Field, Layout, Signature
 from shipway.core.tensors import NUMPY_OF, Array, DataType, data_type_of
-from shipway.wire.codec import JSON_ONLY, Answer, Message
+from shipway.wire.codec import JSON_ONLY, Answer, Message, marked
 from shipway.wire.problems import problem_of
 
 HEADER_LENGTH = b"inference-header-content-length"
@@ -87,8 +87,9 @@ class OpenInference:
         """JSON, with the outputs behind it that were wanted as binary."""
         body, json_length = encode_response(response, asked.parameters)
         if json_length is None:
-            return Answer(200, body, JSON_ONLY)
-        return Answer(200, body, (_BINARY, (HEADER_LENGTH, b"%d" % json_length)))
+            return Answer(200, body, marked(JSON_ONLY, response))
+        headers = (_BINARY, (HEADER_LENGTH, b"%d" % json_length))
+        return Answer(200, body, marked(headers, response))
 
     def refuse(self, error: ShipwayError) -> Answer:
         """`{"error": …}` with the status of `wire.problems`."""

@@ -80,6 +80,8 @@ class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
     `weight_pct`: the traffic that this gateway gives it now, 0 once it left the snapshot.
     `ready`: it could answer a request now. `in_flight`: requests inside it. `error`: why it is not
     ready. A variant that left the snapshot is reported until its last request has ended.
+    `cache_hits`, `cache_misses`: answers that the model was not run for, and those that it was, where
+    the endpoint has a cache.
     """
 
     endpoint: str
@@ -90,6 +92,8 @@ class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     requests: int = 0
     errors: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
 
 
 class GatewayReport(msgspec.Struct, frozen=True, kw_only=True):
