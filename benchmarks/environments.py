@@ -38,9 +38,7 @@ class Environment:
 
 ENVIRONMENTS = {
     # uvicorn takes uvloop and httptools when it finds them; these two do not bring them along.
-    "bentoml": Environment(
-        distribution="bentoml", requirements=("bentoml", "uvloop", "httptools")
-    ),
+    "bentoml": Environment(distribution="bentoml", requirements=("bentoml", "uvloop", "httptools")),
     "kserve": Environment(distribution="kserve", requirements=("kserve",)),
     "litserve": Environment(distribution="litserve", requirements=("litserve",)),
     "mlflow": Environment(
@@ -101,7 +99,7 @@ def install(name: str) -> None:
     subprocess.run([environment.python, "-m", "venv", str(target)], check=True)
     python = str(target / "bin" / "python")
     requirements = [*environment.requirements, *shared_requirements()]
-    pip = [python, "-m", "pip", "install", "--quiet", *requirements]
+    pip = [python, "-m", "pip", "install", "-qq", *requirements]
     bytecode = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     subprocess.run(pip, check=True, env=bytecode)
     (target / ".installed").touch()

@@ -21,8 +21,6 @@ STREAMS = 8
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 _GRPC_HEADERS = ("-Hcontent-type: application/grpc", "-Hte: trailers")
-GRPC_WARM_S = 1
-"""Seconds that `h2load` loads before it counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +95,7 @@ def grpc(port: int, body: Path, *, in_flight: int, seconds: int) -> Figures:
     log = body.with_suffix(".h2load")
     log.unlink(missing_ok=True)
     command = ["h2load", "-t1", f"-c{max(1, in_flight // STREAMS)}", f"-m{min(in_flight, STREAMS)}"]
-    command += [f"-D{seconds}", f"--warm-up-time={GRPC_WARM_S}", f"--log-file={log}", "-d", str(body)]
+    command += [f"-D{seconds}", f"--log-file={log}", "-d", str(body)]
     done = subprocess.run(
         [*command, *_GRPC_HEADERS, f"http://127.0.0.1:{port}{INFER}"],
         capture_output=True, text=True, check=False,

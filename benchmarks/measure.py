@@ -85,13 +85,14 @@ def runs_of(
         load.LoadFailed: no request was answered.
     """
     with started(server, model, directory) as up:
-        widest = max(scenario.connections for scenario in scenarios)
-        first = Scenario(protocol=REST, connections=widest)
-        _load(up, first, seconds=_WARM_S)
-        for scenario in scenarios:
-            if scenario.protocol == GRPC and not _answers_grpc(up):
+        for protocol, connections in _widest(scenarios).items():
+            if protocol == GRPC and not _answers_grpc(up):
                 continue
-            yield _measured(up, scenario, number=number, seconds=seconds)
+            warm = Scenario(protocol=protocol, connections=connections)
+            _load(up, warm, seconds=_WARM_S)
+            for scenario in scenarios:
+                if scenario.protocol == protocol:
+                    yield _measured(up, scenario, number=number, seconds=seconds)
         check(up)
 
 
@@ -130,6 +131,15 @@ def check(up: Started) -> None:
             raise WrongAnswer(f"{up.server.name} on row {at}: {status} {body[:300]!r}")
 
 
+def _widest(scenarios: Sequence[Scenario]) -> dict[str, int]:
+    """The most connections of each protocol."""
+    widest: dict[str, int] = {}
+    for scenario in scenarios:
+        before = widest.get(scenario.protocol, 0)
+        widest[scenario.protocol] = max(before, scenario.connections)
+    return widest
+
+
 def _answers_grpc(up: Started) -> bool:
     """Whether it speaks gRPC at all; a gateway's port may come later than its HTTP.
 
@@ -149,17 +159,13 @@ def _measured(up: Started, scenario: Scenario, *, number: int, seconds: int) -> 
     cpu, stolen, begin = up.processes.cpu_s(), stolen_s(), time.perf_counter()
     figures = _load(up, scenario, seconds=seconds)
     took = time.perf_counter() - begin
-    requests = figures.requests
-    if scenario.protocol == GRPC:
-        # The generator's own warm-up costs the server as much per second as what is counted.
-        requests = round(requests * (seconds + load.GRPC_WARM_S) / seconds)
     return Run(
         server=up.server.name,
         model=up.place.model.name,
         round=number,
         protocol=scenario.protocol,
         connections=scenario.connections,
-        cpu_us=(up.processes.cpu_s() - cpu) / max(requests, 1) * 1e6,
+        cpu_us=(up.processes.cpu_s() - cpu) / max(figures.requests, 1) * 1e6,
         pss_mb=up.processes.pss_mb(),
         ready_s=up.ready_s,
         stolen=(stolen_s() - stolen) / took,
@@ -170,9 +176,7 @@ def _measured(up: Started, scenario: Scenario, *, number: int, seconds: int) -> 
 def _load(up: Started, scenario: Scenario, *, seconds: int) -> Figures:
     if scenario.protocol == GRPC:
         file = _grpc_file(up, 0)
-        return load.grpc(
-            up.place.grpc_port, file, in_flight=scenario.connections, seconds=seconds
-        )
+        return load.grpc(up.place.grpc_port, file, in_flight=scenario.connections, seconds=seconds)
     file = up.place.directory / "body.json"
     file.write_bytes(_body(up, 0))
     url = servers.url_of(up.server, up.place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def _trained(directory: Path, name: str, model: Any, rows: Any, labels: Any) -> 
 def _mlp(directory: Path, name: str) -> Model:
     random = np.random.default_rng(0)
     nodes, weights, value = [], [], "X"
-    for layer, (wide, narrow) in enumerate(zip(_MLP_WIDTHS, _MLP_WIDTHS[1:], strict=False)):
+    for layer, (wide, narrow) in enumerate(pairwise(_MLP_WIDTHS)):
         matrix = random.standard_normal((wide, narrow)).astype(np.float32) / np.sqrt(wide)
         weights.append(numpy_helper.from_array(matrix.astype(np.float32), f"weights{layer}"))
         weights.append(numpy_helper.from_array(np.zeros(narrow, np.float32), f"bias{layer}"))

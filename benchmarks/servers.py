@@ -199,7 +199,7 @@ _UP += " --control-port {spare_port}"
 _ENDPOINT = "/v2/models/{model}/infer"
 _SHIPWAY_VARIABLES = {"SHIPWAY_GRPC_PORT": "{grpc_port}"}
 _MLP = frozenset({"mlp"})
-_RAY_VARIABLES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
+_RAY_VARIABLES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
 
 ALL = (
     Server(
@@ -281,11 +281,6 @@ ALL = (
         variables=_RAY_VARIABLES,
     ),
     Server(
-        name="ray-fast", title="Ray Serve, throughput optimized", environment="ray",
-        command="{bin}/python {peers}/ray_app.py {port}", path="/", body="rows",
-        variables={**_RAY_VARIABLES, "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},
-    ),
-    Server(
         name="mosec-batching", title="mosec, batching", environment="mosec", command=_MOSEC,
         path="/inference", body="rows", models=_MLP, batching=True,
     ),
@@ -316,4 +311,4 @@ ALL = (
 )  # fmt: skip
 BY_NAME = {server.name: server for server in ALL}
 # Settings that a run leaves out unless they are asked for by name.
-EXTRA = frozenset({"shipway-inline"})
+EXTRA = frozenset({"shipway-inline", "kserve-2", "mlserver-0"})
