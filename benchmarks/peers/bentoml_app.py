@@ -2,7 +2,7 @@
 
 import bentoml
 import numpy as np
-from loaded import is_batching, load
+from loaded import BATCH_ROWS, is_batching, load
 
 
 @bentoml.service(workers=2, traffic={"timeout": 30}, logging={"access": {"enabled": False}})
@@ -10,6 +10,6 @@ class Service:
     def __init__(self):
         self.model = load()
 
-    @bentoml.api(batchable=is_batching(), max_batch_size=64, max_latency_ms=1000)
+    @bentoml.api(batchable=is_batching(), max_batch_size=BATCH_ROWS, max_latency_ms=1000)
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         return self.model(inputs.astype(np.float32))

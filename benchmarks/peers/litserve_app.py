@@ -1,10 +1,10 @@
-"""LitServe: one API process, two inference workers; with BENCH_BATCHING, batches of up to 64."""
+"""LitServe: one API process, two inference workers; with BENCH_BATCHING, batches."""
 
 import sys
 
 import litserve
 import numpy as np
-from loaded import is_batching, load
+from loaded import BATCH_ROWS, is_batching, load
 
 
 class Service(litserve.LitAPI):
@@ -28,7 +28,9 @@ class Service(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    service = Service(max_batch_size=64, batch_timeout=0.002) if is_batching() else Service()
+    service = (
+        Service(max_batch_size=BATCH_ROWS, batch_timeout=0.002) if is_batching() else Service()
+    )
     server = litserve.LitServer(service, accelerator="cpu", workers_per_device=2)
     server.run(
         host="127.0.0.1",

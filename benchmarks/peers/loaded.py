@@ -5,6 +5,9 @@ It gives the class of each row (scikit-learn, or ONNX of such a model), or its s
 
 import os
 
+# Half of the 64 connections: with two workers, a batch of all of them leaves one without work.
+BATCH_ROWS = 32
+
 
 def load(path: str | None = None):
     path = path or os.environ["BENCH_MODEL"]

@@ -1,7 +1,7 @@
-"""mosec: its Rust front end and two workers; with BENCH_BATCHING, batches of up to 64."""
+"""mosec: its Rust front end and two workers; with BENCH_BATCHING, batches."""
 
 import numpy as np
-from loaded import is_batching, load
+from loaded import BATCH_ROWS, is_batching, load
 from mosec import Server, Worker
 
 
@@ -24,7 +24,7 @@ class Batched(Single):
 if __name__ == "__main__":
     server = Server()
     if is_batching():
-        server.append_worker(Batched, num=2, max_batch_size=64, max_wait_time=2)
+        server.append_worker(Batched, num=2, max_batch_size=BATCH_ROWS, max_wait_time=2)
     else:
         server.append_worker(Single, num=2)
     server.run()

@@ -1,10 +1,10 @@
-"""Ray Serve: two replicas, access log off; with BENCH_BATCHING, `serve.batch` of up to 64."""
+"""Ray Serve: two replicas, access log off; with BENCH_BATCHING, `serve.batch`."""
 
 import sys
 
 import numpy as np
 import ray
-from loaded import is_batching, load
+from loaded import BATCH_ROWS, is_batching, load
 from ray import serve
 
 
@@ -17,7 +17,7 @@ class Service:
     def __init__(self):
         self.model = load()
 
-    @serve.batch(max_batch_size=64, batch_wait_timeout_s=0.002)
+    @serve.batch(max_batch_size=BATCH_ROWS, batch_wait_timeout_s=0.002)
     async def together(self, inputs):
         output = self.model(np.concatenate(inputs))
         return [output[at : at + 1] for at in range(len(inputs))]

@@ -9,7 +9,7 @@ batcher waits up to 2 ms for company.
 import sys
 
 import numpy as np
-from loaded import is_batching, load
+from loaded import BATCH_ROWS, is_batching, load
 from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
@@ -44,7 +44,7 @@ with Triton(config=config) as triton:
         outputs=[Tensor(name="output", dtype=dtype, shape=(width,))],
         config=ModelConfig(
             batching=True,
-            max_batch_size=64,
+            max_batch_size=BATCH_ROWS,
             batcher=DynamicBatcher(max_queue_delay_microseconds=2000 if is_batching() else 0),
         ),
     )
