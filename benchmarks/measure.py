@@ -14,7 +14,7 @@ import messages
 import servers
 from load import Figures
 from models import Model
-from processes import Processes, stolen_s
+from processes import Processes, busy_s, children_s
 from servers import Place, Server
 
 REST, GRPC = "rest", "grpc"
@@ -44,8 +44,8 @@ class Run:
     """What one load on one server gave.
 
     `cpu_us` is user and system time of all the server's processes per request; `ready_s` from its
-    start to its first right answer; `pss_mb` its memory after the load; `stolen` the cores that
-    the hypervisor took meanwhile.
+    start to its first right answer; `pss_mb` its memory after the load; `others` the cores that
+    were neither idle nor used by server and load generator: other programs, and the machine's host.
     """
 
     server: str
@@ -61,7 +61,7 @@ class Run:
     cpu_us: float
     pss_mb: float
     ready_s: float
-    stolen: float
+    others: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,19 +156,21 @@ def _answers_grpc(up: Started) -> bool:
 
 
 def _measured(up: Started, scenario: Scenario, *, number: int, seconds: int) -> Run:
-    cpu, stolen, begin = up.processes.cpu_s(), stolen_s(), time.perf_counter()
+    cpu, busy = up.processes.cpu_s(), busy_s()
+    loading, begin = children_s(), time.perf_counter()
     figures = _load(up, scenario, seconds=seconds)
-    took = time.perf_counter() - begin
+    took, loading = time.perf_counter() - begin, children_s() - loading
+    cpu, busy = up.processes.cpu_s() - cpu, busy_s() - busy
     return Run(
         server=up.server.name,
         model=up.place.model.name,
         round=number,
         protocol=scenario.protocol,
         connections=scenario.connections,
-        cpu_us=(up.processes.cpu_s() - cpu) / max(figures.requests, 1) * 1e6,
+        cpu_us=cpu / max(figures.requests, 1) * 1e6,
         pss_mb=up.processes.pss_mb(),
         ready_s=up.ready_s,
-        stolen=(stolen_s() - stolen) / took,
+        others=max(0.0, busy - cpu - loading) / took,
         **asdict(figures),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -86,10 +87,17 @@ class Processes:
         return False
 
 
-def stolen_s() -> float:
-    """Seconds of CPU time that the hypervisor took from this machine since it started."""
-    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
-    return int(fields[8]) / os.sysconf("SC_CLK_TCK")
+def busy_s() -> float:
+    """CPU seconds that this machine's cores did not idle so far, or that its host took from them."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    idle, waiting = fields[3:5]
+    return (sum(fields[:8]) - idle - waiting) / os.sysconf("SC_CLK_TCK")
+
+
+def children_s() -> float:
+    """CPU seconds of this program's own children that have ended, such as load generators."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _parents() -> dict[int, int]:

@@ -46,7 +46,7 @@ def markdown(benchmark: Benchmark, results: Results, claims: Iterable[Claim]) ->
     releases = ", ".join(f"{name} {version}" for name, version in benchmark.versions.items())
     parts = [
         f"Measured on {benchmark.date} on {benchmark.machine}: {benchmark.rounds} rounds of "
-        f"{benchmark.seconds} s for each figure.",
+        f"{benchmark.seconds} s for each figure. {_disturbance(benchmark.runs)}",
         f"Releases: {releases}.",
         "### Claims",
         claims_table(claims),
@@ -91,6 +91,17 @@ def write_docs(benchmark: Benchmark, results: Results, claims: Iterable[Claim]) 
     text = markdown(benchmark, results, claims)
     page.write_text(f"{before}{_BEGIN}\n\n{text}\n{_END}{after}")
     (DOCS / "benchmarks.svg").write_text(picture(results))
+
+
+def _disturbance(runs: Sequence[Run]) -> str:
+    """How much of the machine others had: what disturbed the figures."""
+    others = sorted(run.others for run in runs)
+    if not others:
+        return ""
+    return (
+        f"Others on the machine took {others[len(others) // 2]:.2f} cores in the middle run, and "
+        f"{others[-1]:.2f} in the worst."
+    )
 
 
 def _groups(results: Results) -> list[tuple[str, str, int]]:
