@@ -144,7 +144,7 @@ def _row(results: Results, server: servers.Server, spot: Spot) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-_WIDTH, _BAR_LEFT, _BAR_WIDTH, _LINE = 900, 270, 540, 22
+_WIDTH, _BAR_LEFT, _BAR_WIDTH, _LINE = 900, 270, 500, 22
 _OURS, _THEIRS, _GROUND = "#d9480f", "#74a0c8", "#9aa0a6"
 
 
@@ -156,7 +156,7 @@ def picture(results: Results) -> str:
         bars = _bars(results, model)
         if not bars:
             continue
-        title = f"{TITLES[model]}; REST, 32 connections"
+        title = f"{TITLES[model]}; REST, 32 connections, of the floor"
         shapes.append(_text(16, y, title, weight="bold"))
         y += _LINE
         longest = max(share for _, share, _ in bars)

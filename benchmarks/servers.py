@@ -230,7 +230,7 @@ ALL = (
         prepare=_shipway_state("inline"),
     ),
     Server(
-        name="by-hand", title="FastAPI + joblib by hand, 2 workers",
+        name="by-hand", title="FastAPI by hand, 2 workers",
         command=_UVICORN + " --workers 2 by_hand:app", path="/predict", body="rows",
         pickled=frozenset({"iris", "forest"}),
     ),
