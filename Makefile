@@ -28,7 +28,7 @@ test: check ## everything
 bench: $(VENV)/.dev $(VENV)/.bench-tools ## measure beside a bare floor and the installed peers; BENCH="--rounds 1" passes options
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
-bench-peers: $(VENV)/.dev ## install the other model servers, or PEERS="mosec mlserver": 8 GB, 10 minutes
+bench-peers: $(VENV)/.dev $(VENV)/.bench-tools ## install the other model servers, or PEERS="mosec mlserver": 8 GB, 10 minutes
 	$(BIN)/python benchmarks/environments.py install $(PEERS)
 
 lock: $(VENV)/.uv ## resolve requirements-dev.lock again
@@ -57,7 +57,7 @@ $(VENV)/.torch: $(VENV)/.uv
 
 # python3-venv: Triton's environment is made from the system's Python.
 $(VENV)/.bench-tools:
-	command -v wrk h2load nghttp >/dev/null || \
+	command -v wrk && command -v h2load && /usr/bin/python3 -c 'import ensurepip' || \
 		{ apt-get update -qq && apt-get install -y -qq wrk nghttp2-client python3-venv; }
 	mkdir -p $(@D) && touch $@
 

@@ -166,7 +166,8 @@ class Judge:
 
     def _best_of_ours(self, other: Spot) -> float | None:
         """The better placement: which of them batches is an endpoint's own affair."""
-        ours = (self._batched(name) for name in ("shipway", "shipway-process"))
+        names = ("shipway", "shipway-process", "shipway-inline")
+        ours = (self._batched(name) for name in names)
         ratios = [self.results.ratio(spot, other) for spot in ours]
         return max((ratio for ratio in ratios if ratio is not None), default=None)
 

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-import servers
+import catalogue
 from claims import BATCHING_CONNECTIONS, Claim, Results, Spot
 from measure import GRPC, REST, Run
 from models import TITLES
+from servers import SHIPWAY, Server
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -27,6 +28,7 @@ class Benchmark:
     rounds: int
     seconds: int
     direct_p50_ms: float | None
+    placements: Mapping[str, str]
     problems: Sequence[str]
     runs: Sequence[Run]
 
@@ -48,6 +50,7 @@ def markdown(benchmark: Benchmark, results: Results, claims: Iterable[Claim]) ->
         f"Measured on {benchmark.date} on {benchmark.machine}: {benchmark.rounds} rounds of "
         f"{benchmark.seconds} s for each figure. {_disturbance(benchmark.runs)}",
         f"Releases: {releases}.",
+        f"Shipway's own choice of a placement: {_placements(benchmark.placements)}.",
         "### Claims",
         claims_table(claims),
     ]
@@ -76,7 +79,7 @@ def table(results: Results, model: str, protocol: str, connections: int) -> str:
         "| server | req/s | of the floor | Shipway is | p50 ms | p99 ms | CPU µs/req | PSS MB | failed |",
         "| --- " * 9 + "|",
     ]
-    for server in servers.ALL:
+    for server in catalogue.ALL:
         spot = Spot(server=server.name, model=model, protocol=protocol, connections=connections)
         if results.rounds(spot):
             lines.append(_row(results, server, spot))
@@ -91,6 +94,11 @@ def write_docs(benchmark: Benchmark, results: Results, claims: Iterable[Claim]) 
     text = markdown(benchmark, results, claims)
     page.write_text(f"{before}{_BEGIN}\n\n{text}\n{_END}{after}")
     (DOCS / "benchmarks.svg").write_text(picture(results))
+
+
+def _placements(placements: Mapping[str, str]) -> str:
+    listed = (f"{model} `{placement}`" for model, placement in placements.items())
+    return ", ".join(listed) or "not measured"
 
 
 def _disturbance(runs: Sequence[Run]) -> str:
@@ -118,12 +126,12 @@ def _heading(model: str, protocol: str, connections: int) -> str:
     return f"### {TITLES[model]} · REST, {connections} {word}{batching}"
 
 
-def _row(results: Results, server: servers.Server, spot: Spot) -> str:
+def _row(results: Results, server: Server, spot: Spot) -> str:
     floor = Spot(
-        server=servers.FLOOR, model=spot.model, protocol=REST, connections=spot.connections
+        server=catalogue.FLOOR, model=spot.model, protocol=REST, connections=spot.connections
     )
     ours = Spot(
-        server=servers.SHIPWAY, model=spot.model,
+        server=SHIPWAY, model=spot.model,
         protocol=spot.protocol, connections=spot.connections,
     )  # fmt: skip
     of_floor = results.ratio(spot, floor) if spot.protocol == REST else None
@@ -172,10 +180,10 @@ def picture(results: Results) -> str:
     return "\n".join([head, ground, *shapes, "</svg>"]) + "\n"
 
 
-def _bars(results: Results, model: str) -> list[tuple[servers.Server, float, float]]:
+def _bars(results: Results, model: str) -> list[tuple[Server, float, float]]:
     """The servers with their share of the floor and their requests per second, best first."""
-    floor, bars = Spot(server=servers.FLOOR, model=model), []
-    for server in servers.ALL:
+    floor, bars = Spot(server=catalogue.FLOOR, model=model), []
+    for server in catalogue.ALL:
         spot = Spot(server=server.name, model=model)
         share, rps = results.ratio(spot, floor), results.median(spot, "rps")
         if share is not None and rps is not None:
@@ -183,11 +191,9 @@ def _bars(results: Results, model: str) -> list[tuple[servers.Server, float, flo
     return sorted(bars, key=lambda bar: -bar[1])
 
 
-def _bar(
-    y: int, server: servers.Server, share: float, *, longest: float, rps: float
-) -> Sequence[str]:
+def _bar(y: int, server: Server, share: float, *, longest: float, rps: float) -> Sequence[str]:
     width = max(1.0, _BAR_WIDTH * share / longest)
-    is_floor = server.name.startswith(servers.FLOOR)
+    is_floor = server.name.startswith(catalogue.FLOOR)
     colour = _OURS if server.is_ours() else _GROUND if is_floor else _THEIRS
     top = y - 13
     return [

@@ -24,18 +24,18 @@ from pathlib import Path
 
 import numpy as np
 
+import catalogue
 import environments
 import load
 import machine
 import models
 import report
-import servers
 from claims import BATCHING_CONNECTIONS, Judge, Results
 from measure import GRPC, REST, DidNotStart, Run, Scenario, WrongAnswer, runs_of
 from models import Model
 from report import Benchmark
-from servers import Server
-from shipway_state import NotPrepared
+from servers import SHIPWAY, Server
+from shipway_state import NotPrepared, serving
 
 WORK = Path(__file__).resolve().parent / ".work"
 CONNECTIONS = {"iris": (1, 32, 256), "iris-onnx": (1, 32, 256), "forest": (32,), "mlp": (1, 32)}
@@ -48,7 +48,7 @@ _FAILURES = (DidNotStart, WrongAnswer, NotPrepared, load.LoadFailed, subprocess.
 def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; lists are separated by commas."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    names = " ".join(server.name for server in servers.ALL)
+    names = " ".join(server.name for server in catalogue.ALL)
     parser.add_argument("--peers", type=_list, help=f"of: {names}")
     parser.add_argument("--models", type=_list, default=["iris", "forest", "mlp"])
     parser.add_argument("--connections", type=_list, help="over REST, for every model")
@@ -61,16 +61,16 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     _refuse_unknown(parser, options.models, models.NAMES)
     _refuse_unknown(parser, options.measures, MEASURES)
-    _refuse_unknown(parser, options.peers or [], servers.BY_NAME)
+    _refuse_unknown(parser, options.peers or [], catalogue.BY_NAME)
     return options
 
 
 def chosen(names: Sequence[str] | None) -> list[Server]:
     """The servers of these names with their batching settings; all but the extra ones if None."""
     if names is None:
-        return [server for server in servers.ALL if server.name not in servers.EXTRA]
+        return [server for server in catalogue.ALL if server.name not in catalogue.EXTRA]
     wanted = {*names, *(f"{name}-batching" for name in names)}
-    return [server for server in servers.ALL if server.name in wanted]
+    return [server for server in catalogue.ALL if server.name in wanted]
 
 
 def scenarios_of(server: Server, model: Model, options: argparse.Namespace) -> list[Scenario]:
@@ -83,7 +83,7 @@ def scenarios_of(server: Server, model: Model, options: argparse.Namespace) -> l
     if REST in options.measures:
         counts = map(int, options.connections or CONNECTIONS[model.name])
         found += [Scenario(protocol=REST, connections=count) for count in counts]
-    if batches and (server.is_ours() or server.name == servers.FLOOR) and batching not in found:
+    if batches and (server.is_ours() or server.name == catalogue.FLOOR) and batching not in found:
         found.append(batching)
     if GRPC in options.measures and server.has_grpc and model.name in GRPC_MODELS:
         found.append(Scenario(protocol=GRPC, connections=GRPC_IN_FLIGHT))
@@ -99,7 +99,7 @@ def measure(
         for model in built.values():
             for server in wanted:
                 scenarios = scenarios_of(server, model, options)
-                if not scenarios or not server.runs_with(model):
+                if not scenarios or not server.runs_with(model) or _is_default(server, model):
                     continue
                 _say(f"round {number + 1} of {options.rounds}: {model.name}, {server.title}")
                 try:
@@ -110,6 +110,17 @@ def measure(
                 except _FAILURES as failure:
                     problems.append(f"{model.name}, {server.title}: {failure}")
                     _say(problems[-1])
+
+
+def default_placement(model: str) -> str | None:
+    """Where Shipway has placed a model by itself; None when it was not asked yet."""
+    state = WORK / SHIPWAY / model / "state"
+    return serving(state) if (state / "deploy.json").exists() else None
+
+
+def _is_default(server: Server, model: Model) -> bool:
+    """Whether a placed setting is what Shipway does by itself, and so was measured already."""
+    return server.placement is not None and server.placement == default_placement(model.name)
 
 
 def direct_p50_ms() -> float:
@@ -143,6 +154,7 @@ def benchmark(options: argparse.Namespace) -> Benchmark:
         rounds=options.rounds,
         seconds=options.seconds,
         direct_p50_ms=direct_p50_ms(),
+        placements={name: found for name in options.models if (found := default_placement(name))},
         problems=problems,
         runs=runs,
     )
