@@ -16,6 +16,8 @@ from servers import SHIPWAY, Server
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
 _NOTHING = ""
+_QUIET = 0.15
+"""Cores that others may take before ratios of two servers begin to tell of the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +108,12 @@ def _disturbance(runs: Sequence[Run]) -> str:
     others = sorted(run.others for run in runs)
     if not others:
         return ""
+    middle, worst = others[len(others) // 2], others[-1]
+    said = f"Others on the machine took {middle:.2f} cores in the middle run, {worst:.2f} in the worst."
     return (
-        f"Others on the machine took {others[len(others) // 2]:.2f} cores in the middle run, and "
-        f"{others[-1]:.2f} in the worst."
+        said
+        if middle < _QUIET
+        else f"{said} **That is too much for these figures to be compared.**"
     )
 
 
