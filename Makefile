@@ -28,7 +28,7 @@ test: check ## everything
 bench: $(VENV)/.dev $(VENV)/.bench-tools ## measure beside a bare floor and the installed peers; BENCH="--rounds 1" passes options
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
-bench-peers: $(VENV)/.dev $(VENV)/.bench-tools ## install the other model servers, or PEERS="mosec mlserver": 8 GB, 10 minutes
+bench-peers: $(VENV)/.dev $(VENV)/.bench-tools ## install the other model servers, or PEERS="mosec mlserver": 5 GB, 6 minutes
 	$(BIN)/python benchmarks/environments.py install $(PEERS)
 
 lock: $(VENV)/.uv ## resolve requirements-dev.lock again

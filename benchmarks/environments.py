@@ -4,7 +4,7 @@
     python benchmarks/environments.py install all
     python benchmarks/environments.py install mosec mlserver
 
-They lie under `benchmarks/.venvs`, or where BENCH_VENVS points (8 GB for all of them). A peer that
+They lie under `benchmarks/.venvs`, or where BENCH_VENVS points (5 GB for all of them). A peer that
 is not installed is left out of a run. The floor and the hand-written service need none: they run
 in the project's own environment.
 """
