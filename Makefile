@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 TORCH  := torch==2.13.0
+PEERS  ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lock clean
+.PHONY: help demo test check bench bench-peers lock clean
 
 help: ## say what the targets do
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/.demo ## the main job on real data, in under ninety seconds
 	$(BIN)/shipway demo
@@ -24,9 +25,11 @@ test: check ## everything
 	$(BIN)/pytest -q -n 2 tests/contract tests/integration
 	$(BIN)/pytest -q tests/system
 
-bench: $(VENV)/.dev ## measure against a hand-written service and a bare floor
-	@command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk; }
-	$(BIN)/python benchmarks/run.py
+bench: $(VENV)/.dev $(VENV)/.bench-tools ## measure beside a bare floor and the installed peers; BENCH="--rounds 1" passes options
+	$(BIN)/python benchmarks/run.py $(BENCH)
+
+bench-peers: $(VENV)/.dev $(VENV)/.bench-tools ## install the other model servers, or PEERS="mosec mlserver": 5 GB, 6 minutes
+	$(BIN)/python benchmarks/environments.py install $(PEERS)
 
 lock: $(VENV)/.uv ## resolve requirements-dev.lock again
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra demo --no-emit-index-url --no-header \
@@ -51,6 +54,12 @@ $(VENV)/.demo: $(VENV)/.uv pyproject.toml requirements-dev.lock
 $(VENV)/.torch: $(VENV)/.uv
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	touch $@
+
+# python3-venv: Triton's environment is made from the system's Python.
+$(VENV)/.bench-tools:
+	command -v wrk && command -v h2load && /usr/bin/python3 -c 'import ensurepip' || \
+		{ apt-get update -qq && apt-get install -y -qq wrk nghttp2-client python3-venv; }
+	mkdir -p $(@D) && touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml requirements-dev.lock
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --requirement requirements-dev.lock

@@ -1,242 +1,210 @@
-"""Shipway beside a hand-written service and the bare floor: one machine, one model, one client.
+"""Shipway beside other model servers: one machine, the same models, the same load, one at a time.
 
-    python benchmarks/run.py [--seconds 6] [--rounds 3] [--json FILE]
+    python benchmarks/run.py                                    all that is installed
+    python benchmarks/run.py --peers floor,by-hand,shipway,mosec --models iris --rounds 1
+    python benchmarks/run.py --json results.json --write-docs
 
-Each round measures every server once, one after the other, so that a slow minute of the machine
-hits all of them; figures are medians over the rounds. Every server answers the same row with label
-and probabilities, is checked for the right answer, and failures are counted. Ratios are printed,
-because the absolute figures belong to the machine.
+Each round starts every server in turn, asks it for two answers that it must get right, loads it,
+counts its CPU time and memory, and ends it. Ratios are taken within a round, figures are medians
+over the rounds: absolute figures belong to the machine. Peers live in environments of their own:
+see environments.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import httpx
-import joblib
 import numpy as np
-from sklearn.datasets import load_iris
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-HERE = Path(__file__).parent
-CONNECTIONS = (1, 32)
-WARM_S = 2
-START_S = 60.0
-ROW = [6.7, 3.1, 5.6, 2.4]
-OPEN_INFERENCE = {"inputs": [{"name": "X", "shape": [1, 4], "datatype": "FP32", "data": ROW}]}
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+import catalogue
+import environments
+import load
+import machine
+import models
+import report
+from claims import BATCHING_CONNECTIONS, Judge, Results
+from measure import GRPC, REST, DidNotStart, Run, Scenario, WrongAnswer, runs_of
+from models import Model
+from report import Benchmark
+from servers import SHIPWAY, Server
+from shipway_state import NotPrepared, serving
 
-
-class Target:
-    """A running server: where, with what body, and whose CPU time counts."""
-
-    def __init__(self, name: str, url: str, body: object, pids: list[int]) -> None:
-        self.name, self.url, self.body, self.pids = name, url, body, pids
-        self.runs: dict[int, list[dict[str, float]]] = {count: [] for count in CONNECTIONS}
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+WORK = Path(__file__).resolve().parent / ".work"
+CONNECTIONS = {"iris": (1, 32, 256), "iris-onnx": (1, 32, 256), "forest": (32,), "mlp": (1, 32)}
+GRPC_MODELS = frozenset({"iris", "mlp"})
+GRPC_IN_FLIGHT = 32
+MEASURES = (REST, GRPC, "batching")
+_FAILURES = (DidNotStart, WrongAnswer, NotPrepared, load.LoadFailed, subprocess.CalledProcessError)
 
 
-@contextmanager
-def process(command: list[str], **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    running = subprocess.Popen(
-        command, env={**ENVIRONMENT, **environment}, stdout=subprocess.DEVNULL, cwd=HERE / "peers"
-    )
-    try:
-        yield running
-    finally:
-        running.send_signal(signal.SIGTERM)
-        running.wait(20)
-
-
-def uvicorn(app: str, port: int, *extra: str) -> list[str]:
-    options = f"--host 127.0.0.1 --port {port} --no-access-log --log-level warning".split()
-    return [sys.executable, "-m", "uvicorn", *options, *extra, app]
-
-
-@contextmanager
-def peer(name: str, app: str, path: str, body: object, *extra: str, **env: str) -> Iterator[Target]:
-    port = free_port()
-    with process(uvicorn(app, port, *extra), **env) as running:
-        target = Target(name, f"http://127.0.0.1:{port}{path}", body, [running.pid])
-        wait_until_right(target)
-        yield target
-
-
-@contextmanager
-def shipway(directory: Path, model: Path, sample: Path) -> Iterator[list[Target]]:
-    """A real `shipway up`, with the model registered and deployed as a user would, twice."""
-    state, program = directory / "state", [sys.executable, "-m", "shipway.cli"]
-    ports = {"gateway": free_port(), "control": free_port()}
-    up = ["up", "--dir", str(state), "--port", str(ports["gateway"])]
-    up += ["--control-port", str(ports["control"])]
-    server = {"SHIPWAY_CONTROL_URL": f"http://127.0.0.1:{ports['control']}"}
-
-    def command(*arguments: str) -> None:
-        subprocess.run(
-            [*program, *arguments], check=True, env={**ENVIRONMENT, **server}, stdout=sys.stderr
-        )
-
-    with process([*program, *up]):
-        wait_for(lambda: httpx.get(f"{server['SHIPWAY_CONTROL_URL']}/api/v1/health"))
-        command("register", str(model), "--name", "iris", "--sample", str(sample))
-        targets = []
-        for placement in ("inline", "process"):
-            name = f"iris-{placement}"
-            command("deploy", "iris:1", "--endpoint", name, "--placement", placement)
-            url = f"http://127.0.0.1:{ports['gateway']}/v2/models/{name}/infer"
-            targets.append(Target(f"shipway, {placement}", url, OPEN_INFERENCE, serving(state)))
-        for target in targets:
-            wait_until_right(target)
-        yield targets
-
-
-def serving(state: Path) -> list[int]:
-    """Gateways and replicas: the processes on a request's way."""
-    records = [*state.glob("run/gateway*.json"), *state.glob("run/replicas/*.json")]
-    return [pid for record in records if (pid := json.loads(record.read_text()).get("pid"))]
-
-
-def wait_for(attempt) -> None:
-    until = time.monotonic() + START_S
-    while True:
-        try:
-            if attempt().is_success:
-                return
-        except httpx.HTTPError:
-            pass
-        if time.monotonic() > until:
-            raise SystemExit("a server did not start in time")
-        time.sleep(0.05)
-
-
-def wait_until_right(target: Target) -> None:
-    wait_for(lambda: httpx.post(target.url, json=target.body))
-    answer = httpx.post(target.url, json=target.body).json()
-    label = answer["label"] if "label" in answer else answer["outputs"][0]["data"]
-    if label != [2]:
-        raise SystemExit(f"{target.name} answers {answer}")
-
-
-def cpu_s(pids: list[int]) -> float:
-    total = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
-
-
-def load(target: Target, body: Path, *, connections: int, seconds: int) -> dict[str, float]:
-    body.write_text(json.dumps(target.body))
-    before = cpu_s(target.pids)
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
-    done = subprocess.run(
-        [*command, "-s", str(HERE / "wrk.lua"), target.url],
-        env={**ENVIRONMENT, "BENCH_BODY": str(body)}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    line = next(line for line in done.stdout.splitlines() if line.startswith("JSON "))
-    result = json.loads(line[5:])
-    result["cpu_us"] = (cpu_s(target.pids) - before) / max(result["requests"], 1) * 1e6
-    return result
-
-
-def median(target: Target, connections: int, figure: str) -> float:
-    return statistics.median(run[figure] for run in target.runs[connections])
-
-
-def table(targets: list[Target]) -> str:
-    floor, by_hand = targets[0], targets[1]
-    lines = [
-        "| server | connections | req/s | of the floor | x by hand | p50 ms | p99 ms | CPU µs/req | failures |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for connections in CONNECTIONS:
-        for target in targets:
-            rps = median(target, connections, "rps")
-            failures = sum(run["failures"] for run in target.runs[connections])
-            lines.append(
-                f"| {target.name} | {connections} | {rps:,.0f}"
-                f" | {rps / median(floor, connections, 'rps'):.2f}"
-                f" | {rps / median(by_hand, connections, 'rps'):.1f}"
-                f" | {median(target, connections, 'p50_ms'):.3f}"
-                f" | {median(target, connections, 'p99_ms'):.3f}"
-                f" | {median(target, connections, 'cpu_us'):.0f} | {failures:.0f} |"
-            )
-    return "\n".join(lines)
-
-
-def make_model(directory: Path) -> tuple[Path, Path, Path]:
-    from skl2onnx import to_onnx
-
-    rows, labels = load_iris(return_X_y=True)
-    rows = rows.astype(np.float32)
-    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, labels)
-    paths = directory / "iris.joblib", directory / "iris.onnx", directory / "iris.npy"
-    joblib.dump(model, paths[0])
-    graph = to_onnx(model, rows[:1], options={"zipmap": False})
-    paths[1].write_bytes(graph.SerializeToString())
-    np.save(paths[2], rows)
-    return paths
-
-
-def main() -> None:
+def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; lists are separated by commas."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--seconds", type=int, default=6, help="of load per measurement")
-    parser.add_argument("--rounds", type=int, default=3, help="medians are taken over these")
+    names = " ".join(server.name for server in catalogue.ALL)
+    parser.add_argument("--peers", type=_list, help=f"of: {names}")
+    parser.add_argument("--models", type=_list, default=["iris", "forest", "mlp"])
+    parser.add_argument("--connections", type=_list, help="over REST, for every model")
+    parser.add_argument("--measures", type=_list, default=list(MEASURES), help=", ".join(MEASURES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=2, help="of load for each figure")
     parser.add_argument("--json", type=Path, help="write every run to this file")
-    options = parser.parse_args()
-    if shutil.which("wrk") is None:
-        raise SystemExit("The load generator `wrk` is missing: apt-get install wrk")
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shipway-bench-")))
-        model, graph, sample = make_model(directory)
-        environment = {"BENCH_ONNX": str(graph), "BENCH_JOBLIB": str(model)}
-        by_hand = {"inputs": [ROW]}
-        targets = [
-            stack.enter_context(peer("floor", "floor:app", "/", OPEN_INFERENCE, **environment)),
-            stack.enter_context(
-                peer("FastAPI + joblib by hand", "by_hand:app", "/predict", by_hand, **environment)
-            ),
-            *stack.enter_context(shipway(directory, model, sample)),
-        ]
-        body = directory / "body.json"
-        for number in range(options.rounds):
-            for target in targets:
-                load(target, body, connections=max(CONNECTIONS), seconds=WARM_S)
-                for connections in CONNECTIONS:
-                    print(f"round {number + 1}: {target.name}, {connections}", file=sys.stderr)
-                    run = load(target, body, connections=connections, seconds=options.seconds)
-                    target.runs[connections].append(run)
-        print(f"\niris pipeline (scikit-learn), one row of JSON, on {machine()}\n")
-        print(table(targets))
-        if options.json:
-            options.json.write_text(json.dumps({t.name: t.runs for t in targets}, indent=1))
+    parser.add_argument("--from-json", type=Path, help="report an earlier run; measure nothing")
+    parser.add_argument("--write-docs", action="store_true", help="update docs/benchmarks.*")
+    options = parser.parse_args(arguments)
+    _refuse_unknown(parser, options.models, models.NAMES)
+    _refuse_unknown(parser, options.measures, MEASURES)
+    _refuse_unknown(parser, options.peers or [], catalogue.BY_NAME)
+    return options
 
 
-def machine() -> str:
-    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+def chosen(names: Sequence[str] | None) -> list[Server]:
+    """The servers of these names with their batching settings; all but the extra ones if None."""
+    if names is None:
+        return [server for server in catalogue.ALL if server.name not in catalogue.EXTRA]
+    wanted = {*names, *(f"{name}-batching" for name in names)}
+    return [server for server in catalogue.ALL if server.name in wanted]
+
+
+def scenarios_of(server: Server, model: Model, options: argparse.Namespace) -> list[Scenario]:
+    """What this server is measured in with this model; may be nothing."""
+    batching = Scenario(protocol=REST, connections=BATCHING_CONNECTIONS)
+    batches = "batching" in options.measures and model.name == "mlp"
+    if server.batching:
+        return [batching] if batches else []
+    found = []
+    if REST in options.measures:
+        counts = map(int, options.connections or CONNECTIONS[model.name])
+        found += [Scenario(protocol=REST, connections=count) for count in counts]
+    if batches and (server.is_ours() or server.name == catalogue.FLOOR) and batching not in found:
+        found.append(batching)
+    if GRPC in options.measures and server.has_grpc and model.name in GRPC_MODELS:
+        found.append(Scenario(protocol=GRPC, connections=GRPC_IN_FLIGHT))
+    return found
+
+
+def measure(
+    wanted: Sequence[Server], options: argparse.Namespace, problems: list[str]
+) -> Iterator[Run]:
+    """All rounds. A server that fails is told of in `problems`, and the others go on."""
+    built = models.build(WORK / "models", tuple(options.models))
+    for number in range(options.rounds):
+        for model in built.values():
+            for server in wanted:
+                scenarios = scenarios_of(server, model, options)
+                if not scenarios or not server.runs_with(model) or _is_default(server, model):
+                    continue
+                _say(f"round {number + 1} of {options.rounds}: {model.name}, {server.title}")
+                try:
+                    yield from runs_of(
+                        server, model, scenarios,
+                        directory=WORK, number=number, seconds=options.seconds,
+                    )  # fmt: skip
+                except _FAILURES as failure:
+                    problems.append(f"{model.name}, {server.title}: {failure}")
+                    _say(problems[-1])
+
+
+def default_placement(model: str) -> str | None:
+    """Where Shipway has placed a model by itself; None when it was not asked yet."""
+    state = WORK / SHIPWAY / model / "state"
+    return serving(state) if (state / "deploy.json").exists() else None
+
+
+def _is_default(server: Server, model: Model) -> bool:
+    """Whether a placed setting is what Shipway does by itself, and so was measured already."""
+    return server.placement is not None and server.placement == default_placement(model.name)
+
+
+def direct_p50_ms() -> float:
+    """The middle time of one call of the iris model in this process, without any server."""
+    model = models.build(WORK / "models", ("iris",))["iris"]
+    session = models.session_of(model.onnx)
+    row = {"X": np.array([model.rows[0]], np.float32)}
+    took = []
+    for _ in range(5000):
+        begin = time.perf_counter()
+        session.run(None, row)
+        took.append(time.perf_counter() - begin)
+    return statistics.median(took) * 1e3
+
+
+def benchmark(options: argparse.Namespace) -> Benchmark:
+    """Measures all that was asked for."""
+    is_alone = machine.enter_loopback_only()
+    if missing := load.missing_tools():
+        raise SystemExit(f"Load generators are missing: apt-get install {' '.join(missing)}")
+    wanted = _runnable(chosen(options.peers), is_alone=is_alone)
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    problems: list[str] = []
+    runs = list(measure(wanted, options, problems))
+    used = {server.environment: None for server in wanted if server.environment}
+    return Benchmark(
+        date=time.strftime("%Y-%m-%d"),
+        machine=machine.described(),
+        versions=machine.versions(list(used)),
+        rounds=options.rounds,
+        seconds=options.seconds,
+        direct_p50_ms=direct_p50_ms(),
+        placements={name: found for name in options.models if (found := default_placement(name))},
+        problems=problems,
+        runs=runs,
+    )
+
+
+def main() -> int:
+    options = options_of()
+    if options.from_json:
+        done = Benchmark.from_json(json.loads(options.from_json.read_text()))
+    else:
+        done = benchmark(options)
+    if options.json:
+        options.json.write_text(json.dumps(done.as_json(), indent=1))
+    results = Results(done.runs)
+    claims = Judge(results=results, direct_p50_ms=done.direct_p50_ms).claims()
+    print(report.markdown(done, results, claims))
+    if options.write_docs:
+        report.write_docs(done, results, claims)
+    return 1 if done.problems else 0
+
+
+def _runnable(wanted: Sequence[Server], *, is_alone: bool) -> list[Server]:
+    """Without those that are not installed, or would listen beyond loopback."""
+    names = {server.environment for server in wanted if server.environment}
+    absent = {name for name in names if not environments.is_installed(name)}
+    if absent:
+        listed = " ".join(sorted(absent))
+        _say(f"Not installed, left out: {listed}")
+        _say(f"To install them: python benchmarks/environments.py install {listed}")
+    if not is_alone:
+        _say("No network namespace of its own may be made here: Ray Serve is left out, as it would")
+        _say("listen on the machine's own address.")
+        absent.add("ray")
+    return [server for server in wanted if server.environment not in absent]
+
+
+def _list(text: str) -> list[str]:
+    return [item for item in text.split(",") if item]
+
+
+def _refuse_unknown(
+    parser: argparse.ArgumentParser, given: Sequence[str], known: Sequence[str]
+) -> None:
+    if unknown := [name for name in given if name not in known]:
+        parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,4 +1,7 @@
-"""The floor: raw ASGI, msgspec, ONNX Runtime on the event loop; no validation, no limits, no routes."""
+"""The floor: raw ASGI, msgspec, ONNX Runtime on the event loop; no validation, no limits, no routes.
+
+Like Shipway, it answers with all outputs of the model, where the other services give the first.
+"""
 
 import os
 
@@ -9,7 +12,7 @@ import onnxruntime
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1
 session = onnxruntime.InferenceSession(
-    os.environ["BENCH_ONNX"], options, providers=["CPUExecutionProvider"]
+    os.environ["BENCH_MODEL"], options, providers=["CPUExecutionProvider"]
 )
 graph_input = session.get_inputs()[0].name
 graph_outputs = [output.name for output in session.get_outputs()]
