@@ -24,6 +24,7 @@ from shipway.wire.mlflow import Mlflow
 from shipway.wire.multipart import MAX_PARTS, parts_of
 from shipway.wire.open_inference import OpenInference
 from shipway.wire.open_inference_generate import Generate
+from shipway.wire.open_inference_tables import OpenInferenceTables
 from shipway.wire.sagemaker import SageMaker
 from shipway.wire.tf_serving import TfServing, Verb, encode_metadata, encode_status
 from shipway.wire.torchserve import TorchServe
@@ -99,13 +100,18 @@ def columns(codec, sent, signature=PEOPLE):
     return {name: array.tolist() for name, array in conformed.items()}
 
 
-def prediction(codec, sent, answer, signature=PEOPLE):
+def prediction(codec, sent, answer, signature=PEOPLE, marks=()):
     asked = codec.decode(sent, signature)
     outputs = answer.outputs
     if asked.outputs is not None:
         outputs = {name: outputs[name] for name in asked.outputs}
     response = InferenceResponse(
-        model="m", version="3", outputs=outputs, id=asked.id, classes=answer.classes
+        model="m",
+        version="3",
+        outputs=outputs,
+        id=asked.id,
+        classes=answer.classes,
+        marks=marks,
     )
     return codec.encode(response, asked)
 
@@ -287,6 +293,15 @@ def test_rows_lists_and_columns_mean_the_same(table):
     for found in results:
         np.testing.assert_array_equal(found["age"], results[0]["age"])
         assert found["city"] == [city for _, city in table]
+
+
+@pytest.mark.parametrize(
+    ("codec", "sent"),
+    [*FORMS, (Generate(streaming=True), Sent(RECORDS[0])), (OpenInferenceTables(), Sent(CSV_TEXT, "text/csv"))],
+)  # fmt: skip
+def test_marks_of_the_response_are_headers_in_every_dialect(codec, sent):
+    answer = prediction(codec, sent, PEOPLE_ANSWER, marks=((b"x-mark", b"hit"),))
+    assert dict(answer.headers)[b"x-mark"] == b"hit"
 
 
 class TestMlflow:

@@ -20,6 +20,7 @@ from shipway.core.validation import compile_validator
 from shipway.wire import arrow
 from shipway.wire.arrow import Kind
 from shipway.wire.open_inference_tables import OpenInferenceTables
+from shipway.wire.parquet_sizes import pages_of
 
 SIGNATURE = Signature(
     layout=Layout.COLUMNS,
@@ -221,12 +222,38 @@ class TestBombs:
         with pytest.raises(InvalidRequest):
             CODEC.decode(Sent(bytes(body), Kind.STREAM), SIGNATURE)
 
+    def test_page_that_says_more_than_the_footer(self):
+        """Its size is a zigzag varint behind its type: 15 00 15 <size> 15 <compressed>."""
+        table = pa.table({"age": np.zeros(10_000)})
+        body = bytearray(parquet(table, compression="zstd", use_dictionary=False))
+        assert sum(page.size_bytes for page in pages_of(bytes(body))) >= 80_000
+        at = 7
+        assert body[at - 3 : at] == b"\x15\x00\x15"
+        assert body[at + 3] == 0x15
+        body[at : at + 3] = b"\xfe\xff\x7f"  # three bytes long as before, and 1 MiB now
+        self.refused(bytes(body), Kind.PARQUET)
+
+    def test_many_tiny_pages(self, monkeypatch):
+        monkeypatch.setattr(arrow, "MAX_PAGES", 10)
+        options = {"use_dictionary": False, "data_page_size": 8, "write_batch_size": 1}
+        body = parquet(pa.table({"age": np.zeros(50)}), **options)
+        with pytest.raises(InvalidRequest, match="more than 10 pages"):
+            CODEC.decode(Sent(body, Kind.PARQUET), SIGNATURE)
+
+    def test_texts_that_share_their_beginnings(self):
+        words = pa.table({"city": ["x" * 20_000 + str(n) for n in range(200)]})
+        encoding = {"column_encoding": "DELTA_BYTE_ARRAY", "use_dictionary": False}
+        for version in ("1.0", "2.0"):
+            body = parquet(words, data_page_version=version, **encoding)
+            with pytest.raises(InvalidRequest, match="DELTA_BYTE_ARRAY"):
+                CODEC.decode(Sent(body, Kind.PARQUET), SIGNATURE)
+
     def test_one_long_text_in_many_rows_is_one_text(self, monkeypatch):
         monkeypatch.setattr(arrow, "DECODED_LIMIT_BYTES", 10_000_000)
-        word = "x" * 100_000
-        table = pa.table({"city": [word] * 50_000, "age": np.zeros(50_000)})
-        dictionary = table.set_column(0, "city", table.column("city").dictionary_encode())
-        for body, kind in ((parquet(table), Kind.PARQUET), (ipc(dictionary), Kind.STREAM)):
+        word = pa.DictionaryArray.from_arrays(np.zeros(50_000, np.int32), ["x" * 100_000])
+        table = pa.table({"city": word, "age": np.zeros(50_000)})
+        texts = parquet(table, store_schema=False)  # plain text to whoever opens it
+        for body, kind in ((texts, Kind.PARQUET), (ipc(table), Kind.STREAM)):
             column = CODEC.decode(Sent(body, kind), SIGNATURE).inputs["city"]
             assert len({id(item) for item in column}) <= 3
 

@@ -20,6 +20,7 @@ from shipway.core.inference import InferenceResponse
 from shipway.core.signature import Signature
 from shipway.core.tensors import Array
 from shipway.wire.arrow_sizes import declared_size
+from shipway.wire.parquet_sizes import MAX_PAGES, pages_of
 from shipway.wire.rows import inputs_of_table, require_distinct
 
 DECODED_LIMIT_BYTES = 128 * 1024 * 1024
@@ -113,15 +114,25 @@ def _require_modest(body: bytes) -> None:
 
 
 def _parquet(body: bytes) -> Any:
+    _require_modest_pages(body)
     with pq.ParquetFile(pa.BufferReader(body), memory_map=False) as file:
         metadata = file.metadata
         _require_bounded(metadata.num_rows * max(1, metadata.num_columns) * CELL_BYTES)
-        groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
-        _require_bounded(sum(group.total_byte_size for group in groups))
         texts = [field.name for field in file.schema_arrow if _is_text(field.type)]
     # Texts stay dictionaries where they are: one long text in a million rows is one text.
     with pq.ParquetFile(pa.BufferReader(body), read_dictionary=texts) as file:
         return file.read(use_threads=False)
+
+
+def _require_modest_pages(body: bytes) -> None:
+    total = 0
+    for number, page in enumerate(pages_of(body)):
+        if page.shares_prefixes:
+            raise ValueError("texts in DELTA_BYTE_ARRAY encoding are not read")
+        if number >= MAX_PAGES:
+            raise ValueError(f"it has more than {MAX_PAGES} pages")
+        total += page.size_bytes
+        _require_bounded(total)
 
 
 def _require_cells(table: Any) -> None:

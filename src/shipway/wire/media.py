@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from shipway.core.errors import ShipwayError
-from shipway.wire.codec import JSON_ONLY, Answer, Headers
+from shipway.core.inference import InferenceResponse
+from shipway.wire.codec import JSON_ONLY, Answer, Headers, marked
 from shipway.wire.problems import problem_of
 
 JSON = "application/json"
@@ -37,9 +38,14 @@ def accepted(headers: Mapping[bytes, bytes], offered: Sequence[str]) -> str | No
     return None
 
 
-def json_answer(value: Any, *more: tuple[bytes, bytes]) -> Answer:
-    """200 with a JSON value, and more headers."""
-    return Answer(200, msgspec.json.encode(value), (*JSON_ONLY, *more))
+def json_answer(value: Any, response: InferenceResponse) -> Answer:
+    """The answer of a response as this JSON value."""
+    return Answer(200, msgspec.json.encode(value), marked(JSON_ONLY, response))
+
+
+def typed_answer(kind: str, body: bytes, response: InferenceResponse) -> Answer:
+    """The answer of a response as a body of that media type."""
+    return Answer(200, body, marked(((b"content-type", kind.encode()),), response))
 
 
 def refusal(error: ShipwayError, members: Mapping[str, Any]) -> Answer:

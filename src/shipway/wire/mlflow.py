@@ -68,7 +68,9 @@ class Mlflow:
     def encode(self, response: InferenceResponse, asked: InferenceRequest) -> Answer:
         """`{"predictions": …}`, or the predictions bare for an unwrapped request."""
         predictions = values_by_row(response.outputs)
-        return json_answer(predictions if asked.parameters else {"predictions": predictions})
+        return json_answer(
+            predictions if asked.parameters else {"predictions": predictions}, response
+        )
 
     def refuse(self, error: ShipwayError) -> Answer:
         """`{"error_code", "message"}`; plain text for 415, as MLflow's own server answers it."""

@@ -14,12 +14,12 @@ from shipway.core.errors import InvalidRequest, ShipwayError
 from shipway.core.inference import InferenceRequest, InferenceResponse
 from shipway.core.signature import Signature
 from shipway.wire.codec import Answer, Message
-from shipway.wire.media import json_answer, refusal
+from shipway.wire.media import json_answer, refusal, typed_answer
 from shipway.wire.predictions import plain
 from shipway.wire.rows import object_of, one_row
 
 _TEXT_IN, _TEXT_OUT = "text_input", "text_output"
-_EVENTS = ((b"content-type", b"text/event-stream; charset=utf-8"),)
+_EVENTS = "text/event-stream; charset=utf-8"
 
 
 class Generate:
@@ -63,8 +63,8 @@ class Generate:
         if response.id:
             members["id"] = response.id
         if not self._streaming:
-            return json_answer(members)
-        return Answer(200, b"data: " + msgspec.json.encode(members) + b"\n\n", _EVENTS)
+            return json_answer(members, response)
+        return typed_answer(_EVENTS, b"data: " + msgspec.json.encode(members) + b"\n\n", response)
 
     def refuse(self, error: ShipwayError) -> Answer:
         """`{"error": …}`; the stream has not begun when something fails."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 from shipway.core.errors import ShipwayError
 from shipway.core.inference import InferenceRequest, InferenceResponse
 from shipway.core.signature import Signature
-from shipway.wire.codec import JSON_ONLY, Answer, Message
+from shipway.wire.codec import Answer, Message
 from shipway.wire.delimited import Header, csv_of, header_of, inputs_of_csv
-from shipway.wire.media import CSV, JSON, accepted, media_type, refusal
+from shipway.wire.media import CSV, JSON, accepted, media_type, refusal, typed_answer
 from shipway.wire.open_inference import encode_response
 
 _STREAM = "application/vnd.apache.arrow.stream"
@@ -41,13 +41,12 @@ class OpenInferenceTables:
         """The outputs in the form that was asked for."""
         form = (asked.parameters or {}).get("form", JSON)
         if form == JSON:
-            return Answer(200, encode_response(response)[0], JSON_ONLY)
-        headers = ((b"content-type", form.encode()),)
+            return typed_answer(JSON, encode_response(response)[0], response)
         if form == CSV:
-            return Answer(200, csv_of(response.outputs, header=True), headers)
+            return typed_answer(CSV, csv_of(response.outputs, header=True), response)
         from shipway.wire.arrow import Kind, encode_arrow
 
-        return Answer(200, encode_arrow(response, Kind(form)), headers)
+        return typed_answer(form, encode_arrow(response, Kind(form)), response)
 
     def refuse(self, error: ShipwayError) -> Answer:
         """`{"error": …}`, with Shipway's code and facts beside it."""

@@ -17,7 +17,7 @@ from shipway.core.signature import Signature
 from shipway.core.tensors import Array
 from shipway.wire.codec import Answer, Codec, Headers, Message
 from shipway.wire.delimited import Header, csv_of, header_of, inputs_of_csv
-from shipway.wire.media import CSV, JSON, accepted, json_answer, media_type, refusal
+from shipway.wire.media import CSV, JSON, accepted, json_answer, media_type, refusal, typed_answer
 from shipway.wire.predictions import values_by_row, wanted_outputs
 from shipway.wire.rows import (
     inputs_of_columns,
@@ -79,11 +79,12 @@ class SageMaker:
         if form == _TENSORS:
             return self._tensors.encode(response, asked)
         if form == CSV:
-            return _typed(CSV, csv_of(response.outputs, header=False))
+            return typed_answer(CSV, csv_of(response.outputs, header=False), response)
         values = values_by_row(response.outputs)
         if form == LINES:
-            return _typed(LINES, b"".join(msgspec.json.encode(value) + b"\n" for value in values))
-        return json_answer(values if form == _BARE else {"predictions": values})
+            lines = b"".join(msgspec.json.encode(value) + b"\n" for value in values)
+            return typed_answer(LINES, lines, response)
+        return json_answer(values if form == _BARE else {"predictions": values}, response)
 
     def _of_json(self, message: Message, signature: Signature) -> InferenceRequest:
         body = json_of(message.body)
@@ -159,7 +160,3 @@ def _request(
 def _echoed(message: Message) -> Headers:
     attributes = message.headers.get(_ATTRIBUTES)
     return () if attributes is None else ((_ATTRIBUTES, attributes),)
-
-
-def _typed(kind: str, body: bytes) -> Answer:
-    return Answer(200, body, ((b"content-type", kind.encode()),))

@@ -77,12 +77,12 @@ class TfServing:
         """`predictions`, `outputs` for a request by column, `results` for the other verbs."""
         outputs = {name: _bytes_named(name, a) for name, a in response.outputs.items()}
         if self._verb is Verb.CLASSIFY:
-            return json_answer({"results": _scores(response)})
+            return json_answer({"results": _scores(response)}, response)
         if self._verb is Verb.REGRESS:
-            return json_answer({"results": values_by_row(outputs)})
+            return json_answer({"results": values_by_row(outputs)}, response)
         if asked.parameters:
-            return json_answer({"outputs": values_by_name(outputs)})
-        return json_answer({"predictions": values_by_row(outputs)})
+            return json_answer({"outputs": values_by_name(outputs)}, response)
+        return json_answer({"predictions": values_by_row(outputs)}, response)
 
     def refuse(self, error: ShipwayError) -> Answer:
         """`{"error": …}`."""

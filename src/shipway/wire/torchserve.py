@@ -50,8 +50,8 @@ class TorchServe:
         values = values_by_row(response.outputs)
         form = (asked.parameters or {}).get("form")
         if form == "instances":
-            return json_answer({"predictions": values})
-        return json_answer(values[0] if form == "row" and len(values) == 1 else values)
+            return json_answer({"predictions": values}, response)
+        return json_answer(values[0] if form == "row" and len(values) == 1 else values, response)
 
     def refuse(self, error: ShipwayError) -> Answer:
         """`{"code", "type", "message"}`; the status is in `code` too."""

@@ -28,7 +28,7 @@ class Vertex:
     def encode(self, response: InferenceResponse, asked: InferenceRequest) -> Answer:
         """`{"predictions": […]}`, one item per instance."""
         del asked
-        return json_answer({"predictions": values_by_row(response.outputs)})
+        return json_answer({"predictions": values_by_row(response.outputs)}, response)
 
     def refuse(self, error: ShipwayError) -> Answer:
         """`{"error": …}`."""
