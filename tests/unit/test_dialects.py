@@ -244,6 +244,7 @@ def test_outputs_that_are_no_list_of_names_are_refused(outputs):
         (b"[1]", "JSON object"),
         (b'{"instances": NaN, ', "not JSON"),
         (b"[" * 100_000, "not JSON"),
+        (b'{"instances": [[NaN, "\\uD800"]]}', "not JSON"),
         (b'{"instances": []}', "at least one row"),
         (b'{"instances": 3}', "must be a list"),
         (b'{"instances": [[1, "a"], [2]]}', "Row 1 is 1 values; it must be 2"),

@@ -34,7 +34,15 @@ _FILE_MAGIC = b"ARROW1"
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 
-_DAMAGE = (pa.ArrowException, ValueError, OSError, OverflowError, MemoryError, RecursionError)
+_DAMAGE = (
+    pa.ArrowException,
+    ValueError,
+    OSError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+)
 
 
 class Kind(StrEnum):
@@ -55,6 +63,7 @@ def inputs_of_arrow(body: bytes, kind: Kind, signature: Signature) -> dict[str, 
     """
     try:
         table = _parquet(body) if kind is Kind.PARQUET else _ipc(body, kind)
+        table.validate(full=True)  # else an offset or an index could point outside its buffer
         _require_cells(table)
         require_distinct(table.column_names)
         columns = [_array(name, table.column(name)) for name in table.column_names]
@@ -94,9 +103,7 @@ def _ipc(body: bytes, kind: Kind) -> Any:
         raise ValueError("the mark of its end is missing")
     _require_modest(body)
     with pa.ipc.open_stream(body) as reader:
-        table = reader.read_all()
-    table.validate(full=True)  # else an offset could point outside its buffer
-    return table
+        return reader.read_all()
 
 
 def _require_modest(body: bytes) -> None:
