@@ -2,6 +2,7 @@
 
 import pytest
 
+from shipway.cli.serving import front_arguments
 from shipway.core.errors import InvalidSpec
 from shipway.gateway import paths
 from shipway.gateway.fronts import Dialect, Front, default_port, front_of, platform_port
@@ -114,3 +115,26 @@ def test_ports_come_from_the_platform_or_are_the_dialects():
     with pytest.raises(InvalidSpec, match="AIP_HTTP_PORT"):
         platform_port(Dialect.VERTEX, {"AIP_HTTP_PORT": "70800"})
     assert [default_port(d) for d in Dialect] == [8080, 8080, 5000, 8080, 8501, 8080]
+
+
+def test_given_port_comes_before_the_platforms_and_that_before_ours_and_the_dialects(monkeypatch):
+    monkeypatch.delenv("SHIPWAY_GATEWAY_PORT", raising=False)
+    monkeypatch.delenv("SAGEMAKER_BIND_TO_PORT", raising=False)
+    assert front_arguments("tfserving", "churn", None)[0] == 8501
+    monkeypatch.setenv("SHIPWAY_GATEWAY_PORT", "9001")
+    assert front_arguments("sagemaker", "churn", None)[0] is None  # left to the settings
+    monkeypatch.setenv("SAGEMAKER_BIND_TO_PORT", "9002")
+    assert front_arguments("sagemaker", "churn", None)[0] == 9002
+    port, arguments = front_arguments("sagemaker", "churn", 9003)
+    assert port == 9003
+    assert arguments == [
+        "--as", "sagemaker", "--endpoint", "churn", "--predict-path", "/invocations",
+        "--health-paths", "/ping", "/health",
+    ]  # fmt: skip
+
+
+def test_front_needs_a_dialect_and_an_endpoint():
+    with pytest.raises(InvalidSpec, match="no dialect `flask`"):
+        front_arguments("flask", "churn", None)
+    with pytest.raises(InvalidSpec, match="one endpoint"):
+        front_arguments("mlflow", "", None)
