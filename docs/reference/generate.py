@@ -173,19 +173,49 @@ def api() -> str:
             "the error's own facts; [errors](errors.md) lists the codes. The header `X-Shipway-Actor` says",
             "who asks, for the audit record.\n",
             _table(["route", "what"], rows),
-            "Gateways answer the Open Inference protocol, version 2, with the binary tensor extension:\n",
+            "Gateways answer in several dialects; [call it your way](../howto/call-it-your-way.md) says what",
+            "each takes. Errors have the shape of the path's dialect.\n",
             _table(["route", "what"], _GATEWAY_ROUTES),
         ]
     )
 
 
 _GATEWAY_ROUTES = [
-    ("`GET /v2`", "Name, version and extensions of the server."),
+    ("`GET /v2`", "Open Inference v2: name, version and extensions of the server."),
     ("`GET /v2/health/live`, `GET /v2/health/ready`", "Whether the gateway lives, and can serve."),
     ("`GET /v2/models/{endpoint}`", "Inputs and outputs of an endpoint."),
     ("`GET /v2/models/{endpoint}/ready`", "200 while it can answer, 503 otherwise."),
-    ("`POST /v2/models/{endpoint}/infer`", "A prediction."),
+    ("`POST /v2/models/{endpoint}/infer`", "A prediction: tensors, CSV, Arrow or Parquet."),
+    ("`POST /v2/models/{endpoint}/generate`, `…/generate_stream`", "One row by name."),
+    ("`GET /v2/models[/{endpoint}]/stats`", "What this gateway counted of each version."),
     ("`… /versions/{number}…`", "The same for one version behind the endpoint."),
+    ("`POST /v2/repository/index`", "Endpoints with their versions and states."),
+    ("`POST /v2/repository/models/{endpoint}/load`", "200 once the endpoint is ready."),
+    ("`POST /v2/repository/models/{endpoint}/unload`", "409: `shipway delete` does that."),
+    (
+        "`GET /v1/models[/{endpoint}[/versions/{number}][/metadata]]`",
+        "TF Serving and KServe v1: status.",
+    ),
+    (
+        "`POST /v1/models/{endpoint}[/versions/{number} or /labels/{label}]:{verb}`",
+        "`predict`, `classify` or `regress`.",
+    ),
+    ("`POST, PUT /predictions/{endpoint}[/{number}]`", "TorchServe: a prediction."),
+    ("`GET /models[/{endpoint}]`", "TorchServe: what is loaded."),
+    (
+        "`POST /endpoints/{endpoint}/invocations`",
+        "MLflow: a prediction; also under `/gateway`, `/models`.",
+    ),
+    (
+        "`GET /api/2.0/endpoints[/{endpoint}]`, `GET /version`",
+        "MLflow: endpoints; protocol release.",
+    ),
+    ("`GET /ping`, `GET /health`, `GET /`", "Whether the gateway lives."),
+    ("`POST /invocations`, `GET /ping`", "SageMaker, MLflow: with `shipway gateway --as`."),
+    (
+        "`POST $AIP_PREDICT_ROUTE`, `GET $AIP_HEALTH_ROUTE`",
+        "Vertex AI: with `shipway gateway --as`.",
+    ),
 ]
 
 

@@ -83,6 +83,14 @@ def provider_variables(environment: Mapping[str, str] = os.environ) -> dict[str,
     return {name: value for name, value in environment.items() if name.startswith(_PROVIDERS)}
 
 
+_PLATFORMS = ("AIP_", "SAGEMAKER_")
+
+
+def platform_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables by which Vertex AI and SageMaker tell a container where to listen."""
+    return {name: value for name, value in environment.items() if name.startswith(_PLATFORMS)}
+
+
 def variables_with(settings: Settings) -> dict[str, str]:
     """This process's environment with these settings in it, for a process of ours."""
     return {**os.environ, **settings.as_variables()}

@@ -41,7 +41,7 @@ class Echo:
     def body_limit(self, path: str) -> int:
         return 1000
 
-    def refuse(self, error: ShipwayError) -> Answer:
+    def refuse(self, error: ShipwayError, path: str) -> Answer:
         return Answer(413 if error.code == "body_too_large" else 400, str(error).encode(), TEXT)
 
 

@@ -173,3 +173,10 @@ def test_answers_are_little_endian_whatever_the_model_made():
     response = InferenceResponse(model="m", version="1", outputs={"y": np.array([2.5], ">f8")})
     data, length = encode_response(response, {"binary_outputs": True})
     assert np.frombuffer(data[length:], "<f8") == [2.5]
+
+
+def test_one_long_text_among_numbers_does_not_widen_all_of_them():
+    values = ["x" * 1_000_000, *range(100_000)]
+    asked = decode_request(body(shape=[len(values)], data=values))
+    assert asked.inputs["x"].dtype == object
+    assert asked.inputs["x"][1:3].tolist() == [0, 1]

@@ -29,15 +29,27 @@ def gateway(
     state_dir: StateDir = None,
     host: Host = None,
     port: Port = None,
+    dialect: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            help="Answer for one endpoint as `sagemaker`, `vertex`, `mlflow`, `torchserve`,"
+            " `tfserving` or `kserve` would, on its port and routes, beside the ordinary routes.",
+        ),
+    ] = None,
+    endpoint: Annotated[str, typer.Option(help="The endpoint, with `--as`.")] = "",
 ) -> None:
     """Run one gateway alone. It needs control only for news of the config."""
-    from shipway.cli.serving import gateway_arguments, settings_of
+    from shipway.cli.serving import front_arguments, gateway_arguments, settings_of
     from shipway.gateway.main import main
 
+    front: list[str] = []
+    if dialect is not None:
+        port, front = front_arguments(dialect, endpoint, port)
     settings = settings_of(state_dir=state_dir, host=host, gateway_port=port)
     given = {"control_url": control_url, "environment": environment}
     settings = settings.model_copy(update={key: text for key, text in given.items() if text})
-    raise typer.Exit(main(gateway_arguments(settings)))
+    raise typer.Exit(main([*gateway_arguments(settings), *front]))
 
 
 def replica(

@@ -94,3 +94,35 @@ def gateway_arguments(settings: Settings) -> list[str]:
         *("--host", settings.host),
         *("--port", str(settings.gateway_port)),
     ]
+
+
+def front_arguments(dialect: str, endpoint: str, port: int | None) -> tuple[int | None, list[str]]:
+    """The port and the arguments of a gateway that answers for one endpoint in a dialect.
+
+    A given port comes first, then the platform's variable, `SHIPWAY_GATEWAY_PORT`, the dialect's own;
+    None leaves it to the settings.
+
+    Raises:
+        InvalidSpec: no such dialect, no endpoint, or a platform variable that cannot be used.
+    """
+    from shipway.gateway.fronts import Dialect, default_port, front_of, platform_port
+    from shipway.settings import platform_variables
+
+    if dialect not in [*Dialect]:
+        raise InvalidSpec(
+            f"There is no dialect `{dialect}`.", next_step=f"Use one of: {', '.join(Dialect)}."
+        )
+    if not endpoint:
+        raise InvalidSpec("`--as` answers for one endpoint.", next_step="Add `--endpoint NAME`.")
+    kind, variables = Dialect(dialect), platform_variables()
+    if port is None:
+        port = platform_port(kind, variables)
+    if port is None and "gateway_port" not in read_settings().model_fields_set:
+        port = default_port(kind)
+    front = front_of(kind, endpoint, variables)
+    arguments = ["--as", kind.value, "--endpoint", endpoint]
+    if front.predict_path:
+        arguments += ["--predict-path", front.predict_path]
+    if front.health_paths:
+        arguments += ["--health-paths", *front.health_paths]
+    return port, arguments

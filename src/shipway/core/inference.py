@@ -28,6 +28,7 @@ class InferenceResponse(msgspec.Struct, kw_only=True):
     """What a codec turns into the caller's bytes. `outputs` are in signature order.
 
     `marks` say how the answer came about, as extra headers (name in lower case, value).
+    `classes` are a classifier's, in the order of its probabilities; None for other models.
     """
 
     model: str
@@ -35,3 +36,4 @@ class InferenceResponse(msgspec.Struct, kw_only=True):
     outputs: dict[str, Array]
     id: str = ""
     marks: tuple[tuple[bytes, bytes], ...] = ()
+    classes: tuple[str | int | float | bool, ...] | None = None

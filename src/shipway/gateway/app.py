@@ -6,110 +6,103 @@ On the way of a request there is no framework, no model of the request, and no d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
 
-import msgspec
-
-from shipway.core.errors import NotFound, ShipwayError
-from shipway.core.release import VERSION
+from shipway.core.errors import NotFound, ShipwayError, VersionNotFound
+from shipway.gateway.fronts import Front
 from shipway.gateway.http import Request
-from shipway.gateway.routes import RouteTable
+from shipway.gateway.paths import Paths, Target, table_codec
+from shipway.gateway.reads import Reads
+from shipway.gateway.repository import Repository
+from shipway.gateway.routes import LiveRoute, RouteTable
 from shipway.gateway.serving import Serving, known
-from shipway.wire.codec import JSON_ONLY, Answer
-from shipway.wire.open_inference import OpenInference
-
-EXTENSIONS = ("binary_tensor_data",)
+from shipway.wire.codec import Answer
 
 UNKNOWN_LIMIT_BYTES = 1024 * 1024
 """What a body may have on a path that is no endpoint's: enough to be read, and answered with 404."""
 
-_OPEN_INFERENCE = OpenInference()
+LABELS = ("stable", "canary")
+"""What TF Serving's version labels mean here: the version with most traffic, the one after it."""
 
 
 class Gateway:
-    """Answers callers from the current routes. An `http.Application`."""
+    """Answers callers from the current routes. An `http.Application`.
 
-    def __init__(self, table: RouteTable, serving: Serving) -> None:
+    `front` adds the routes of a platform for one endpoint.
+    """
+
+    def __init__(self, table: RouteTable, serving: Serving, front: Front | None = None) -> None:
         self._table = table
         self._serving = serving
+        self._paths = Paths(front)
+        self._reads = Reads(table, front)
+        self._repository = Repository(table)
 
     def handle(self, request: Request) -> Answer | asyncio.Task[Answer]:
         """One exchange: the answer, or the task that makes it."""
         try:
-            parts = request.path.split("/")
-            if request.method == "POST":
-                name, number = _infer_target(parts)
-                return self._serving.answer(_OPEN_INFERENCE, request, name, number)
-            if request.method in ("GET", "HEAD"):
-                status, body = self._read(parts)
-                return Answer(status, body, JSON_ONLY)
-            raise NotFound(f"There is no route {request.method} `{request.path}`.")
+            method = request.method
+            if method == "POST":
+                target = self._paths.target(request.path)
+                if target is not None:
+                    return self._predict(target, request)
+            return self._other(request)
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
-            return self.refuse(known(exc))
+            return self.refuse(known(exc), request.path)
 
     def body_limit(self, path: str) -> int:
         """The limit of the endpoint that the path names."""
+        target = self._paths.target(path)
+        if target is None:
+            return UNKNOWN_LIMIT_BYTES
         try:
-            return self._table.route(_infer_target(path.split("/"))[0]).max_body_bytes
+            return self._table.route(target.endpoint).max_body_bytes
         except NotFound:
             return UNKNOWN_LIMIT_BYTES
 
-    def refuse(self, error: ShipwayError) -> Answer:
-        """The answer that carries an error."""
-        return _OPEN_INFERENCE.refuse(error)
+    def refuse(self, error: ShipwayError, path: str) -> Answer:
+        """The answer that carries an error, in the dialect of the path."""
+        return self._paths.codec_of(path).refuse(error)
 
-    def _read(self, parts: Sequence[str]) -> tuple[int, bytes]:
-        """Health and metadata, which need no body."""
-        match parts[1:]:
-            case ["v2"]:
-                return 200, _json({"name": "shipway", "version": VERSION, "extensions": EXTENSIONS})
-            case ["v2", "health", "live"] | ["livez"] | ["healthz"]:
-                return 200, b'{"live":true}'
-            case ["v2", "health", "ready"] | ["readyz"]:
-                return self._server_ready()
-            case ["v2", "models", name]:
-                return 200, self._table.route(name).metadata(None)
-            case ["v2", "models", name, "ready"]:
-                route = self._table.route(name)
-                return _ready(name, ready=route.is_ready)
-            case ["v2", "models", name, "versions", number]:
-                return 200, self._table.route(name).metadata(number)
-            case ["v2", "models", name, "versions", number, "ready"]:
-                variant = self._table.route(name).variant(number)
-                return _ready(name, ready=variant.runner.is_ready)
-            case _:
-                raise NotFound(
-                    f"There is no route GET `{'/'.join(parts)}`.",
-                    next_step="Start at GET /v2.",
-                )
+    def _predict(self, target: Target, request: Request) -> Answer | asyncio.Task[Answer]:
+        codec = table_codec(target, request.headers.get(b"content-type"))
+        number = target.number
+        if target.label is not None:
+            number = labelled(self._table.route(target.endpoint), target.label)
+        return self._serving.answer(codec, request, target.endpoint, number)
 
-    def _server_ready(self) -> tuple[int, bytes]:
-        """Ready means: has a snapshot. Endpoints that are not ready are named, and do not count.
-
-        One broken model must not take a gateway with fifty others out of a load balancer.
-        """
-        ready = bool(self._table.revision)
-        waiting = [route.name for route in self._table.routes() if not route.is_ready]
-        return (200 if ready else 503), _json({"ready": ready, "not_ready": waiting})
+    def _other(self, request: Request) -> Answer | asyncio.Task[Answer]:
+        """What is no prediction by POST."""
+        method, path = request.method, request.path
+        if method in ("GET", "HEAD"):
+            return self._reads.answer(path)
+        if method == "POST":
+            answer = self._repository.answer(path, request.body)
+            if answer is not None:
+                return answer
+        elif method == "PUT" and path.startswith("/predictions/"):
+            target = self._paths.target(path)
+            if target is not None:
+                return self._predict(target, request)
+        raise NotFound(
+            f"There is no route {method} `{path}`.",
+            next_step="Predictions are POST /v2/models/NAME/infer.",
+        )
 
 
-def _infer_target(parts: Sequence[str]) -> tuple[str, str | None]:
-    match parts[1:]:
-        case ["v2", "models", name, "infer"]:
-            return name, None
-        case ["v2", "models", name, "versions", number, "infer"]:
-            return name, number
-        case _:
-            raise NotFound(
-                f"There is no route POST `{'/'.join(parts)}`.",
-                next_step="Predictions are POST /v2/models/NAME/infer.",
-            )
+def labelled(route: LiveRoute, label: str) -> str:
+    """The number of the version that a label means; see `LABELS`.
 
-
-def _ready(name: str, *, ready: bool) -> tuple[int, bytes]:
-    return (200 if ready else 503), _json({"name": name, "ready": ready})
-
-
-def _json(value: Any) -> bytes:
-    return msgspec.json.encode(value)
+    Raises:
+        VersionNotFound: no version of this endpoint carries it.
+    """
+    by_traffic = sorted(
+        (variant for variant in route.variants if variant.spec.weight_pct > 0),
+        key=lambda variant: variant.spec.weight_pct,
+        reverse=True,
+    )
+    labels = dict(zip(LABELS, (variant.number for variant in by_traffic), strict=False))
+    if label not in labels:
+        raise VersionNotFound.named(
+            f"{route.name}/labels/{label}", (f"{route.name}/labels/{name}" for name in labels)
+        )
+    return labels[label]

@@ -59,8 +59,8 @@ class Application(Protocol):
         """How many bytes a body for this path may have."""
         ...
 
-    def refuse(self, error: ShipwayError) -> Answer:
-        """The answer for a request that could not be read."""
+    def refuse(self, error: ShipwayError, path: str) -> Answer:
+        """The answer for a request that could not be read; `path` is empty when it is not known."""
         ...
 
 
@@ -256,10 +256,11 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, error: ShipwayError) -> None:
         """Answers what cannot be read, and closes: where the next request begins is not known."""
+        path = self._request.path if self._request is not None else ""
         request = Request("", b"", {})
         request.keep_alive = False
         if self._task is None:
-            self._write(request, self._application.refuse(error))
+            self._write(request, self._application.refuse(error, path))
         else:
             self.stop()
 

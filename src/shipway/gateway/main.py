@@ -18,6 +18,7 @@ import uvloop
 
 from shipway.gateway.app import Gateway
 from shipway.gateway.follow import LAST_GOOD, Follower
+from shipway.gateway.fronts import Dialect, Front
 from shipway.gateway.http import serve
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.serving import Serving
@@ -42,6 +43,22 @@ class Options(argparse.Namespace):
     port: int
     id: str
     cache_url: str
+    dialect: str | None
+    endpoint: str
+    predict_path: str
+    health_paths: list[str]
+
+    @property
+    def front(self) -> Front | None:
+        """The single-model dialect to answer beside the ordinary routes; None for none."""
+        if self.dialect is None:
+            return None
+        return Front(
+            dialect=Dialect(self.dialect),
+            endpoint=self.endpoint,
+            predict_path=self.predict_path,
+            health_paths=tuple(self.health_paths),
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,9 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=os.environ.get("SHIPWAY_CACHE_URL", ""),
         help="Valkey or Redis that keeps the answers of endpoints with a cache",
     )
+    _add_front(parser)
     options = parser.parse_args(arguments, namespace=Options())
     try:
-        listening = bound(options.host, options.port)
+        # A platform's port is not shared: half of its requests would reach a gateway without the front.
+        listening = bound(options.host, options.port, shared=options.dialect is None)
     except OSError as exc:
         failure = {
             "error": "port_taken",
@@ -77,7 +96,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def bound(host: str, port: int) -> socket.socket:
+def _add_front(parser: argparse.ArgumentParser) -> None:
+    """What `shipway gateway --as` passes on: see `gateway.fronts`."""
+    parser.add_argument("--as", dest="dialect", choices=[*Dialect], help="a single-model dialect")
+    parser.add_argument("--endpoint", default="", help="the endpoint that it answers for")
+    parser.add_argument("--predict-path", default="", help="where its predictions are")
+    parser.add_argument("--health-paths", nargs="*", default=[], help="where its health is")
+
+
+def bound(host: str, port: int, *, shared: bool = True) -> socket.socket:
     """A socket bound to the address, which several gateways may share (SO_REUSEPORT).
 
     Raises:
@@ -87,7 +114,8 @@ def bound(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.bind((host, port))
     except OSError:
         listening.close()
@@ -127,7 +155,8 @@ async def _serve(options: Options, listening: socket.socket) -> None:
     # A gateway that hears nothing of control looks well and grows stale: it ends, and is started again.
     following.add_done_callback(lambda _: stopping.set())
     try:
-        await serve(Gateway(table, Serving(table)), listening, stopping, drain_s=DRAIN_S)
+        gateway = Gateway(table, Serving(table), options.front)
+        await serve(gateway, listening, stopping, drain_s=DRAIN_S)
     finally:
         following.cancel()
         table.close()

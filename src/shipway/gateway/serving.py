@@ -108,6 +108,7 @@ def _response(
         outputs=selected(variant.finish(outputs), asked.outputs),
         id=asked.id,
         marks=HIT if isinstance(outputs, Found) else (),
+        classes=variant.spec.classes,
     )
 
 

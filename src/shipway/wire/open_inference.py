@@ -21,6 +21,7 @@ from shipway.core.signature import Field, Layout, Signature
 from shipway.core.tensors import NUMPY_OF, Array, DataType, data_type_of
 from shipway.wire.codec import JSON_ONLY, Answer, Message, marked
 from shipway.wire.problems import problem_of
+from shipway.wire.rows import holds_text
 
 HEADER_LENGTH = b"inference-header-content-length"
 """The header that gives the length of the JSON part of a binary body."""
@@ -67,6 +68,8 @@ _WIRE_TYPES = {kind.value: kind for kind in DataType if kind is not DataType.STR
 _BYTE_LENGTH = struct.Struct("<I")
 _BINARY = (b"content-type", b"application/octet-stream")
 _MOST_DIGITS = 18
+_SMALL_BYTES = 8192
+"""In a larger body, text among numbers is looked for: numpy makes all texts as wide as the longest."""
 
 
 class OpenInference:
@@ -122,7 +125,7 @@ def decode_request(body: bytes, *, header_length: int | None = None) -> Inferenc
     offset = len(text)
     for position, tensor in enumerate(message.inputs):
         if tensor.data is not None:
-            array = _array_of_json(tensor, position)
+            array = _array_of_json(tensor, position, small=len(text) <= _SMALL_BYTES)
         else:
             array, offset = _array_of_binary(tensor, body, offset, position=position)
         if tensor.name in inputs:
@@ -186,12 +189,15 @@ def _refusal(position: int, member: str, fact: str) -> InvalidRequest:
     return InvalidRequest(f"At `{path}`: {fact}.", path=path)
 
 
-def _array_of_json(tensor: _InputIn, position: int) -> Array:
+def _array_of_json(tensor: _InputIn, position: int, *, small: bool) -> Array:
     data: Any = tensor.data
     if tensor.datatype not in _WIRE_TYPES:
         raise _refusal(position, "datatype", f"`{tensor.datatype}` is not a datatype")
     try:
-        array = _natural(data) if tensor.datatype != "BYTES" else np.array(data, dtype=object)
+        if tensor.datatype == "BYTES" or (not small and holds_text(data)):
+            array = np.array(data, dtype=object)
+        else:
+            array = _natural(data)
         if array.shape != tensor.shape:
             if array.size != prod(tensor.shape) or min(tensor.shape, default=0) < 0:
                 raise _refusal(
