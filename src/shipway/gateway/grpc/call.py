@@ -31,7 +31,11 @@ class Reply:
     @classmethod
     def of(cls, message: Any) -> Reply:
         """The reply that carries a protobuf message."""
-        data = message.SerializeToString()
+        return cls.carrying(message.SerializeToString())
+
+    @classmethod
+    def carrying(cls, data: bytes) -> Reply:
+        """The reply that carries a message that is serialized already."""
         return cls(MESSAGE_HEAD.pack(0, len(data)) + data)
 
     @classmethod

@@ -8,6 +8,7 @@ Sources: kserve/open-inference-protocol `open_inference_grpc.proto`. A request's
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -44,6 +45,14 @@ _NARROW = {
     for kind in (DataType.INT8, DataType.INT16, DataType.UINT8, DataType.UINT16)
 }
 _RAW = {"raw": True}
+_HALF = np.dtype(np.float16).char
+_Shape = tuple[str, np.dtype[Any], tuple[int, ...]]
+_SMALL = [bytes((number,)) for number in range(0x80)]
+
+# Field numbers and wire type 2 (bytes) of what is serialized here.
+_ID = bytes((3 << 3 | 2,))
+_RAW_OUTPUT = bytes((6 << 3 | 2,))
+_STREAMED = bytes((2 << 3 | 2,))
 _REFUSED = frozenset({"shared_memory_region", "classification"})
 
 
@@ -87,7 +96,7 @@ class GrpcInference:
 
     def encode(self, response: InferenceResponse, asked: InferenceRequest) -> Reply:
         """The outputs raw when the inputs were, typed otherwise (all raw when one of them is FP16)."""
-        return Reply.of(infer_response(response, raw=asked.parameters is not None))
+        return Reply.carrying(infer_response(response, raw=asked.parameters is not None))
 
     def refuse(self, error: ShipwayError) -> Reply:
         """The status of `gateway.grpc.status`."""
@@ -103,7 +112,7 @@ class GrpcStreamInference(GrpcInference):
     def encode(self, response: InferenceResponse, asked: InferenceRequest) -> Reply:
         """As for `ModelInfer`, in a `ModelStreamInferResponse`."""
         answer = infer_response(response, raw=asked.parameters is not None)
-        return Reply.of(ModelStreamInferResponse(infer_response=answer))
+        return Reply.carrying(b"".join((_STREAMED, _varint(len(answer)), answer)))
 
     def refuse(self, error: ShipwayError) -> Reply:
         """`error_message`, with the request's id so that the caller knows which one failed."""
@@ -111,28 +120,65 @@ class GrpcStreamInference(GrpcInference):
         return Reply.of(ModelStreamInferResponse(error_message=str(error), infer_response=about))
 
 
-def infer_response(response: InferenceResponse, *, raw: bool) -> Any:
-    """The `ModelInferResponse` that carries a response."""
+def infer_response(response: InferenceResponse, *, raw: bool) -> bytes:
+    """The `ModelInferResponse` that carries a response, serialized."""
+    if raw or any(array.dtype.char == _HALF for array in response.outputs.values()):
+        return _raw_response(response)
     message = ModelInferResponse(
         model_name=response.model, model_version=response.version, id=response.id
     )
-    kinds = [data_type_of(array) for array in response.outputs.values()]
-    raw = raw or DataType.FP16 in kinds
-    for (name, array), kind in zip(response.outputs.items(), kinds, strict=True):
+    for name, array in response.outputs.items():
+        kind = data_type_of(array)
         tensor = message.outputs.add(name=name, datatype=kind.wire_name, shape=array.shape)
-        if raw:
-            message.raw_output_contents.append(_raw_of(array, kind))
-        elif kind.is_numeric:
+        if kind.is_numeric:
             getattr(tensor.contents, FIELD_OF[kind]).extend(array.ravel().tolist())
         else:
             tensor.contents.bytes_contents.extend(_bytes_of(item) for item in array.ravel())
-    return message
+    data: bytes = message.SerializeToString()
+    return data
 
 
-def _raw_of(array: Array, kind: DataType) -> bytes:
-    if not kind.is_numeric:
+def _raw_response(response: InferenceResponse) -> bytes:
+    """Fields in any order are the same message: what each answer repeats is serialized once."""
+    outputs = response.outputs
+    shapes = tuple([(name, array.dtype, array.shape) for name, array in outputs.items()])
+    known = _described(response.model, response.version, shapes)
+    parts = [known]
+    if response.id:
+        identifier = response.id.encode()
+        parts += (_ID, _varint(len(identifier)), identifier)
+    for array in outputs.values():
+        data = _raw_of(array)
+        parts += (_RAW_OUTPUT, _varint(len(data)), data)
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=4096)
+def _described(model: str, version: str, shapes: tuple[_Shape, ...]) -> bytes:
+    message = ModelInferResponse(model_name=model, model_version=version)
+    for name, dtype, shape in shapes:
+        kind = data_type_of(np.empty(0, dtype))
+        message.outputs.add(name=name, datatype=kind.wire_name, shape=shape)
+    data: bytes = message.SerializeToString()
+    return data
+
+
+def _varint(number: int) -> bytes:
+    if number < 0x80:
+        return _SMALL[number]
+    encoded = bytearray()
+    while number >= 0x80:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def _raw_of(array: Array) -> bytes:
+    dtype = array.dtype
+    if dtype.kind in "OUS":
         return joined_bytes(array)
-    return array.astype(NUMPY_OF[kind], copy=False).tobytes()
+    return (array if dtype.isnative else array.astype(dtype.newbyteorder("="))).tobytes()
 
 
 def _bytes_of(item: Any) -> bytes:
