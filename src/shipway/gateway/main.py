@@ -171,15 +171,24 @@ async def _serve(options: Options, listening: socket.socket, grpc: socket.socket
     following.add_done_callback(lambda _: stopping.set())
     try:
         serving = Serving(table)
-        async with asyncio.TaskGroup() as doors:
-            doors.create_task(serve(Gateway(table, serving, options.front), listening, stopping, drain_s=DRAIN_S))
-            doors.create_task(serve_grpc(Services(table, serving), grpc, stopping, drain_s=DRAIN_S))
+        gateway, services = Gateway(table, serving, options.front), Services(table, serving)
+        await _serve_doors((gateway, listening), (services, grpc), stopping)
     finally:
         following.cancel()
         table.close()
         if store is not None:
             await store.close()
         record.unlink(missing_ok=True)
+
+
+async def _serve_doors(
+    http: tuple[Gateway, socket.socket],
+    grpc: tuple[Services, socket.socket],
+    stopping: asyncio.Event,
+) -> None:
+    async with asyncio.TaskGroup() as doors:
+        doors.create_task(serve(*http, stopping, drain_s=DRAIN_S))
+        doors.create_task(serve_grpc(*grpc, stopping, drain_s=DRAIN_S))
 
 
 def _address(listening: socket.socket) -> str:

@@ -42,7 +42,8 @@ class Http2(asyncio.Protocol, ABC):
         self._has_preface = False
         self._unfinished: tuple[int, int, bytes] | None = None
         self._streams: dict[int, Stream] = {}
-        self._last_id = 0
+        self._last_id = 0  # of the calls that were taken
+        self._highest_id = 0  # of those that were refused too
         self._unread = 0
         self._room = self._stream_room = frames.INITIAL_WINDOW_BYTES
         self._shrinks_table = False
@@ -197,8 +198,9 @@ class Http2(asyncio.Protocol, ABC):
             return
         if stream_id % 2 == 0:
             raise ConnectionFault(Fault.PROTOCOL_ERROR, "a stream number that is not the caller's")
-        if stream_id <= self._last_id:
+        if stream_id <= self._highest_id:
             return  # trailers of a call that has ended here already
+        self._highest_id = stream_id
         if self._is_stopping or len(self._streams) >= MAX_STREAMS:
             self._out.append(frames.reset(stream_id, Fault.REFUSED_STREAM))
             self._trouble()
@@ -222,7 +224,7 @@ class Http2(asyncio.Protocol, ABC):
             self._unread = 0
         stream = self._streams.get(stream_id)
         if stream is None or stream.is_complete:
-            if stream_id > self._last_id or not stream_id:
+            if stream_id > self._highest_id or not stream_id:
                 raise ConnectionFault(Fault.PROTOCOL_ERROR, "data of no call")
             self._trouble()
             return  # of a call that has ended here already

@@ -41,7 +41,7 @@ def parsed(kind: Any, data: bytes) -> Any:
         return kind.FromString(data)
     except DecodeError as exc:
         raise InvalidRequest(
-            f"The bytes are not a {kind.DESCRIPTOR.full_name} message.",
+            f"The bytes are no {kind.DESCRIPTOR.full_name}.",
             next_step="Build the client from the Open Inference gRPC definition.",
         ) from exc
 
