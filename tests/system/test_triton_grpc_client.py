@@ -259,20 +259,19 @@ def test_a_full_endpoint_says_when_to_come_back(sleeper, channel, triton):
         part.contents.fp64_contents.append(value)
         return made
 
-    running = stub.ModelInfer.future(request(1.0))
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            stub.ModelInfer(request(0.0), timeout=5)
-        except grpc.RpcError as exc:
-            refused = exc
-            break
+    calls = [stub.ModelInfer.future(request(1.0)) for _ in range(3)]
+    deadline = time.monotonic() + 20
+    while not (over := [call for call in calls if call.done()]):
         assert time.monotonic() < deadline
+        time.sleep(0.01)
+    refused = over[0].exception()
+    assert refused is not None
     assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     trailers = dict(refused.trailing_metadata())
     assert trailers["grpc-retry-pushback-ms"] == "1000"
     assert b"queue_full" in trailers["grpc-status-details-bin"]
-    running.cancel()
+    for call in calls:
+        call.cancel()
     until_answered(lambda: stub.ModelInfer(request(0.0), timeout=5))
 
 
