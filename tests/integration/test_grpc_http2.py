@@ -402,6 +402,22 @@ async def test_stopping_refuses_new_calls_and_answers_those_it_has(door):
         await door.serving
 
 
+async def test_a_stream_open_when_the_gateway_stops_gets_its_replies_and_then_unavailable(door):
+    caller = await door()
+    number = caller.open("/e/Stream")
+    caller.data(number, message(b"a") + message(b"slow b"), last=False)
+    await until(lambda: door.service.started)
+    door.stopping.set()
+    await caller.until(Kind.HEADERS)
+    await caller.until(Kind.DATA)
+    assert await caller.goaway() == Fault.NO_ERROR
+    caller.data(number, message(b"late"), last=False)
+    door.service.released.set()
+    status, headers, data = await caller.answer(number)
+    assert (status, data) == (14, message(b"slow b"))
+    assert "stopping" in headers["grpc-message"]
+
+
 async def test_a_ping_comes_back_and_settings_are_confirmed(door):
     caller = await door()
     caller.send(frames.frame(Kind.PING, 0, 0, b"12345678"))
