@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from shipway.core.errors import BodyTooLarge, ConflictError, InvalidRequest, NotFound
+from shipway.core.errors import BodyTooLarge, InvalidRequest, NotFound
 from shipway.core.release import VERSION
 from shipway.core.signature import Field
 from shipway.core.tensors import DataType
@@ -15,6 +15,7 @@ from shipway.gateway.grpc.call import Form, Method, Reply
 from shipway.gateway.grpc.codec import GrpcInference, GrpcStreamInference, InferCall
 from shipway.gateway.grpc.messages import ModelInferRequest, message_class, parsed
 from shipway.gateway.grpc.streams import ALWAYS_READ_BYTES
+from shipway.gateway.repository import Repository
 from shipway.gateway.routes import LiveRoute, LiveVariant, RouteTable
 from shipway.gateway.serving import Serving, known
 
@@ -32,6 +33,7 @@ class Services:
         self._table = table
         self._serving = serving
         self._codec = GrpcInference()
+        self._repository = Repository(table)
         answers = {
             "ServerLive": self._server_live,
             "ServerReady": self._server_ready,
@@ -171,22 +173,17 @@ class Services:
         return message
 
     def _load(self, request: Any, answer: Any) -> Any:
-        """Control decides what is loaded: this confirms that the endpoint exists."""
         if request.parameters:
             raise InvalidRequest(
                 f"`{min(request.parameters)}` cannot be brought with a load: a version's files"
                 " never change.",
                 next_step="Register a version with `shipway register`, and `shipway deploy` it.",
             )
-        self._table.route(request.model_name)
+        self._repository.require_ready(request.model_name)
         return answer()
 
     def _unload(self, request: Any, answer: Any) -> Any:
-        route = self._table.route(request.model_name)
-        raise ConflictError(
-            f"A caller cannot unload endpoint `{route.name}`.",
-            next_step="Take it down with `shipway delete`.",
-        )
+        raise self._repository.refused_unload(request.model_name)
 
     # grpc.health.v1
 
