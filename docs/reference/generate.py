@@ -27,6 +27,7 @@ from shipway.client.synchronous import Client
 from shipway.core import endpoints, errors
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Scaling
 from shipway.core.errors import ShipwayError
+from shipway.gateway.grpc.status import code_of
 from shipway.settings import Settings
 from shipway.wire.problems import status_of
 
@@ -226,8 +227,8 @@ def errors_page() -> str:
         [
             "# Errors\n",
             "The same error is an exception in Python (`shipway.core.errors`), a problem+json answer over",
-            "HTTP, and a line with an exit code on the command line.\n",
-            _table(["code", "class", "HTTP", "exit", "what"], rows),
+            "HTTP, a status over gRPC, and a line with an exit code on the command line.\n",
+            _table(["code", "class", "HTTP", "gRPC", "exit", "what"], rows),
         ]
     )
 
@@ -236,7 +237,8 @@ def _error(kind: type[ShipwayError]) -> tuple[str, ...]:
     words: Words = MESSAGES[kind]
     what = " ".join((kind.__doc__ or "").split())
     status = str(status_of(kind("")))
-    return f"`{kind.code}`", f"`{kind.__name__}`", status, str(int(words.exit_code)), what
+    exit_code = str(int(words.exit_code))
+    return f"`{kind.code}`", f"`{kind.__name__}`", status, code_of(kind("")).name, exit_code, what
 
 
 def _tree(kind: type[ShipwayError]) -> Iterable[type[ShipwayError]]:

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shipway.core.errors import InvalidSpec
 
+DEFAULT_GRPC_PORT = 8081
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -38,6 +39,9 @@ class Settings(BaseSettings):
     gateway_port: Port = 8080
     """Port of the gateway; 0 takes a free one."""
 
+    grpc_port: Port | None = None
+    """Port of the gateway's gRPC; 0 takes a free one. When unset 8081, or a free one when `gateway_port` is 0."""
+
     control_port: Port = 8090
     """Port of the control API; 0 takes a free one."""
 
@@ -49,6 +53,13 @@ class Settings(BaseSettings):
 
     max_bundle_bytes: int = 16 * 1024**3
     """Control refuses larger uploads."""
+
+    @property
+    def chosen_grpc_port(self) -> int:
+        """`grpc_port`, or what stands for it when it is unset."""
+        if self.grpc_port is not None:
+            return self.grpc_port
+        return DEFAULT_GRPC_PORT if self.gateway_port else 0
 
     def as_variables(self) -> dict[str, str]:
         """The environment variables from which another process gets these very settings."""

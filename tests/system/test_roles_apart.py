@@ -36,7 +36,7 @@ class Roles:
     def start(self, role):
         options = ["--dir", str(self.state), "--port", str(self.ports[role])]
         if role == "gateway":
-            options += ["--control-url", self.urls["control"]]
+            options += ["--control-url", self.urls["control"], "--grpc-port", "0"]
         with (self.directory / f"{role}.log").open("ab") as log:
             command = [sys.executable, "-m", "shipway.cli", role, *options]
             self.running[role] = subprocess.Popen(command, stdout=log, stderr=log)

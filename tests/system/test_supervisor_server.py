@@ -27,7 +27,9 @@ from shipway.testing.live import LiveServer, live_server, onnx_bundle
 
 
 def settings_of(state_dir, **options):
-    return Settings(state_dir=state_dir, **{"gateway_port": 0, "control_port": 0, **options})
+    return Settings(
+        state_dir=state_dir, **{"gateway_port": 0, "grpc_port": 0, "control_port": 0, **options}
+    )
 
 
 def pids_of(state_dir):
@@ -79,7 +81,8 @@ def test_a_second_server_on_the_directory_is_told_about_the_first(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("field", "flag"), [("gateway_port", "--port"), ("control_port", "--control-port")]
+    ("field", "flag"),
+    [("gateway_port", "--port"), ("grpc_port", "--grpc-port"), ("control_port", "--control-port")],
 )
 def test_a_taken_port_is_named_with_the_option_that_chooses_another(tmp_path, field, flag):
     with closing(socket.create_server(("127.0.0.1", 0))) as other:

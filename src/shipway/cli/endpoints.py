@@ -65,9 +65,9 @@ def show_status(status: Status, client: Client) -> None:
     """The server, its gateways, and what runs."""
     typer.echo(f"Shipway {status.version}, control at {status.control_url}")
     for gateway in status.gateways:
-        typer.echo(
-            f"Gateway {gateway.id} at {gateway.address}, heard {age_of(gateway.seen_at)} ago"
-        )
+        grpc = f", gRPC at {gateway.grpc_address}" if gateway.grpc_address else ""
+        heard = age_of(gateway.seen_at)
+        typer.echo(f"Gateway {gateway.id} at {gateway.address}{grpc}, heard {heard} ago")
     typer.echo("")
     show_endpoints(status.endpoints)
     if status.endpoints:

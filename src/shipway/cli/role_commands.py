@@ -14,6 +14,15 @@ Port = Annotated[
     int | None, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)
 ]
 
+GrpcPort = Annotated[
+    int | None,
+    typer.Option(
+        help="Port of gRPC; 8081 by default, a free one for 0, with `--port 0` or with `--as`.",
+        min=0,
+        max=65535,
+    ),
+]
+
 
 def control(*, state_dir: StateDir = None, host: Host = None, port: Port = None) -> None:
     """Run control alone: the API and the reconciler, with the replicas of this machine."""
@@ -29,6 +38,7 @@ def gateway(
     state_dir: StateDir = None,
     host: Host = None,
     port: Port = None,
+    grpc_port: GrpcPort = None,
     dialect: Annotated[
         str | None,
         typer.Option(
@@ -46,9 +56,13 @@ def gateway(
     front: list[str] = []
     if dialect is not None:
         port, front = front_arguments(dialect, endpoint, port)
-    settings = settings_of(state_dir=state_dir, host=host, gateway_port=port)
-    given = {"control_url": control_url, "environment": environment}
-    settings = settings.model_copy(update={key: text for key, text in given.items() if text})
+    settings = settings_of(state_dir=state_dir, host=host, gateway_port=port, grpc_port=grpc_port)
+    given: dict[str, str | int | None] = {"control_url": control_url, "environment": environment}
+    if front and settings.grpc_port is None:
+        given["grpc_port"] = 0  # a platform asks for its own port alone: no other may stop it
+    settings = settings.model_copy(
+        update={key: value for key, value in given.items() if value is not None and value != ""}
+    )
     raise typer.Exit(main([*gateway_arguments(settings), *front]))
 
 

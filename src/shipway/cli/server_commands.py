@@ -12,6 +12,12 @@ Port = Annotated[
     int | None,
     typer.Option(help="Port of the gateway; 0 takes a free one.", min=0, max=65535),
 ]
+GrpcPort = Annotated[
+    int | None,
+    typer.Option(
+        help="Port of gRPC; 8081 by default, a free one for 0 or with `--port 0`.", min=0, max=65535
+    ),
+]
 ControlPort = Annotated[
     int | None,
     typer.Option(help="Port of the control API; 0 takes a free one.", min=0, max=65535),
@@ -23,6 +29,7 @@ def up(
     *,
     state_dir: StateDir = None,
     port: Port = None,
+    grpc_port: GrpcPort = None,
     control_port: ControlPort = None,
     host: Host = None,
     gateways: Annotated[int, typer.Option(help="Gateway processes.", min=1)] = 1,
@@ -35,7 +42,11 @@ def up(
     from shipway.cli.serving import settings_of, start
 
     settings = settings_of(
-        state_dir=state_dir, gateway_port=port, control_port=control_port, host=host
+        state_dir=state_dir,
+        gateway_port=port,
+        grpc_port=grpc_port,
+        control_port=control_port,
+        host=host,
     )
     start(settings, gateways=gateways, detach=detach)
 

@@ -18,12 +18,17 @@ def settings_of(
     *,
     state_dir: Path | None = None,
     gateway_port: int | None = None,
+    grpc_port: int | None = None,
     control_port: int | None = None,
     host: str | None = None,
 ) -> Settings:
     """The settings of the environment, with the options that were given in front."""
     return read_settings(
-        state_dir=state_dir, gateway_port=gateway_port, control_port=control_port, host=host
+        state_dir=state_dir,
+        gateway_port=gateway_port,
+        grpc_port=grpc_port,
+        control_port=control_port,
+        host=host,
     )
 
 
@@ -56,6 +61,7 @@ def show_running(server: Running, *, detached: bool = False) -> None:
     """Says where a server is, and how to end it."""
     typer.echo(f"Shipway runs, state in {server.state_dir}")
     typer.echo(f"  gateway  {server.gateway_url}")
+    typer.echo(f"  gRPC     {server.grpc_address}")
     typer.echo(f"  control  {server.control_url}/api/v1/docs")
     typer.echo("End it with " + ("`shipway down`." if detached else "Ctrl-C."))
 
@@ -93,6 +99,7 @@ def gateway_arguments(settings: Settings) -> list[str]:
         *("--environment", settings.environment),
         *("--host", settings.host),
         *("--port", str(settings.gateway_port)),
+        *("--grpc-port", str(settings.chosen_grpc_port)),
     ]
 
 

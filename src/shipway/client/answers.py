@@ -112,6 +112,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     revision: str = ""
     seen_at: datetime | None = None
+    grpc_address: str = ""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

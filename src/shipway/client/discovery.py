@@ -22,6 +22,7 @@ class UpRecord(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     control_url: str
     gateway_url: str
+    grpc_address: str = ""
 
 
 def up_record(state_dir: Path) -> UpRecord | None:

@@ -89,6 +89,7 @@ class GatewayView(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     revision: str
     seen_at: datetime
+    grpc_address: str = ""
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +148,7 @@ def gateway_views(seen: Seen) -> tuple[GatewayView, ...]:
             address=gateway.report.address,
             revision=gateway.report.revision,
             seen_at=gateway.seen_at,
+            grpc_address=gateway.report.grpc_address,
         )
         for gateway in seen.gateways
     )

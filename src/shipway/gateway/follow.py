@@ -32,6 +32,7 @@ class Follower:
         *,
         gateway: str,
         address: str,
+        grpc_address: str = "",
         environment: str,
         control_url: str,
         state_dir: Path,
@@ -40,6 +41,7 @@ class Follower:
         self._table = table
         self._gateway = gateway
         self._address = address
+        self._grpc_address = grpc_address
         self._environment = environment
         self._state_dir = state_dir
         self._changed = changed
@@ -97,6 +99,7 @@ class Follower:
                 revision=self._table.revision,
                 variants=self._table.reports(),
                 address=self._address,
+                grpc_address=self._grpc_address,
             )
             with contextlib.suppress(httpx.HTTPError):
                 await self._http.post(

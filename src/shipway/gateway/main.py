@@ -19,6 +19,8 @@ import uvloop
 from shipway.gateway.app import Gateway
 from shipway.gateway.follow import LAST_GOOD, Follower
 from shipway.gateway.fronts import Dialect, Front
+from shipway.gateway.grpc.server import serve as serve_grpc
+from shipway.gateway.grpc.service import Services
 from shipway.gateway.http import serve
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.serving import Serving
@@ -26,6 +28,7 @@ from shipway.gateway.valkey import ValkeyStore
 from shipway.wire.kept import kept_snapshot
 
 EXIT_PORT_TAKEN = 5
+DEFAULT_GRPC_PORT = 8081
 LOAD_LIMIT_S = 20.0
 """A gateway that starts from its last good snapshot waits so long for models before it listens."""
 
@@ -41,6 +44,7 @@ class Options(argparse.Namespace):
     environment: str
     host: str
     port: int
+    grpc_port: int | None
     id: str
     cache_url: str
     dialect: str | None
@@ -73,6 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to bind")
     parser.add_argument("--port", type=int, default=8080, help="port to bind; 0 takes a free one")
+    parser.add_argument(
+        "--grpc-port",
+        type=int,
+        help=f"port to bind for gRPC, {DEFAULT_GRPC_PORT} by default; a free one for 0 or with --port 0",
+    )
     parser.add_argument("--id", default=f"gateway-{os.getpid()}", help="name of this gateway")
     parser.add_argument(
         "--cache-url",
@@ -81,18 +90,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     _add_front(parser)
     options = parser.parse_args(arguments, namespace=Options())
-    try:
+    grpc_port = options.grpc_port
+    if grpc_port is None:
+        grpc_port = DEFAULT_GRPC_PORT if options.port else 0
+    listening: list[socket.socket] = []
+    for port, flag in ((options.port, "--port"), (grpc_port, "--grpc-port")):
         # A platform's port is not shared: half of its requests would reach a gateway without the front.
-        listening = bound(options.host, options.port, shared=options.dialect is None)
-    except OSError as exc:
-        failure = {
-            "error": "port_taken",
-            "message": f"The gateway cannot listen on {options.host}:{options.port}: {exc.strerror}.",
-            "next_step": "Stop the other program, or choose another port with `--port`.",
-        }
-        sys.stderr.write(json.dumps(failure) + "\n")
-        return EXIT_PORT_TAKEN
-    uvloop.run(_serve(options, listening))
+        shared = options.dialect is None or flag == "--grpc-port"
+        try:
+            listening.append(bound(options.host, port, shared=shared))
+        except OSError as exc:
+            failure = {
+                "error": "port_taken",
+                "message": f"The gateway cannot listen on {options.host}:{port}: {exc.strerror}.",
+                "next_step": f"Stop the other program, or choose another port with `{flag}`.",
+            }
+            sys.stderr.write(json.dumps(failure) + "\n")
+            return EXIT_PORT_TAKEN
+    uvloop.run(_serve(options, *listening))
     return 0
 
 
@@ -123,7 +138,7 @@ def bound(host: str, port: int, *, shared: bool = True) -> socket.socket:
     return listening
 
 
-async def _serve(options: Options, listening: socket.socket) -> None:
+async def _serve(options: Options, listening: socket.socket, grpc: socket.socket) -> None:
     changed = asyncio.Event()
     store = ValkeyStore(options.cache_url) if options.cache_url else None
     table = RouteTable(changed.set, shared_cache=store)
@@ -132,19 +147,19 @@ async def _serve(options: Options, listening: socket.socket) -> None:
         table.apply(kept)
         with suppress(TimeoutError):
             await asyncio.wait_for(table.loaded(), LOAD_LIMIT_S)
-    host, port = listening.getsockname()[:2]
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    address, grpc_address = f"http://{_address(listening)}", _address(grpc)
     follower = Follower(
         table,
         gateway=options.id,
         address=address,
+        grpc_address=grpc_address,
         environment=options.environment,
         control_url=options.control_url,
         state_dir=options.state_dir,
         changed=changed,
     )
     record = options.state_dir / "run" / f"{options.id}.json"
-    _write_record(record, address)
+    _write_record(record, address, grpc_address)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -155,8 +170,9 @@ async def _serve(options: Options, listening: socket.socket) -> None:
     # A gateway that hears nothing of control looks well and grows stale: it ends, and is started again.
     following.add_done_callback(lambda _: stopping.set())
     try:
-        gateway = Gateway(table, Serving(table), options.front)
-        await serve(gateway, listening, stopping, drain_s=DRAIN_S)
+        serving = Serving(table)
+        gateway, services = Gateway(table, serving, options.front), Services(table, serving)
+        await _serve_doors((gateway, listening), (services, grpc), stopping)
     finally:
         following.cancel()
         table.close()
@@ -165,8 +181,23 @@ async def _serve(options: Options, listening: socket.socket) -> None:
         record.unlink(missing_ok=True)
 
 
-def _write_record(record: Path, address: str) -> None:
+async def _serve_doors(
+    http: tuple[Gateway, socket.socket],
+    grpc: tuple[Services, socket.socket],
+    stopping: asyncio.Event,
+) -> None:
+    async with asyncio.TaskGroup() as doors:
+        doors.create_task(serve(*http, stopping, drain_s=DRAIN_S))
+        doors.create_task(serve_grpc(*grpc, stopping, drain_s=DRAIN_S))
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _write_record(record: Path, address: str, grpc_address: str) -> None:
     record.parent.mkdir(parents=True, exist_ok=True)
     temporary = record.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"pid": os.getpid(), "url": address}))
+    temporary.write_text(json.dumps({"pid": os.getpid(), "url": address, "grpc": grpc_address}))
     temporary.replace(record)

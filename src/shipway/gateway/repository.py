@@ -41,17 +41,18 @@ class Repository:
                 return Answer(200, index, JSON_ONLY)
             case ["v2", "repository", "models", name, "load"]:
                 require_plain_load(body)
-                self._require_ready(name)
+                self.require_ready(name)
                 return Answer(200, b"", JSON_ONLY)
             case ["v2", "repository", "models", name, "unload"]:
-                self._table.route(name)
-                raise ConflictError(
-                    f"Endpoint `{name}` is deployed; a caller of the gateway cannot unload it.",
-                    next_step=f"`shipway delete {name}` stops it.",
-                )
+                raise self.refused_unload(name)
         return None
 
-    def _require_ready(self, name: str) -> None:
+    def require_ready(self, name: str) -> None:
+        """What loading an endpoint comes to: it confirms that it can be asked.
+
+        Raises:
+            EndpointNotFound, NoReadyReplica: it cannot.
+        """
         route = self._table.route(name)
         if not route.is_ready:
             reasons = [v.runner.error for v in route.variants if v.runner.error]
@@ -61,6 +62,18 @@ class Repository:
                 next_step="Ask again; `shipway status` says what it waits for.",
                 retry_after_s=1,
             )
+
+    def refused_unload(self, name: str) -> ConflictError:
+        """Why an endpoint is not unloaded for a caller.
+
+        Raises:
+            EndpointNotFound: there is no such endpoint.
+        """
+        self._table.route(name)
+        return ConflictError(
+            f"Endpoint `{name}` is deployed; a caller of the gateway cannot unload it.",
+            next_step=f"`shipway delete {name}` stops it.",
+        )
 
     def _states(self) -> list[VersionState]:
         return [

@@ -20,10 +20,15 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     flag: str
 
     @property
+    def address(self) -> str:
+        """Host and port, as gRPC clients take them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
     def url(self) -> str:
         """Its address for HTTP."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"http://{self.address}"
 
 
 @contextmanager

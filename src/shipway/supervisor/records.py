@@ -22,6 +22,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     control_url: str
     gateway_url: str
     state_dir: str
+    grpc_address: str = ""
 
     @property
     def process(self) -> ProcessIdentity:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from shipway.backends.identity import ProcessIdentity
 from shipway.backends.launch import spawn
@@ -56,13 +56,14 @@ def up(
         records.drop(state_dir)
         end_leftovers(state_dir, with_replicas=False)
         try:
-            with _places(settings) as (control, gateway):
-                children = _children(settings, control, gateway, gateways=gateways)
+            with _places(settings) as places:
+                children = _children(settings, places, gateways=gateways)
                 server = Running(
                     pid=os.getpid(),
                     start=_own_start(),
-                    control_url=control.url,
-                    gateway_url=gateway.url,
+                    control_url=places.control.url,
+                    gateway_url=places.gateway.url,
+                    grpc_address=places.grpc.address,
                     state_dir=str(state_dir),
                 )
                 asyncio.run(_run(children, server, gateways=gateways, on_ready=on_ready))
@@ -122,17 +123,22 @@ def _undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class _Places(NamedTuple):
+    control: Place
+    gateway: Place
+    grpc: Place
+
+
 @contextmanager
-def _places(settings: Settings) -> Iterator[tuple[Place, Place]]:
+def _places(settings: Settings) -> Iterator[_Places]:
     gateway = Place(host=settings.host, port=settings.gateway_port, flag="--port")
     control = Place(host=settings.host, port=settings.control_port, flag="--control-port")
-    with reserved(gateway) as gateway, reserved(control) as control:
-        yield control, gateway
+    grpc = Place(host=settings.host, port=settings.chosen_grpc_port, flag="--grpc-port")
+    with reserved(gateway) as gateway, reserved(control) as control, reserved(grpc) as grpc:
+        yield _Places(control, gateway, grpc)
 
 
-def _children(
-    settings: Settings, control: Place, gateway: Place, *, gateways: int
-) -> tuple[Child, list[Child]]:
+def _children(settings: Settings, places: _Places, *, gateways: int) -> tuple[Child, list[Child]]:
     logs = settings.state_dir / "logs"
     common = ["--state-dir", str(settings.state_dir), "--host", settings.host, "--port"]
     first = Child(
@@ -140,7 +146,7 @@ def _children(
             name="control",
             command=[
                 *(sys.executable, "-m", "shipway.bootstrap", "control"),
-                *(*common, str(control.port), "--shared-port"),
+                *(*common, str(places.control.port), "--shared-port"),
             ],
             environment=variables_with(settings),
             log=logs / "control.log",
@@ -152,8 +158,9 @@ def _children(
             ChildSpec(
                 name="gateway" if number == 0 else f"gateway-{number}",
                 command=[
-                    *(sys.executable, "-m", "shipway.gateway", *common, str(gateway.port)),
-                    *("--control-url", control.url, "--environment", settings.environment),
+                    *(sys.executable, "-m", "shipway.gateway", *common, str(places.gateway.port)),
+                    *("--grpc-port", str(places.grpc.port)),
+                    *("--control-url", places.control.url, "--environment", settings.environment),
                 ],
                 environment=gateway_variables(settings),
                 log=logs / ("gateway.log" if number == 0 else f"gateway-{number}.log"),

@@ -156,7 +156,7 @@ class LiveServer:
 @contextmanager
 def live_server(state_dir: Path, **settings: Any) -> Iterator[LiveServer]:
     """A running server on free ports, ended with all its processes when the block ends."""
-    options = Settings(state_dir=state_dir, gateway_port=0, control_port=0, **settings)
+    options = Settings(state_dir=state_dir, gateway_port=0, grpc_port=0, control_port=0, **settings)
     server = LiveServer(start(options))
     try:
         yield server

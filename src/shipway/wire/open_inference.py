@@ -234,7 +234,7 @@ def _array_of_binary(
         raise _refusal(position, "shape", "a dimension is negative")
     count = prod(tensor.shape)
     if dtype is DataType.BYTES:
-        array = _split_bytes(body[offset : offset + size], count, position)
+        array = split_bytes(body[offset : offset + size], count, position)
     else:
         wanted = NUMPY_OF[dtype]
         if count * wanted.itemsize != size:
@@ -246,7 +246,12 @@ def _array_of_binary(
         raise _refusal(position, "shape", f"no tensor has this shape ({exc})") from exc
 
 
-def _split_bytes(data: bytes, count: int, position: int) -> Array:
+def split_bytes(data: bytes, count: int, position: int) -> Array:
+    """The `count` BYTES elements in a buffer, shape [count]; `position` is the input's, for the error.
+
+    Raises:
+        InvalidRequest: the buffer holds fewer or more.
+    """
     items: list[bytes] = []
     offset = 0
     while offset + _BYTE_LENGTH.size <= len(data) and len(items) < count:
@@ -305,7 +310,7 @@ def _output(name: str, array: Array, tail: list[bytes] | None) -> _OutputOut:
     data_bytes = (
         array.astype(NUMPY_OF[dtype], copy=False).tobytes()
         if dtype.is_numeric
-        else _joined_bytes(array)
+        else joined_bytes(array)
     )
     tail.append(data_bytes)
     parameters = {"binary_data_size": len(data_bytes)}
@@ -316,7 +321,8 @@ def _text_of(item: bytes | None) -> str | None:
     return None if item is None else item.decode(errors="replace")
 
 
-def _joined_bytes(array: Array) -> bytes:
+def joined_bytes(array: Array) -> bytes:
+    """The elements of a BYTES or STRING array as one buffer, row-major; a null is empty."""
     parts: list[bytes] = []
     for item in array.ravel().tolist():
         data = b"" if item is None else item if isinstance(item, bytes) else str(item).encode()

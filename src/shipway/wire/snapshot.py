@@ -103,3 +103,4 @@ class GatewayReport(msgspec.Struct, frozen=True, kw_only=True):
     revision: str
     variants: tuple[VariantReport, ...]
     address: str = ""
+    grpc_address: str = ""

@@ -36,7 +36,7 @@ class Server:
         command = [sys.executable, "-m", "shipway.cli", "up", "--dir", str(self.state_dir)]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*command, "--port", "0", "--control-port", "0"],
+                [*command, "--port", "0", "--grpc-port", "0", "--control-port", "0"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,0 +1,117 @@
+"""From header blocks to what a call asks for. HPACK is the `hpack` library's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import hpack
+
+from shipway.gateway.grpc.call import Method, Reply
+from shipway.gateway.grpc.frames import ConnectionFault, Fault, header_block
+from shipway.gateway.grpc.status import Code, percent_encoded
+
+HEAD_LIMIT_BYTES = 64 * 1024
+ENCODINGS = (b"identity", b"gzip", b"deflate")
+"""How a message may be compressed."""
+
+_ACCEPTED = (b"grpc-accept-encoding", b",".join(ENCODINGS))
+_KEPT = 64
+_TIMEOUT = re.compile(rb"(\d{1,8})([HMSmun])")
+_UNIT_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+
+
+class Head:
+    """What a call's headers say. `refusal` is the header block that refuses it, None for a good call.
+
+    `timeout_s` is None when the caller set no deadline.
+    """
+
+    __slots__ = ("answer", "encoding", "form", "refusal", "timeout_s")
+
+    def __init__(self, method: Method) -> None:
+        self.answer = method.answer
+        self.form = method.form
+        self.timeout_s: float | None = None
+        self.encoding = b"identity"
+        self.refusal: bytes | None = None
+
+
+class HeadReader:
+    """Reads the header blocks of one connection, in their order.
+
+    A block whose every field is one index means the same for as long as no block has changed the
+    table: callers that send the same headers again and again have them decoded once.
+    """
+
+    def __init__(self, methods: Mapping[bytes, Method]) -> None:
+        self._methods = methods
+        self._decoder = hpack.Decoder(max_header_list_size=HEAD_LIMIT_BYTES)
+        self._known: dict[bytes, Head] = {}
+
+    def read(self, block: bytes) -> Head:
+        """The head in a block.
+
+        Raises:
+            ConnectionFault: the block cannot be decoded; nor can any that follows.
+        """
+        known = self._known.get(block)
+        if known is not None:
+            return known
+        try:
+            headers = self._decoder.decode(block, raw=True)
+        except hpack.HPACKError as exc:
+            raise ConnectionFault(Fault.COMPRESSION_ERROR, str(exc)) from exc
+        head = self._head_of({bytes(name): bytes(value) for name, value in headers})
+        if not _is_indexed(block):
+            self._known.clear()
+        elif len(self._known) < _KEPT:
+            self._known[block] = head
+        return head
+
+    def _head_of(self, headers: Mapping[bytes, bytes]) -> Head:
+        path = headers.get(b":path", b"")
+        method = self._methods.get(path)
+        head = Head(method or _NO_METHOD)
+        head.encoding = headers.get(b"grpc-encoding", b"identity")
+        if headers.get(b":method") != b"POST":
+            head.refusal = header_block((), status=405)
+        elif not headers.get(b"content-type", b"").startswith(b"application/grpc"):
+            head.refusal = header_block((), status=415)
+        elif method is None:
+            name = path.decode("latin-1")
+            head.refusal = _refusal(f"There is no method `{name}` here.")
+        elif head.encoding not in ENCODINGS:
+            name = head.encoding.decode("latin-1")
+            head.refusal = _refusal(f"Messages compressed by `{name}` are not read here.")
+        timeout = headers.get(b"grpc-timeout")
+        if timeout is not None and head.refusal is None:
+            found = _TIMEOUT.fullmatch(timeout)
+            if found is None:
+                head.refusal = _refusal("`grpc-timeout` cannot be read.", Code.INVALID_ARGUMENT)
+            else:
+                head.timeout_s = int(found[1]) * _UNIT_S[found[2]]
+        return head
+
+
+def _nothing(message: bytes, timeout_s: float | None) -> Reply:
+    return Reply.ending(Code.UNIMPLEMENTED, "There is no such method.")
+
+
+_NO_METHOD = Method(_nothing)
+
+
+def _is_indexed(block: bytes) -> bool:
+    """Whether each byte is one field by index (RFC 7541, 6.1); 0xff begins an index of several."""
+    return min(block, default=0) >= 0x80 and 0xFF not in block
+
+
+def _refusal(message: str, code: Code = Code.UNIMPLEMENTED) -> bytes:
+    """Status and headers in one block: gRPC's Trailers-Only."""
+    headers = (
+        (b"content-type", b"application/grpc"),
+        (b"grpc-status", b"%d" % code),
+        (b"grpc-message", percent_encoded(message)),
+        _ACCEPTED,
+    )
+    return header_block(headers, status=200)

@@ -1,0 +1,42 @@
+"""The gRPC server of a gateway: connections from a bound socket, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from shipway.gateway.grpc.call import Service
+from shipway.gateway.grpc.connection import Connection
+
+TICK_S = 0.5
+"""How often watches and silent connections are looked at."""
+
+
+async def serve(
+    service: Service, listening: socket.socket, stopping: asyncio.Event, *, drain_s: float
+) -> None:
+    """Serves on a bound socket until `stopping`, then answers what it has, for `drain_s` at most."""
+    connections: set[Connection] = set()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: Connection(service, connections), sock=listening, backlog=2048
+    )
+    ticking = asyncio.ensure_future(_tick(connections))
+    await stopping.wait()
+    server.close()
+    until = loop.time() + drain_s
+    for connection in list(connections):
+        connection.stop()
+    while connections and loop.time() < until:  # noqa: ASYNC110 - ends with the last of many
+        await asyncio.sleep(0.02)
+    ticking.cancel()
+    for connection in list(connections):
+        connection.drop()
+
+
+async def _tick(connections: set[Connection]) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(TICK_S)
+        for connection in list(connections):
+            connection.tick(loop.time())

@@ -1,0 +1,254 @@
+"""The gRPC services of a gateway: Open Inference v2 with the extensions of Triton's clients, and health."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from shipway.core.errors import BodyTooLarge, InvalidRequest, NotFound
+from shipway.core.release import VERSION
+from shipway.core.signature import Field
+from shipway.core.tensors import DataType
+from shipway.gateway.grpc.call import Form, Method, Reply
+from shipway.gateway.grpc.codec import GrpcInference, GrpcStreamInference, InferCall
+from shipway.gateway.grpc.messages import ModelInferRequest, message_class, parsed
+from shipway.gateway.grpc.streams import ALWAYS_READ_BYTES
+from shipway.gateway.repository import Repository
+from shipway.gateway.routes import LiveRoute, LiveVariant, RouteTable
+from shipway.gateway.serving import Serving, known
+
+INFERENCE = "inference.GRPCInferenceService"
+HEALTH = "grpc.health.v1.Health"
+EXTENSIONS = ("model_repository", "statistics", "model_configuration")
+
+_SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = 1, 2, 3
+
+
+class Services:
+    """Answers callers from the current routes. See `gateway.grpc.call.Service`."""
+
+    def __init__(self, table: RouteTable, serving: Serving) -> None:
+        self._table = table
+        self._serving = serving
+        self._codec = GrpcInference()
+        self._repository = Repository(table)
+        answers = {
+            "ServerLive": self._server_live,
+            "ServerReady": self._server_ready,
+            "ModelReady": self._model_ready,
+            "ServerMetadata": self._server_metadata,
+            "ModelMetadata": self._model_metadata,
+            "ModelConfig": self._model_config,
+            "ModelStatistics": self._model_statistics,
+            "RepositoryIndex": self._repository_index,
+            "RepositoryModelLoad": self._load,
+            "RepositoryModelUnload": self._unload,
+        }
+        self.methods: dict[bytes, Method] = {
+            _path(INFERENCE, name): Method(_answering(f"inference.{name}", answer))
+            for name, answer in answers.items()
+        }
+        self.methods[_path(INFERENCE, "ModelInfer")] = Method(self._infer)
+        self.methods[_path(INFERENCE, "ModelStreamInfer")] = Method(self._stream, Form.STREAM)
+        check, watch = self._check, self._watch
+        self.methods |= {
+            _path(HEALTH, "Check"): Method(_answering("grpc.health.v1.HealthCheck", check)),
+            _path(HEALTH, "Watch"): Method(
+                _answering("grpc.health.v1.HealthCheck", watch), Form.WATCH
+            ),
+        }
+
+    def message_limit(self) -> int:
+        """The largest that any endpoint takes; which one is meant is known when it has been read."""
+        limits = (route.max_body_bytes for route in self._table.routes())
+        return max(ALWAYS_READ_BYTES, max(limits, default=0))
+
+    # Predictions
+
+    def _infer(self, message: bytes, timeout_s: float | None) -> Reply | asyncio.Task[Reply]:
+        try:
+            request = parsed(ModelInferRequest, message)
+            self._require_fitting(request.model_name, len(message))
+        except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
+            return Reply.refusing(known(exc))
+        call = InferCall(request, timeout_s)
+        version = request.model_version or None
+        return self._serving.answer(self._codec, call, request.model_name, version)
+
+    def _stream(self, message: bytes, timeout_s: float | None) -> Reply | asyncio.Task[Reply]:
+        try:
+            request = parsed(ModelInferRequest, message)
+        except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
+            return Reply.refusing(known(exc))
+        codec = GrpcStreamInference(request)
+        try:
+            self._require_fitting(request.model_name, len(message))
+        except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
+            return codec.refuse(known(exc))
+        call = InferCall(request, timeout_s)
+        version = request.model_version or None
+        return self._serving.answer(codec, call, request.model_name, version)
+
+    def _require_fitting(self, name: str, size: int) -> None:
+        route = self._table.route(name)
+        if size > route.max_body_bytes:
+            raise BodyTooLarge(
+                f"The message has {size} bytes, over the limit of {route.max_body_bytes} bytes"
+                f" of endpoint `{name}`.",
+                next_step="Send fewer rows, or raise `limits.max_body_bytes` of the endpoint.",
+                limit_bytes=route.max_body_bytes,
+            )
+
+    # Health and metadata
+
+    def _server_live(self, request: Any, answer: Any) -> Any:
+        return answer(live=True)
+
+    def _server_ready(self, request: Any, answer: Any) -> Any:
+        return answer(ready=bool(self._table.revision))
+
+    def _server_metadata(self, request: Any, answer: Any) -> Any:
+        return answer(name="shipway", version=VERSION, extensions=EXTENSIONS)
+
+    def _model_ready(self, request: Any, answer: Any) -> Any:
+        route = self._table.route(request.name)
+        if not request.version:
+            return answer(ready=route.is_ready)
+        return answer(ready=route.variant(request.version).runner.is_ready)
+
+    def _model_metadata(self, request: Any, answer: Any) -> Any:
+        route, variant = self._named(request)
+        message = answer(
+            name=route.name,
+            versions=[other.number for other in route.variants],
+            platform=variant.spec.platform,
+        )
+        signature = variant.spec.signature
+        for fields, tensors in (
+            (signature.inputs, message.inputs),
+            (signature.outputs, message.outputs),
+        ):
+            for field in fields:
+                tensors.add(name=field.name, datatype=field.dtype.wire_name, shape=field.shape)
+        return message
+
+    def _model_config(self, request: Any, answer: Any) -> Any:
+        """The part of Triton's config that describes the tensors, their first dimension included."""
+        route, variant = self._named(request)
+        message = answer()
+        config, signature = message.config, variant.spec.signature
+        config.name, config.platform = route.name, variant.spec.platform
+        for field in signature.inputs:
+            config.input.add(name=field.name, data_type=_config_type(field), dims=field.shape)
+        for field in signature.outputs:
+            config.output.add(name=field.name, data_type=_config_type(field), dims=field.shape)
+        return message
+
+    def _model_statistics(self, request: Any, answer: Any) -> Any:
+        """What this gateway counted since it loaded each version; times are not measured apart."""
+        message = answer()
+        for route, variant in self._selected(request.name, request.version):
+            failed = variant.errors
+            done = max(0, variant.requests - failed - variant.in_flight)
+            entry = message.model_stats.add(
+                name=route.name, version=variant.number, inference_count=done
+            )
+            entry.inference_stats.success.count = done
+            entry.inference_stats.fail.count = failed
+        return message
+
+    # The model repository
+
+    def _repository_index(self, request: Any, answer: Any) -> Any:
+        message = answer()
+        for route, variant in self._selected("", ""):
+            runner = variant.runner
+            if runner.is_ready or not request.ready:
+                state = "READY" if runner.is_ready else "UNAVAILABLE" if runner.error else "LOADING"
+                message.models.add(
+                    name=route.name, version=variant.number, state=state, reason=runner.error
+                )
+        return message
+
+    def _load(self, request: Any, answer: Any) -> Any:
+        if request.parameters:
+            raise InvalidRequest(
+                f"`{min(request.parameters)}` cannot be brought with a load: a version's files"
+                " never change.",
+                next_step="Register a version with `shipway register`, and `shipway deploy` it.",
+            )
+        self._repository.require_ready(request.model_name)
+        return answer()
+
+    def _unload(self, request: Any, answer: Any) -> Any:
+        raise self._repository.refused_unload(request.model_name)
+
+    # grpc.health.v1
+
+    def _check(self, request: Any, answer: Any) -> Any:
+        status = self._status_of(request.service)
+        if status == _SERVICE_UNKNOWN:
+            raise NotFound(f"There is no service `{request.service}`.")
+        return answer(status=status)
+
+    def _watch(self, request: Any, answer: Any) -> Any:
+        return answer(status=self._status_of(request.service))
+
+    def _status_of(self, service: str) -> int:
+        """Of the gateway for no name or the services' own, else of the endpoint of that name."""
+        if service in ("", INFERENCE, HEALTH):
+            return _SERVING if self._table.revision else _NOT_SERVING
+        try:
+            return _SERVING if self._table.route(service).is_ready else _NOT_SERVING
+        except NotFound:
+            return _SERVICE_UNKNOWN
+
+    def _named(self, request: Any) -> tuple[LiveRoute, LiveVariant]:
+        route = self._table.route(request.name)
+        return route, route.variant(request.version or None)
+
+    def _selected(self, name: str, version: str) -> Iterable[tuple[LiveRoute, LiveVariant]]:
+        """The versions that are meant: all for no name, all of an endpoint for no version."""
+        routes = [self._table.route(name)] if name else list(self._table.routes())
+        for route in routes:
+            for variant in [route.variant(version)] if version else route.variants:
+                yield route, variant
+
+
+def _path(service: str, method: str) -> bytes:
+    return f"/{service}/{method}".encode()
+
+
+def _answering(
+    name: str, answer: Callable[[Any, Any], Any]
+) -> Callable[[bytes, float | None], Reply]:
+    """The answer of a method that needs no waiting, from `<name>Request` to `<name>Response`."""
+    return partial(
+        _answered, message_class(f"{name}Request"), message_class(f"{name}Response"), answer
+    )
+
+
+def _answered(
+    request: Any,
+    response: Any,
+    answer: Callable[[Any, Any], Any],
+    message: bytes,
+    timeout_s: float | None,
+) -> Reply:
+    del timeout_s
+    try:
+        return Reply.of(answer(parsed(request, message), response))
+    except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
+        return Reply.refusing(known(exc))
+
+
+_CONFIG_TYPES: Mapping[DataType, str] = {
+    kind: "TYPE_STRING" if kind in (DataType.BYTES, DataType.STRING) else f"TYPE_{kind.value}"
+    for kind in DataType
+}
+
+
+def _config_type(field: Field) -> str:
+    return _CONFIG_TYPES[field.dtype]
