@@ -6,7 +6,7 @@ TORCH  := torch==2.13.0
 PEERS  ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-peers lock clean
+.PHONY: help demo test check bench bench-peers overload soak lock clean
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,12 @@ bench: $(VENV)/.dev $(VENV)/.bench-tools ## measure beside a bare floor and the 
 
 bench-peers: $(VENV)/.dev $(VENV)/.bench-tools ## install the other model servers, or PEERS="mosec mlserver": 5 GB, 6 minutes
 	$(BIN)/python benchmarks/environments.py install $(PEERS)
+
+overload: $(VENV)/.dev ## twice the capacity for a minute: accepted in time, the rest refused at once
+	$(BIN)/python benchmarks/overload.py
+
+soak: $(VENV)/.dev ## five minutes under load with kills at random: right answers, nothing hangs
+	$(BIN)/python benchmarks/soak.py
 
 lock: $(VENV)/.uv ## resolve requirements-dev.lock again
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra demo --no-emit-index-url --no-header \

@@ -9,25 +9,40 @@ import msgspec
 import numpy as np
 import pytest
 
-from shipway.core.errors import DeadlineExceeded, NoReadyReplica
+from shipway.core.errors import DeadlineExceeded, ModelFailed, NoReadyReplica, QueueFull
+from shipway.gateway import pool as pools
 from shipway.gateway import runners
 from shipway.gateway.follow import Follower
 from shipway.gateway.pool import ReplicaPool
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.runners import InlineRunner
 from shipway.testing.live import onnx_bundle
-from shipway.wire.frames import FrameReader, Kind, Pong, encode_plain, encode_tensors
+from shipway.wire.frames import (
+    Failure,
+    FrameReader,
+    Kind,
+    Pong,
+    encode_plain,
+    encode_tensors,
+)
 from shipway.wire.snapshot import ReplicaAddress, Snapshot
 
 INPUTS = {"x": np.ones(1)}
 
 
 class Replica:
-    """Speaks the stream as a replica does: answers after a while, never, or hangs up instead."""
+    """Speaks the stream as a replica does: answers after a while, never, or hangs up instead.
 
-    def __init__(self, address, *, answers_after_s=None, hangs_up=False, busy_s=0.0):
+    `error`: what it answers every request with. `queued`: what it says that waits.
+    """
+
+    def __init__(
+        self, address, *, answers_after_s=None, hangs_up=False, busy_s=0.0, error=None, queued=0
+    ):
         self.address = ReplicaAddress(id="r", address=address)
         self.busy_s = busy_s
+        self.error = error
+        self.queued = queued
         self.asked = 0
         self.connections = 0
         self._answers_after_s = answers_after_s
@@ -39,11 +54,14 @@ class Replica:
         while data := await reader.read(2**16):
             for frame in frames.feed(data):
                 if frame.kind is Kind.PING:
-                    pong = Pong("r", ready=True, busy_s=self.busy_s)
+                    pong = Pong("r", ready=True, busy_s=self.busy_s, queued=self.queued)
                     writer.write(encode_plain(Kind.PONG, frame.stream, pong))
                 elif frame.kind is Kind.INFER:
                     self.asked += 1
-                    if self._answers_after_s is not None:
+                    if self.error is not None:
+                        failure = Failure.of(self.error("on purpose"))
+                        writer.write(encode_plain(Kind.FAIL, frame.stream, failure))
+                    elif self._answers_after_s is not None:
                         loop = asyncio.get_running_loop()
                         loop.call_later(self._answers_after_s, self._answer, writer, frame.stream)
         self.connections -= 1
@@ -126,6 +144,102 @@ async def test_changed_deadline_counts_for_replicas_that_are_linked_already(tmp_
         await until(lambda: not pool.is_ready)
         pool.expect([replica.address], deadline_s=5)
         await until(lambda: pool.is_ready)
+
+
+@pytest.fixture
+def quick_judge(monkeypatch):
+    monkeypatch.setattr(pools, "PING_EVERY_S", 0.02)
+    monkeypatch.setattr(pools, "JUDGE_EVERY_S", 0.05)
+
+
+async def outcomes(pool, number):
+    asked = (pool.infer(INPUTS, timeout_s=5) for _ in range(number))
+    return [type(one) for one in await asyncio.gather(*asked, return_exceptions=True)]
+
+
+async def test_request_that_a_full_replica_refuses_is_answered_by_another(tmp_path):
+    full = Replica(f"unix:{tmp_path}/0", error=QueueFull)
+    well = Replica(f"unix:{tmp_path}/1", answers_after_s=0.01)
+    async with pool_of(full, well) as pool:
+        await until(lambda: len(pool._called) == 2)
+        assert set(await outcomes(pool, 20)) == {dict}
+    assert full.asked > 0
+    assert well.asked == 20
+
+
+async def test_fleet_that_refuses_everything_is_not_asked_twice_for_each_request(tmp_path):
+    replicas = [Replica(f"unix:{tmp_path}/{n}", error=QueueFull) for n in range(2)]
+    async with pool_of(*replicas) as pool:
+        await until(lambda: len(pool._called) == 2)
+        for _ in range(40):
+            assert set(await outcomes(pool, 25)) == {QueueFull}
+    assert 1000 < replicas[0].asked + replicas[1].asked < 1500
+
+
+async def test_replica_that_fails_far_more_than_its_peers_is_left_out_and_tried_again(
+    tmp_path, quick_judge
+):
+    broken = Replica(f"unix:{tmp_path}/0", error=ModelFailed)
+    others = [Replica(f"unix:{tmp_path}/{n}", answers_after_s=0.0) for n in (1, 2)]
+    async with pool_of(broken, *others) as pool:
+        await until(lambda: len(pool._called) == 3)
+        assert ModelFailed in await outcomes(pool, 60)
+        await until(lambda: pool.ejected == 1)
+        asked = broken.asked
+        assert set(await outcomes(pool, 60)) == {dict}
+        assert broken.asked == asked
+        broken.error, broken._answers_after_s = None, 0.0
+        await until(lambda: pool.ejected == 0)
+        async with asyncio.timeout(5):
+            while broken.asked < asked + 10:
+                assert set(await outcomes(pool, 10)) == {dict}
+
+
+async def test_model_that_fails_on_every_replica_leaves_all_of_them_in(tmp_path, quick_judge):
+    replicas = [Replica(f"unix:{tmp_path}/{n}", error=ModelFailed) for n in range(3)]
+    async with pool_of(*replicas) as pool:
+        await until(lambda: len(pool._called) == 3)
+        for _ in range(5):
+            assert set(await outcomes(pool, 30)) == {ModelFailed}
+            await asyncio.sleep(0.06)
+        assert (pool.ejected, len(pool._called)) == (0, 3)
+
+
+async def test_replica_that_is_busy_for_other_gateways_gets_less(tmp_path):
+    crowded = Replica(f"unix:{tmp_path}/0", answers_after_s=0.0, queued=50)
+    idle = Replica(f"unix:{tmp_path}/1", answers_after_s=0.0)
+    async with pool_of(crowded, idle) as pool:
+        await until(lambda: len(pool._called) == 2)
+        assert set(await outcomes(pool, 40)) == {dict}
+    assert (crowded.asked, idle.asked) == (0, 40)
+
+
+async def test_last_replica_is_called_although_it_was_left_out(tmp_path, quick_judge):
+    broken = Replica(f"unix:{tmp_path}/0", error=ModelFailed)
+    well = Replica(f"unix:{tmp_path}/1", answers_after_s=0.0)
+    async with pool_of(broken, well) as pool:
+        await until(lambda: len(pool._called) == 2)
+        await outcomes(pool, 60)
+        await until(lambda: pool.ejected == 1)
+        pool.expect([broken.address], deadline_s=5)
+        assert pool.is_ready
+        assert await outcomes(pool, 1) == [ModelFailed]
+
+
+async def test_replicas_are_not_lost_because_the_gateway_itself_did_not_come_round(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(pools, "PING_EVERY_S", 0.01)
+    monkeypatch.setattr(pools, "PING_TIMEOUT_S", 0.2)
+    replicas = [Replica(f"unix:{tmp_path}/{n}", answers_after_s=0.0) for n in range(2)]
+    async with pool_of(*replicas) as pool:
+        await until(lambda: len(pool._called) == 2)
+        links = [one.link for one in pool._called]
+        for _ in range(3):
+            time.sleep(0.6)  # noqa: ASYNC251 - the loop is held up, pings or not
+            await asyncio.sleep(0.05)
+        assert [one.link for one in pool._called] == links
+        assert pool.ejected == 0
 
 
 async def test_many_slow_model_calls_hold_up_nothing_else(tmp_path):

@@ -290,6 +290,28 @@ def test_past_deadline_gets_504_and_full_queue_429_at_once(world):
     assert [answer.status_code for answer in late] == [504, 504]
 
 
+def test_callers_own_deadline_counts_and_expired_requests_never_reach_the_model(shared):
+    async def ask():
+        async with httpx.AsyncClient(base_url=shared.client.base_url, timeout=20) as client:
+            slow = asyncio.ensure_future(client.post(PATH, json=body(50)))
+            await asyncio.sleep(0.1)
+            started = time.monotonic()
+            late = await asyncio.gather(
+                client.post(PATH, json=body(50, 50), headers={"X-Request-Timeout-Ms": "200"}),
+                client.post(PATH, json=body(50, 50, 50, parameters={"timeout": 200_000})),
+            )
+            took_s = time.monotonic() - started
+            await slow
+            after = await client.post(PATH, json=body(1))
+            return late, took_s, after, time.monotonic() - started
+
+    late, took_s, after, all_s = asyncio.run(ask())
+    assert [answer.status_code for answer in late] == [504, 504]
+    assert took_s < 0.8
+    assert outputs(after)["y"] == [2]
+    assert all_s < 1.8  # the slow one's second, and none of theirs
+
+
 def test_request_inside_a_killed_replica_is_answered_by_another(world):
     world.start(replicas=2)
     until(lambda: len({outputs(world.infer(1))["pid"][0] for _ in range(10)}) >= 1)

@@ -12,7 +12,9 @@ from shipway.core.errors import InvalidRequest
 from shipway.core.inference import InferenceResponse
 from shipway.core.signature import Field, Layout, Signature
 from shipway.core.tensors import DataType
+from shipway.wire.codec import FALLBACK, JSON_ONLY, Timed, timeout_s_of
 from shipway.wire.open_inference import (
+    OpenInference,
     decode_raw,
     decode_request,
     encode_request,
@@ -180,3 +182,54 @@ def test_one_long_text_among_numbers_does_not_widen_all_of_them():
     asked = decode_request(body(shape=[len(values)], data=values))
     assert asked.inputs["x"].dtype == object
     assert asked.inputs["x"][1:3].tolist() == [0, 1]
+
+
+SIGNATURE = Signature(
+    layout=Layout.TENSORS, inputs=(Field(name="x", dtype=DataType.FP32),), outputs=()
+)
+
+
+class Posted:
+    query, headers = b"", {}
+
+    def __init__(self, content):
+        self.body = content
+
+
+def test_deadline_of_the_caller_is_the_sooner_of_header_and_parameter():
+    timed = Posted(json.dumps(json.loads(body()) | {"parameters": {"timeout": 1_500_000}}).encode())
+    never = Posted(json.dumps(json.loads(body()) | {"parameters": {"timeout": 0}}).encode())
+    codec = OpenInference()
+    assert codec.decode(Posted(body()), SIGNATURE).timeout_s is None
+    assert codec.decode(never, SIGNATURE).timeout_s is None
+    assert codec.decode(timed, SIGNATURE).timeout_s == 1.5
+    assert Timed(codec, 0.2).decode(Posted(body()), SIGNATURE).timeout_s == 0.2
+    assert Timed(codec, 0.2).decode(timed, SIGNATURE).timeout_s == 0.2
+    assert Timed(codec, 9.0).decode(timed, SIGNATURE).timeout_s == 1.5
+
+
+def test_header_says_how_many_milliseconds_the_caller_waits():
+    assert timeout_s_of({}) is None
+    assert timeout_s_of({b"x-request-timeout-ms": b"250"}) == 0.25
+
+
+@pytest.mark.parametrize("given", [b"0", b"-1", b"1.5", b"", b"soon", b"9" * 30])
+def test_deadline_that_is_no_number_of_milliseconds_is_refused(given):
+    with pytest.raises(InvalidRequest, match="milliseconds"):
+        timeout_s_of({b"x-request-timeout-ms": given})
+
+
+@pytest.mark.parametrize("given", [-1, 1.5, "1", True])
+def test_timeout_parameter_that_is_no_number_of_microseconds_is_refused(given):
+    timed = json.dumps(json.loads(body()) | {"parameters": {"timeout": given}}).encode()
+    with pytest.raises(InvalidRequest, match="microseconds"):
+        decode_request(timed)
+
+
+def test_answer_says_what_stood_in_for_the_endpoints_own_version():
+    response = InferenceResponse(model="m", version="1", outputs={"y": np.ones(1)})
+    asked = decode_request(body())
+    assert OpenInference().encode(response, asked).headers == JSON_ONLY
+    response.marks = ((FALLBACK, b"version:1"),)
+    headers = OpenInference().encode(response, asked).headers
+    assert headers == (*JSON_ONLY, (b"x-shipway-fallback", b"version:1"))

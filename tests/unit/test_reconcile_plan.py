@@ -388,6 +388,13 @@ def test_pauses_double_up_to_the_cap(failures, pause):
 def test_the_first_restart_of_a_replica_that_was_ready_is_immediate():
     assert restart_at([exit_of(ready_at=NOW)]) == NOW
     assert restart_at([exit_of()]) == NOW + timedelta(seconds=0.5)
+
+
+def test_replica_that_is_killed_again_and_again_after_it_served_is_restarted_at_once():
+    kills = [NOW + timedelta(seconds=10 * n) for n in range(20)]
+    exits = [exit_of(ready_at=at - timedelta(seconds=7), exited_at=at) for at in kills]
+    for number in range(1, 20):
+        assert restart_at(exits[:number]) == kills[number - 1]
     assert restart_at([]) is None
 
 

@@ -25,8 +25,10 @@ from shipway.core.audit import Change
 from shipway.core.deployments import accepted, described, rolled_back
 from shipway.core.endpoints import EndpointSpec, EndpointState
 from shipway.core.errors import EndpointNotFound, InvalidSpec
+from shipway.core.fallbacks import static_outputs
 from shipway.core.placement import placed
 from shipway.core.reconcile import is_ready_everywhere, wanted_versions
+from shipway.core.registry import VersionRecord
 from shipway.core.versions import parse_version
 from shipway.store.sql.database import Database, Transaction
 from shipway.wire.specs import spec_of
@@ -176,6 +178,7 @@ class Endpoints:
     ) -> ChangeView:
         self._check_environment(spec)
         record = resolved(tx, parse_version(spec.model))
+        _check_fallback(tx, spec, record)
         inline = placed(spec.placement, record.manifest).inline
         before = tx.endpoints.get(spec.name)
         return self._put(
@@ -215,6 +218,28 @@ class Endpoints:
                 next_step="Leave `environment` out, or start a server with that "
                 "SHIPWAY_ENVIRONMENT.",
             )
+
+
+def _check_fallback(tx: Transaction, spec: EndpointSpec, record: VersionRecord) -> None:
+    """Refuses a fallback that could not answer for this version.
+
+    Raises:
+        InvalidSpec: the endpoint does not exist, or the static answer does not fit the outputs.
+        VersionNotFound: the version does not exist.
+    """
+    fallback = spec.fallback
+    if fallback is None:
+        return
+    if fallback.answer is not None:
+        static_outputs(fallback.answer, record.manifest.content.signature, 1)
+    if fallback.version is not None:
+        resolved(tx, parse_version(f"{record.model}:{fallback.version}"))
+    if fallback.endpoint is not None and tx.endpoints.get(fallback.endpoint) is None:
+        raise InvalidSpec(
+            f"The fallback of endpoint `{spec.name}` is endpoint `{fallback.endpoint}`,"
+            " which does not exist.",
+            next_step=f"Deploy `{fallback.endpoint}` first.",
+        )
 
 
 def _merged(before: EndpointState | None, fields: Mapping[str, Any]) -> dict[str, Any]:

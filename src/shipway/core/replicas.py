@@ -11,7 +11,7 @@ import msgspec
 from shipway.core.backoff import CAP_S, pause_s
 from shipway.core.versions import VersionRef
 
-STABLE_S = 30.0
+STABLE_S = 5.0
 """A replica that was ready for so long ends a row of failures."""
 
 START_LIMIT_S = 600.0

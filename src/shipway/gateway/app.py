@@ -15,7 +15,7 @@ from shipway.gateway.reads import Reads
 from shipway.gateway.repository import Repository
 from shipway.gateway.routes import LiveRoute, RouteTable
 from shipway.gateway.serving import Serving, known
-from shipway.wire.codec import Answer
+from shipway.wire.codec import Answer, Timed, timeout_s_of
 
 UNKNOWN_LIMIT_BYTES = 1024 * 1024
 """What a body may have on a path that is no endpoint's: enough to be read, and answered with 404."""
@@ -68,6 +68,9 @@ class Gateway:
         number = target.number
         if target.label is not None:
             number = labelled(self._table.route(target.endpoint), target.label)
+        timeout_s = timeout_s_of(request.headers)
+        if timeout_s is not None:
+            codec = Timed(codec, timeout_s)
         return self._serving.answer(codec, request, target.endpoint, number)
 
     def _other(self, request: Request) -> Answer | asyncio.Task[Answer]:

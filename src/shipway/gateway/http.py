@@ -22,6 +22,7 @@ from urllib.parse import unquote
 import httptools
 
 from shipway.core.errors import BodyTooLarge, InvalidRequest, ShipwayError
+from shipway.gateway.accepting import Acceptor
 from shipway.wire.codec import Answer
 
 HEAD_LIMIT_BYTES = 64 * 1024
@@ -291,12 +292,10 @@ async def serve(
     """Serves on a bound socket until `stopping`, then answers what it has, for `drain_s` at most."""
     connections: set[Connection] = set()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: Connection(application, connections), sock=listening, backlog=2048
-    )
+    acceptor = Acceptor(listening, lambda: Connection(application, connections))
     sweeping = asyncio.ensure_future(_sweep(connections))
     await stopping.wait()
-    server.close()
+    await acceptor.close()
     sweeping.cancel()
     until = loop.time() + drain_s
     for connection in list(connections):

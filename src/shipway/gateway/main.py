@@ -22,6 +22,7 @@ from shipway.gateway.fronts import Dialect, Front
 from shipway.gateway.grpc.server import serve as serve_grpc
 from shipway.gateway.grpc.service import Services
 from shipway.gateway.http import serve
+from shipway.gateway.pulse import Pulse
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.serving import Serving
 from shipway.gateway.valkey import ValkeyStore
@@ -141,7 +142,7 @@ def bound(host: str, port: int, *, shared: bool = True) -> socket.socket:
 async def _serve(options: Options, listening: socket.socket, grpc: socket.socket) -> None:
     changed = asyncio.Event()
     store = ValkeyStore(options.cache_url) if options.cache_url else None
-    table = RouteTable(changed.set, shared_cache=store)
+    table = RouteTable(changed.set, shared_cache=store, pulse=Pulse.started())
     kept = kept_snapshot(options.state_dir / LAST_GOOD)
     if kept is not None:
         table.apply(kept)

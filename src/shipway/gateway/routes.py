@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterable
 from itertools import accumulate
 from pathlib import Path
+from time import monotonic
 
 import msgspec
 
@@ -15,10 +16,12 @@ from shipway.core.errors import (
     QueueFull,
     VersionNotFound,
 )
+from shipway.core.limits import Admission
 from shipway.core.outputs import finisher
 from shipway.core.validation import compile_validator
 from shipway.gateway.cache import AnswerCache, SharedStore, cache_for
 from shipway.gateway.pool import ReplicaPool
+from shipway.gateway.pulse import BEAT_S, BEHIND, Pulse
 from shipway.gateway.runners import InlineRunner, Runner
 from shipway.wire.open_inference import encode_metadata
 from shipway.wire.snapshot import Route, Snapshot, Variant, VariantReport
@@ -35,6 +38,7 @@ class LiveVariant:
         "conform",
         "endpoint",
         "errors",
+        "fallbacks",
         "finish",
         "in_flight",
         "number",
@@ -56,6 +60,7 @@ class LiveVariant:
         self.in_flight = 0
         self.requests = 0
         self.errors = 0
+        self.fallbacks = 0
 
     def report(self) -> VariantReport:
         """What control is told of it."""
@@ -70,6 +75,8 @@ class LiveVariant:
             errors=self.errors,
             cache_hits=self.cache.hits if self.cache is not None else 0,
             cache_misses=self.cache.misses if self.cache is not None else 0,
+            fallbacks=self.fallbacks,
+            ejected=self.runner.ejected,
         )
 
     def close(self) -> None:
@@ -91,13 +98,25 @@ class Gate:
 class LiveRoute:
     """One endpoint: its bounds, and its variants with their cumulated weights."""
 
-    def __init__(self, spec: Route, variants: list[LiveVariant], gate: Gate) -> None:
+    def __init__(
+        self,
+        spec: Route,
+        variants: list[LiveVariant],
+        gate: Gate,
+        admission: Admission,
+        pulse: Pulse,
+    ) -> None:
         self.name = spec.name
         self.max_body_bytes = spec.limits.max_body_bytes
         self.max_queue = spec.limits.max_queue
         self.deadline_s = spec.limits.deadline_ms / 1000
         self.variants = variants
         self.gate = gate
+        self.admission = admission
+        self.admission.expect(self.deadline_s)
+        self._pulse = pulse
+        self._patience_s = BEHIND * self.deadline_s + BEAT_S
+        self.fallback = spec.fallback
         self._by_number = {variant.number: variant for variant in variants}
         self._weighted = [variant for variant in variants if variant.spec.weight_pct > 0]
         self._bounds = list(accumulate(variant.spec.weight_pct for variant in self._weighted))
@@ -111,13 +130,21 @@ class LiveRoute:
         """Counts a request in.
 
         Raises:
-            QueueFull: the endpoint holds as many requests as it may.
+            QueueFull: the endpoint holds as many requests as it may, or as it can answer in time.
         """
         gate = self.gate
         if gate.in_flight >= self.max_queue:
             raise QueueFull(
                 f"Endpoint `{self.name}` has {gate.in_flight} requests in flight, its limit.",
                 next_step="Retry after the stated time, or raise `limits.max_queue`.",
+                retry_after_s=self.admission.retry_after_s(gate.in_flight),
+            )
+        if self.admission.in_flight >= self.admission.bound:
+            raise self._overload(self.deadline_s)
+        if monotonic() - self._pulse.at > self._patience_s:
+            raise QueueFull(
+                f"The gateway is too far behind to answer `{self.name}` in time.",
+                next_step="Retry after the stated time, or add gateways.",
                 retry_after_s=1,
             )
         gate.in_flight += 1
@@ -125,6 +152,30 @@ class LiveRoute:
     def leave(self) -> None:
         """Counts a request out."""
         self.gate.in_flight -= 1
+
+    def begin(self, timeout_s: float | None) -> None:
+        """Notes that an admitted request waits for the model, for as long as its caller said.
+
+        Raises:
+            QueueFull: it would be answered after its caller's own deadline.
+        """
+        admission = self.admission
+        if timeout_s is not None and admission.in_flight >= admission.bound_for(timeout_s):
+            raise self._overload(timeout_s)
+        admission.enter(monotonic())
+
+    def end(self) -> None:
+        """Notes that a request that waited for the model waits no more."""
+        self.admission.leave(monotonic())
+
+    def _overload(self, timeout_s: float) -> QueueFull:
+        held = self.admission.in_flight
+        return QueueFull(
+            f"Endpoint `{self.name}` has {held} requests in flight, and"
+            f" could not answer one more within {timeout_s:g} s.",
+            next_step="Retry after the stated time, or add replicas.",
+            retry_after_s=self.admission.retry_after_s(held),
+        )
 
     def choose(self, number: str | None) -> LiveVariant:
         """The variant that answers: the one asked for, else one by weight.
@@ -182,11 +233,19 @@ class RouteTable:
     """Swaps snapshots in, keeps what they share, and lets the rest finish its requests."""
 
     def __init__(
-        self, on_change: Callable[[], None], *, shared_cache: SharedStore | None = None
+        self,
+        on_change: Callable[[], None],
+        *,
+        shared_cache: SharedStore | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
-        """With a `shared_cache`, endpoints that have a cache keep their answers there."""
+        """With a `shared_cache`, endpoints that have a cache keep their answers there.
+
+        With a `pulse`, requests are refused that waited too long for the event loop.
+        """
         self.revision = ""
         self._shared_cache = shared_cache
+        self.pulse = pulse or Pulse()
         self._routes: dict[str, LiveRoute] = {}
         self._leaving: list[LiveVariant] = []
         self._on_change = on_change
@@ -215,7 +274,9 @@ class RouteTable:
         for spec in snapshot.routes:
             variants = [self._variant(spec, variant, known) for variant in spec.variants]
             before = self._routes.get(spec.name)
-            routes[spec.name] = LiveRoute(spec, variants, before.gate if before else Gate())
+            gate = before.gate if before else Gate()
+            admission = before.admission if before else Admission()
+            routes[spec.name] = LiveRoute(spec, variants, gate, admission, self.pulse)
         self._routes, self.revision = routes, snapshot.revision
         kept = {id(variant) for route in routes.values() for variant in route.variants}
         self._leaving = [v for v in known.values() if id(v) not in kept]
@@ -246,6 +307,7 @@ class RouteTable:
 
     def close(self) -> None:
         """Lets every variant go."""
+        self.pulse.stop()
         for variant in self._all_variants():
             variant.close()
 

@@ -49,6 +49,11 @@ class Runner(Protocol):
         """Why it is not ready; empty when it is, or is still on its way."""
         ...
 
+    @property
+    def ejected(self) -> int:
+        """How many of its replicas are left out for doing worse than the others."""
+        ...
+
     def run_now(self, inputs: Mapping[str, Array]) -> Outputs | None:
         """The engine's outputs, when they can be had without waiting; None when nothing was run.
 
@@ -61,7 +66,7 @@ class Runner(Protocol):
         """The engine's outputs.
 
         Raises:
-            NoReadyReplica, ReplicaLost, DeadlineExceeded, ModelFailed.
+            NoReadyReplica, ReplicaLost, QueueFull, DeadlineExceeded, ModelFailed.
         """
         ...
 
@@ -116,6 +121,11 @@ class InlineRunner:
         """Whether the model is loaded."""
         return self._engine is not None
 
+    @property
+    def ejected(self) -> int:
+        """See Runner. There is one model."""
+        return 0
+
     async def _load(self, directory: Path, digest: str) -> None:
         """Verifies and loads; a failure is kept in `error` until a later attempt succeeds."""
         pause_s = RELOAD_MIN_S
@@ -135,7 +145,7 @@ class InlineRunner:
 
     def run_now(self, inputs: Mapping[str, Array]) -> Outputs | None:
         """See Runner."""
-        rows = _rows(inputs)
+        rows = rows_of(inputs)
         if self._cost.row_s * rows >= LOOP_SHARE_S:
             return None
         try:
@@ -150,7 +160,7 @@ class InlineRunner:
         engine = self._loaded()
         try:
             async with asyncio.timeout(timeout_s):
-                call = partial(self._run, engine, inputs, _rows(inputs))
+                call = partial(self._run, engine, inputs, rows_of(inputs))
                 return await asyncio.get_running_loop().run_in_executor(_model_threads, call)
         except TimeoutError as exc:
             raise DeadlineExceeded("The deadline passed while the model was computing.") from exc
@@ -181,6 +191,7 @@ def _load(directory: Path, digest: str) -> Engine:
     return engine
 
 
-def _rows(inputs: Mapping[str, Array]) -> int:
+def rows_of(inputs: Mapping[str, Array]) -> int:
+    """How many rows the inputs have, by the first of them; at least 1."""
     first = next(iter(inputs.values()), None)
     return max(1, first.shape[0]) if first is not None and first.ndim else 1

@@ -8,13 +8,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from time import monotonic
+from typing import Any, Generic, TypeVar
 
-from shipway.core.errors import Bug, InvalidRequest, ShipwayError
+from shipway.core.errors import (
+    Bug,
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelFailed,
+    ShipwayError,
+)
+from shipway.core.fallbacks import covers
 from shipway.core.inference import InferenceRequest, InferenceResponse
 from shipway.core.outputs import Outputs, selected
 from shipway.engines.incidents import log_unexpected
 from shipway.gateway.cache import HIT, Found
+from shipway.gateway.fallback import response_instead, signature_of
 from shipway.gateway.routes import LiveRoute, LiveVariant, RouteTable
 from shipway.wire.codec import Codec
 
@@ -52,12 +61,14 @@ class Serving:
             call = variant.runner if variant.cache is None else variant.cache.call(inputs)
             outputs = call.run_now(inputs)
             if outputs is None:
-                later = partial(call.infer, inputs)
-                return self._answer_later(codec, route, variant, asked, later)
+                waiting = _Waiting(codec, route, variant, asked, is_pinned=number is not None)
+                return self._answer_later(waiting, partial(call.infer, inputs))
             answer = codec.encode(_response(route, variant, asked, outputs), asked)
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
             if variant is not None:
                 variant.errors += 1
+            if number is None and route.fallback is not None and covers(route.fallback, exc):
+                return self._fall_back_later(codec, message, route, variant, known(exc))
             route.leave()
             return codec.refuse(known(exc))
         route.leave()
@@ -65,32 +76,114 @@ class Serving:
 
     def _answer_later(
         self,
+        waiting: _Waiting[A],
+        later: Callable[..., Awaitable[Outputs]],
+    ) -> asyncio.Task[A]:
+        waiting.route.begin(waiting.asked.timeout_s)
+        waiting.variant.in_flight += 1
+        task = asyncio.ensure_future(self._awaited(waiting, later))
+        # Not a `finally` in the coroutine: one that is cancelled before it starts never gets there.
+        task.add_done_callback(partial(_leave, waiting.route, waiting.variant))
+        return task
+
+    async def _awaited(self, waiting: _Waiting[A], later: Callable[..., Awaitable[Outputs]]) -> A:
+        route, variant, asked = waiting.route, waiting.variant, waiting.asked
+        until = monotonic() + _timeout_s(route, asked)
+        try:
+            outputs = await later(timeout_s=_timeout_s(route, asked))
+            route.admission.note_answered()
+            return waiting.codec.encode(_response(route, variant, asked, outputs), asked)
+        except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
+            variant.errors += 1
+            _note_end(route, asked, exc)
+            error = exc
+        if waiting.is_pinned or route.fallback is None or not covers(route.fallback, error):
+            return waiting.codec.refuse(known(error))
+        answer = await self._instead(waiting.codec, route, asked, until=until)
+        if answer is None:
+            return waiting.codec.refuse(known(error))
+        variant.fallbacks += 1
+        return answer
+
+    def _fall_back_later(
+        self,
         codec: Codec[R, A],
+        message: R,
+        route: LiveRoute,
+        variant: LiveVariant | None,
+        error: ShipwayError,
+    ) -> asyncio.Task[A]:
+        task = asyncio.ensure_future(self._fallen_back(codec, message, route, variant, error))
+        task.add_done_callback(partial(_depart, route))
+        return task
+
+    async def _fallen_back(
+        self,
+        codec: Codec[R, A],
+        message: R,
+        route: LiveRoute,
+        variant: LiveVariant | None,
+        error: ShipwayError,
+    ) -> A:
+        try:
+            read_by = (
+                signature_of(self._table, route) if variant is None else variant.spec.signature
+            )
+            asked = codec.decode(message, read_by)
+        except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
+            return codec.refuse(known(exc))
+        until = monotonic() + _timeout_s(route, asked)
+        answer = await self._instead(codec, route, asked, until=until)
+        if answer is None:
+            return codec.refuse(error)
+        if variant is not None:
+            variant.fallbacks += 1
+        return answer
+
+    async def _instead(
+        self, codec: Codec[R, A], route: LiveRoute, asked: InferenceRequest, *, until: float
+    ) -> A | None:
+        """The fallback's answer; None when it has none, and the first error is the answer."""
+        try:
+            return codec.encode(
+                await response_instead(self._table, route, asked, until=until), asked
+            )
+        except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
+            known(exc)
+            return None
+
+
+class _Waiting(Generic[A]):
+    """A request that waits for its model. `is_pinned`: its caller asked for this very version."""
+
+    __slots__ = ("asked", "codec", "is_pinned", "route", "variant")
+
+    def __init__(
+        self,
+        codec: Codec[Any, A],
         route: LiveRoute,
         variant: LiveVariant,
         asked: InferenceRequest,
-        later: Callable[..., Awaitable[Outputs]],
-    ) -> asyncio.Task[A]:
-        variant.in_flight += 1
-        task = asyncio.ensure_future(_awaited(codec, route, variant, asked, later))
-        # Not a `finally` in the coroutine: one that is cancelled before it starts never gets there.
-        task.add_done_callback(partial(_leave, route, variant))
-        return task
+        *,
+        is_pinned: bool,
+    ) -> None:
+        self.codec = codec
+        self.route = route
+        self.variant = variant
+        self.asked = asked
+        self.is_pinned = is_pinned
 
 
-async def _awaited(
-    codec: Codec[R, A],
-    route: LiveRoute,
-    variant: LiveVariant,
-    asked: InferenceRequest,
-    later: Callable[..., Awaitable[Outputs]],
-) -> A:
-    try:
-        outputs = await later(timeout_s=_timeout_s(route, asked))
-        return codec.encode(_response(route, variant, asked, outputs), asked)
-    except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
-        variant.errors += 1
-        return codec.refuse(known(exc))
+def _note_end(route: LiveRoute, asked: InferenceRequest, error: Exception) -> None:
+    """Tells the admission what an error says of the model's speed: most say nothing.
+
+    That a caller was impatient says nothing either.
+    """
+    is_patient = _timeout_s(route, asked) >= route.deadline_s
+    if isinstance(error, DeadlineExceeded) and is_patient:
+        route.admission.note_expired()
+    elif isinstance(error, ModelFailed):
+        route.admission.note_answered()
 
 
 def _timeout_s(route: LiveRoute, asked: InferenceRequest) -> float:
@@ -125,6 +218,12 @@ def _require_outputs(wanted: Sequence[str], variant: LiveVariant) -> None:
 def _leave(route: LiveRoute, variant: LiveVariant, task: asyncio.Task[A]) -> None:
     del task
     variant.in_flight -= 1
+    route.end()
+    route.leave()
+
+
+def _depart(route: LiveRoute, task: asyncio.Task[A]) -> None:
+    del task
     route.leave()
 
 

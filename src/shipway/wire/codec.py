@@ -6,15 +6,23 @@ A codec is stateless and pure; the gateway's doors (HTTP, gRPC) hold one instanc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from shipway.core.errors import ShipwayError
+from shipway.core.errors import InvalidRequest, ShipwayError
 from shipway.core.inference import InferenceRequest, InferenceResponse
 from shipway.core.signature import Signature
 
 Headers = tuple[tuple[bytes, bytes], ...]
 JSON_ONLY: Headers = ((b"content-type", b"application/json"),)
 """The headers of an answer that is JSON and nothing else."""
+
+FALLBACK = b"x-shipway-fallback"
+"""The mark that says what answered in place of the endpoint's own version."""
+
+TIMEOUT = b"x-request-timeout-ms"
+"""The header in which a caller says how long it waits."""
+
+_MOST_DIGITS = 9
 
 
 def marked(headers: Headers, response: InferenceResponse) -> Headers:
@@ -24,6 +32,8 @@ def marked(headers: Headers, response: InferenceResponse) -> Headers:
 
 R = TypeVar("R", contravariant=True)
 A = TypeVar("A", covariant=True)
+Q = TypeVar("Q")
+B = TypeVar("B")
 
 
 class Answer:
@@ -76,3 +86,45 @@ class Codec(Protocol[R, A]):
     def refuse(self, error: ShipwayError) -> A:
         """The answer that carries an error, in the dialect's own shape."""
         ...
+
+
+def timeout_s_of(headers: Mapping[bytes, bytes]) -> float | None:
+    """How long the caller waits, by its header `x-request-timeout-ms`; None when it did not say.
+
+    Raises:
+        InvalidRequest: the header is not a positive whole number of milliseconds.
+    """
+    given = headers.get(TIMEOUT)
+    if given is None:
+        return None
+    if not given.isdigit() or len(given) > _MOST_DIGITS or not int(given):
+        raise InvalidRequest(
+            "The header `X-Request-Timeout-Ms` must be a positive whole number of milliseconds.",
+            path="x-request-timeout-ms",
+        )
+    return int(given) / 1000
+
+
+class Timed(Generic[Q, B]):
+    """A dialect whose caller said beside the message how long it waits. A codec itself."""
+
+    __slots__ = ("_codec", "_timeout_s")
+
+    def __init__(self, codec: Codec[Q, B], timeout_s: float) -> None:
+        self._codec = codec
+        self._timeout_s = timeout_s
+
+    def decode(self, message: Q, signature: Signature) -> InferenceRequest:
+        """See Codec. The sooner deadline counts, when the message has one, too."""
+        asked = self._codec.decode(message, signature)
+        own_s = asked.timeout_s
+        asked.timeout_s = self._timeout_s if own_s is None else min(own_s, self._timeout_s)
+        return asked
+
+    def encode(self, response: InferenceResponse, asked: InferenceRequest) -> B:
+        """See Codec."""
+        return self._codec.encode(response, asked)
+
+    def refuse(self, error: ShipwayError) -> B:
+        """See Codec."""
+        return self._codec.refuse(error)

@@ -135,8 +135,24 @@ def decode_request(body: bytes, *, header_length: int | None = None) -> Inferenc
         raise InvalidRequest(f"{len(body) - offset} bytes follow the last tensor.", path="body")
     outputs = None if not message.outputs else tuple(output.name for output in message.outputs)
     return InferenceRequest(
-        inputs=inputs, outputs=outputs, id=message.id, parameters=_binary_wishes(message)
+        inputs=inputs,
+        outputs=outputs,
+        id=message.id,
+        parameters=_binary_wishes(message),
+        timeout_s=None if message.parameters is None else _timeout_s(message.parameters),
     )
+
+
+def _timeout_s(parameters: Mapping[str, Any]) -> float | None:
+    """The `timeout` among the parameters: microseconds, as Triton has it; 0 is none."""
+    given = parameters.get("timeout")
+    if given is None:
+        return None
+    if not isinstance(given, int) or isinstance(given, bool) or given < 0:
+        raise InvalidRequest(
+            "`timeout` must be a whole number of microseconds.", path="$.parameters.timeout"
+        )
+    return given / 1_000_000 or None
 
 
 def decode_raw(body: bytes, signature: Signature) -> InferenceRequest:

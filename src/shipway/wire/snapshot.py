@@ -81,7 +81,8 @@ class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
     `ready`: it could answer a request now. `in_flight`: requests inside it. `error`: why it is not
     ready. A variant that left the snapshot is reported until its last request has ended.
     `cache_hits`, `cache_misses`: answers that the model was not run for, and those that it was, where
-    the endpoint has a cache.
+    the endpoint has a cache. `fallbacks`: requests that something else answered in its place.
+    `ejected`: replicas left out of the choice now.
     """
 
     endpoint: str
@@ -94,6 +95,8 @@ class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
     errors: int = 0
     cache_hits: int = 0
     cache_misses: int = 0
+    fallbacks: int = 0
+    ejected: int = 0
 
 
 class GatewayReport(msgspec.Struct, frozen=True, kw_only=True):
