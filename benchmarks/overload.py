@@ -61,17 +61,21 @@ def measured(server: LiveServer, port: int, replicas: int, options: argparse.Nam
     server.until(lambda: server.settled(name)["phase"] == "live")
     server.until(lambda: len(ready(server, name)) == replicas)
     load(port, [f"{name}=2"], "closed", seconds=1, connections=PEAK_CONNECTIONS)
-    peak = load(
-        port, [f"{name}=2"], "closed",
-        seconds=min(5.0, options.seconds), connections=PEAK_CONNECTIONS,
-    )  # fmt: skip
-    peak_rate = peak["statuses"].get("200", 0) / peak["seconds"]
+    before = peak_of(port, name, options)
     seen = load(
         port, [f"{name}=2"], "open",
-        rate=options.factor * peak_rate, seconds=options.seconds,
+        rate=options.factor * before, seconds=options.seconds,
         connections=OPEN_CONNECTIONS, deadline_s=options.deadline_ms / 1000,
     )  # fmt: skip
-    return {"replicas": replicas, "peak": peak_rate, "seen": seen}
+    after = peak_of(port, name, options)
+    return {"replicas": replicas, "before": before, "after": after, "seen": seen}
+
+
+def peak_of(port: int, name: str, options: argparse.Namespace) -> float:
+    """Answers per second of a closed loop."""
+    seconds = min(5.0, options.seconds)
+    seen = load(port, [f"{name}=2"], "closed", seconds=seconds, connections=PEAK_CONNECTIONS)
+    return float(seen["statuses"].get("200", 0) / seen["seconds"])
 
 
 def ready(server: LiveServer, name: str) -> list[dict[str, Any]]:
@@ -127,7 +131,7 @@ def inline_bundle(directory: Path) -> None:
 
 def claims(one: dict, options: argparse.Namespace) -> list[tuple[str, str, bool]]:
     """What is claimed, what was seen, and whether it holds."""
-    seen, peak = one["seen"], one["peak"]
+    seen, peak = one["seen"], (one["before"] + one["after"]) / 2
     statuses, latencies = seen["statuses"], seen["latencies"]
     answered, late = statuses.get("200", 0), statuses.get("504", 0)
     refused = sum(statuses.get(status, 0) for status in REFUSALS)
@@ -157,7 +161,7 @@ def report(one: dict, options: argparse.Namespace) -> bool:
     seen = one["seen"]
     print(
         f"\n{one['replicas'] or 'inline, no'} replica(s), {options.factor:g}x the peak"
-        f" of {one['peak']:.0f}/s for {seen['seconds']:.0f} s: {seen['statuses']}"
+        f" of {one['before']:.0f}/s (afterwards {one['after']:.0f}/s) for {seen['seconds']:.0f} s: {seen['statuses']}"
     )
     outcome = True
     for claim, fact, holds in claims(one, options):
