@@ -129,6 +129,7 @@ class World:
                     slot=action.slot,
                     generation=action.generation,
                     max_batch_rows=action.max_batch_rows,
+                    max_batch_delay_ms=action.max_batch_delay_ms,
                     started_at=self.now,
                 )
                 self.replicas[new.id] = new

@@ -61,6 +61,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     slot: int
     generation: int
     max_batch_rows: int
+    max_batch_delay_ms: float = 5.0
     state: ReplicaState
     started_at: datetime
     address: str = ""
