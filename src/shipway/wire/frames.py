@@ -97,6 +97,8 @@ class Frame(msgspec.Struct, frozen=True):
     body: memoryview
 
 
+_KINDS = {kind.value: kind for kind in Kind}
+_NUMERIC = {kind.value: dtype for kind, dtype in NUMPY_OF.items() if kind.is_numeric}
 _encoder = msgspec.msgpack.Encoder()
 _header_decoder = msgspec.msgpack.Decoder(TensorHeader)
 _any_decoder = msgspec.msgpack.Decoder(list[Any])
@@ -175,16 +177,18 @@ def decode_tensors(body: memoryview) -> tuple[dict[str, Array], int]:
         offset += -offset % 8
         tensors: dict[str, Array] = {}
         for name, kind, shape, size in header.tensors:
-            tensors[name] = _array(DataType(kind), shape, body[offset : offset + size])
+            tensors[name] = _array(kind, shape, body[offset : offset + size])
             offset += size + (-size % 8)
     except (struct.error, msgspec.MsgspecError, ValueError) as exc:
         raise InvalidRequest(f"A tensor frame is malformed: {exc}.") from exc
     return tensors, header.timeout_ms
 
 
-def _array(dtype: DataType, shape: tuple[int, ...], data: memoryview) -> Array:
-    if dtype.is_numeric:
-        return np.frombuffer(data, NUMPY_OF[dtype]).reshape(shape)
+def _array(kind: str, shape: tuple[int, ...], data: memoryview) -> Array:
+    dtype = _NUMERIC.get(kind)
+    if dtype is not None:
+        return np.frombuffer(data, dtype).reshape(shape)
+    DataType(kind)
     array = np.empty(prod(shape), dtype=object)
     array[:] = _any_decoder.decode(data)
     return array.reshape(shape)
@@ -259,7 +263,7 @@ def _body_size(data: bytes, start: int) -> int:
 
 
 def _kind(number: int) -> Kind:
-    try:
-        return Kind(number)
-    except ValueError as exc:
-        raise InvalidRequest(f"A frame has an unknown kind: {number}.") from exc
+    kind = _KINDS.get(number)
+    if kind is None:
+        raise InvalidRequest(f"A frame has an unknown kind: {number}.")
+    return kind
