@@ -91,7 +91,7 @@ def next_step(line: Iterable[Waiting], pace: Pace, now: float, bounds: Bounds) -
             break
     if not is_full:
         latest = min(came_at + bounds.max_delay_s, expires_at - pace.expected_s(rows))
-        until = pace.worth_waiting_until(len(chosen))
+        until = pace.worth_waiting_until(len(chosen), tick_s=bounds.tick_s)
         if until > now and now + bounds.tick_s <= latest:
             return Wait(min(max(until, now + bounds.tick_s), latest))
     return Run(tuple(chosen), rows, pace)
@@ -107,9 +107,9 @@ class Line:
         self.waiting: dict[int, Waiting] = {}
 
     @property
-    def came_at(self) -> float:
-        """When the oldest one came."""
-        return next(iter(self.waiting.values())).came_at
+    def oldest(self) -> int:
+        """The ticket of the oldest one; tickets grow."""
+        return next(iter(self.waiting))
 
 
 class Queue:
@@ -173,7 +173,7 @@ class Queue:
 
     def _oldest_first(self) -> Sequence[Line]:
         lines = list(self._lines.values())
-        return lines if len(lines) < 2 else sorted(lines, key=lambda line: line.came_at)
+        return lines if len(lines) < 2 else sorted(lines, key=lambda line: line.oldest)
 
     def _pace(self, key: StackKey | None) -> Pace:
         pace = self._paces.get(key)

@@ -7,11 +7,16 @@ company comes sooner than it saves.
 
 from __future__ import annotations
 
+from math import exp, log
+
 _KEPT_SHARE = 0.98
 """How much of what was learnt stays at each call: the last fifty or so count."""
 
 _GAP_SHARE = 0.125
 """How much one gap between two requests counts: the last ten or so."""
+
+_PATIENCE = 4.0
+"""Who has not come after so many usual gaps is not coming."""
 
 _CALLS_KNOWN = 8
 """Fewer calls teach nothing about what a call costs."""
@@ -26,7 +31,8 @@ _LEAST_SAVED = 0.05
 """Batching pays when the fixed part is at least this share of what one request's rows take."""
 
 _LONGEST_GAP_S = 10.0
-"""A longer silence says no more than this one: nobody is coming."""
+_SHORTEST_GAP_S = 1e-6
+"""Gaps are counted within these bounds: a longer silence says no more than that nobody is coming."""
 
 
 class Pace:
@@ -36,14 +42,14 @@ class Pace:
     """
 
     __slots__ = (
-        "_cross", "_gap_s", "_last_at", "_rows", "_seconds", "_squares", "_weight",
+        "_cross", "_last_at", "_log_gap", "_rows", "_seconds", "_squares", "_weight",
         "fixed_s", "is_known", "request_rows", "row_s",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self._weight = self._rows = self._seconds = self._squares = self._cross = 0.0
         self._last_at: float | None = None
-        self._gap_s = _LONGEST_GAP_S
+        self._log_gap = log(_LONGEST_GAP_S)
         self.request_rows = 1.0
         self.fixed_s = 0.0
         self.row_s = 0.0
@@ -51,8 +57,12 @@ class Pace:
 
     @property
     def gap_s(self) -> float:
-        """The usual time between two requests."""
-        return self._gap_s
+        """The usual time between two requests.
+
+        A geometric mean: callers who were answered together ask again together, and the pause
+        between two such groups must not hide how close behind one another they are.
+        """
+        return exp(self._log_gap)
 
     @property
     def mean_rows(self) -> float:
@@ -72,8 +82,8 @@ class Pace:
     def came(self, now: float, rows: int) -> None:
         """Takes a request of that many rows into account."""
         if self._last_at is not None:
-            gap_s = min(now - self._last_at, _LONGEST_GAP_S)
-            self._gap_s += (gap_s - self._gap_s) * _GAP_SHARE
+            gap_s = min(max(now - self._last_at, _SHORTEST_GAP_S), _LONGEST_GAP_S)
+            self._log_gap += (log(gap_s) - self._log_gap) * _GAP_SHARE
         self._last_at = now
         self.request_rows += (rows - self.request_rows) * _GAP_SHARE
 
@@ -106,16 +116,21 @@ class Pace:
             return self.fixed_s + self.row_s * rows
         return self.mean_s * max(1.0, rows / self.mean_rows) if self.mean_rows else self.mean_s
 
-    def worth_waiting_until(self, waiting: int) -> float:
+    def worth_waiting_until(self, waiting: int, *, tick_s: float) -> float:
         """When `waiting` requests should no longer wait for one more; in the past when not at all.
+
+        What is worth less than `tick_s`, the shortest wait that can be kept, is not waited for.
 
         Run now, and who comes `g` later waits for this call and pays the fixed cost `f` again. Wait,
         and the `n` that are there wait `g` and one request's rows `b` longer. The sum of all
         waiting is smaller with company when `(n + 1) * g + n * b < f`. With f = 8 ms, b = 1 ms and
-        n = 1, company that comes within 3.5 ms is worth it.
+        n = 1, company that comes within 3.5 ms is worth it; with n = 4, within 0.8 ms.
         """
         if not self.is_known or self._last_at is None:
             return 0.0
         own_s = self.row_s * self.request_rows
         worth_s = (self.fixed_s - waiting * own_s) / (waiting + 1)
-        return self._last_at + worth_s if self._gap_s < worth_s else 0.0
+        gap_s = self.gap_s
+        if worth_s < tick_s or gap_s >= worth_s:
+            return 0.0
+        return self._last_at + min(worth_s, max(tick_s, _PATIENCE * gap_s))
