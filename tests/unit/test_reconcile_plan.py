@@ -463,6 +463,17 @@ def test_a_changed_batch_size_replaces_a_replica_only_after_its_successor_is_rea
     assert plan([one], seen(old, new), NOW) == (StopReplica(id=old.id),)
 
 
+def test_a_changed_batch_delay_replaces_replicas_too():
+    state = state_of(active=V1, phase=Phase.LIVE)
+    limits = replace(state.spec.limits, max_batch_delay_ms=1.0)
+    one = desired_of(replace(state, spec=replace(state.spec, limits=limits)))
+    old = replica_of(V1)
+    (start,) = plan([one], seen(old), NOW)
+    assert (start.slot, start.max_batch_delay_ms) == (0, 1.0)
+    new = replica_of(V1, max_batch_delay_ms=1.0)
+    assert plan([one], seen(old, new), NOW) == (StopReplica(id=old.id),)
+
+
 def test_scaling_down_waits_for_the_slots_that_stay():
     one = desired_of(state_of(active=V1, phase=Phase.LIVE, replicas=1))
     extra = replica_of(V1, slot=1)
