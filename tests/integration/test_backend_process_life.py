@@ -48,7 +48,7 @@ def now():
 def order_of(bundle: Path, manifest, name="double-1-0-a"):
     return ReplicaOrder(
         id=name, endpoint="double", version=VersionRef("double", 1), slot=0, generation=1,
-        max_batch_rows=8, digest=manifest.digest, bundle_dir=bundle, environment=INHERIT,
+        max_batch_rows=8, max_batch_delay_ms=5.0, digest=manifest.digest, bundle_dir=bundle, environment=INHERIT,
     )  # fmt: skip
 
 

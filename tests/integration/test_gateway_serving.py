@@ -21,6 +21,7 @@ from shipway.core.endpoints import Limits
 from shipway.core.signature import Field, Layout, Signature
 from shipway.core.tensors import DataType
 from shipway.testing.bundles import write_bundle
+from shipway.wire.link import ping
 from shipway.wire.snapshot import ReplicaAddress, Route, Snapshot, Variant
 
 REPLICA = Path(__import__("shipway.replica", fromlist=["x"]).__file__).parent / "__main__.py"
@@ -191,6 +192,31 @@ def test_failure_in_a_shared_batch_is_its_own(shared):
             assert answer.status_code == 500
         else:
             assert outputs(answer)["y"] == [2 * value]
+
+
+def test_mlserver_514_each_of_a_batch_gets_the_outputs_that_it_asked_for(shared):
+    wanted = [["y"], ["pid"], ["pid", "y"], []]
+
+    async def ask_all():
+        async with httpx.AsyncClient(base_url=shared.client.base_url, timeout=20) as client:
+            busy = asyncio.create_task(client.post(PATH, json=body(50)))
+            address = f"unix:{shared.directory}/r0.sock"
+            async with asyncio.timeout(10):
+                while (await ping(address, 1)).busy_s == 0:  # noqa: ASYNC110 - a process
+                    await asyncio.sleep(0.01)
+            # The model takes a second: these wait for it together.
+            asked = [
+                client.post(PATH, json=body(n, outputs=[{"name": name} for name in names]))
+                for n, names in enumerate(wanted)
+            ]
+            answers = await asyncio.gather(*asked)
+            await busy
+            return answers
+
+    for n, (names, answer) in enumerate(zip(wanted, asyncio.run(ask_all()), strict=True)):
+        given = outputs(answer)
+        assert list(given) == (names or ["y", "pid"])
+        assert given.get("y", [2.0 * n]) == [2.0 * n]
 
 
 def test_raising_model_gets_500_with_an_incident_and_keeps_its_traceback_to_the_log(shared):

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
+from shipway.core.batching import Bounds
 from shipway.core.errors import ModelFailed
 from shipway.replica.server import serve
 from shipway.replica.worker import Worker
@@ -16,10 +17,13 @@ from shipway.wire.link import connect
 
 
 @asynccontextmanager
-async def linked(tmp_path, run, *, max_rows=64):
+async def linked(tmp_path, run, *, max_rows=64, delay_s=0.005, on_loop=False):
     """A link to a replica of a model that is one function, and the event that stops it."""
     engine = type("Model", (), {"run": staticmethod(run)})()
-    worker = Worker(engine, replica_id="r", max_rows=max_rows, stackable=True)
+    worker = Worker(
+        engine, replica_id="r", bounds=Bounds(max_rows=max_rows, max_delay_s=delay_s), stackable=True,
+        on_loop=on_loop,
+    )  # fmt: skip
     address, stopping = f"unix:{tmp_path}/r.sock", asyncio.Event()
     serving = asyncio.create_task(serve(worker, address, stopping))
     while not (tmp_path / "r.sock").exists():  # noqa: ASYNC110 - a socket tells nobody
@@ -114,7 +118,7 @@ async def test_large_answer_is_sent_whole_before_a_stopping_replica_ends(tmp_pat
             return {"y": np.broadcast_to(inputs["x"], (4_000_000,))}
 
         engine = type("Model", (), {"run": staticmethod(run)})()
-        worker = Worker(engine, replica_id="r", max_rows=64, stackable=True)
+        worker = Worker(engine, replica_id="r", bounds=Bounds(max_rows=64), stackable=True)
         loop.call_later(0.1, started.set)
         await serve(worker, address, stopping)
 

@@ -129,6 +129,7 @@ class World:
                     slot=action.slot,
                     generation=action.generation,
                     max_batch_rows=action.max_batch_rows,
+                    max_batch_delay_ms=action.max_batch_delay_ms,
                     started_at=self.now,
                 )
                 self.replicas[new.id] = new
@@ -459,6 +460,17 @@ def test_a_changed_batch_size_replaces_a_replica_only_after_its_successor_is_rea
     assert serving(one, V1, [old, new]) == (old,)
     new = replace(new, state=ReplicaState.READY)
     assert serving(one, V1, [old, new]) == (new,)
+    assert plan([one], seen(old, new), NOW) == (StopReplica(id=old.id),)
+
+
+def test_a_changed_batch_delay_replaces_replicas_too():
+    state = state_of(active=V1, phase=Phase.LIVE)
+    limits = replace(state.spec.limits, max_batch_delay_ms=1.0)
+    one = desired_of(replace(state, spec=replace(state.spec, limits=limits)))
+    old = replica_of(V1)
+    (start,) = plan([one], seen(old), NOW)
+    assert (start.slot, start.max_batch_delay_ms) == (0, 1.0)
+    new = replica_of(V1, max_batch_delay_ms=1.0)
     assert plan([one], seen(old, new), NOW) == (StopReplica(id=old.id),)
 
 

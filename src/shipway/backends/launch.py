@@ -29,6 +29,8 @@ def command_of(order: ReplicaOrder, python: Path, address: str) -> list[str]:
         order.id,
         "--max-batch-rows",
         str(order.max_batch_rows),
+        "--max-batch-delay-ms",
+        str(order.max_batch_delay_ms),
     ]
 
 

@@ -21,6 +21,7 @@ class ReplicaOrder(msgspec.Struct, frozen=True, kw_only=True):
     slot: int
     generation: int
     max_batch_rows: int
+    max_batch_delay_ms: float
     digest: str
     bundle_dir: Path
     environment: EnvironmentLock

@@ -28,7 +28,8 @@ from shipway.backends.waiting import end_when, ended, in_daemon_thread, reaped
 from shipway.core.bundles import EnvironmentLock
 from shipway.core.errors import DependencyError, ShipwayError
 from shipway.core.failures import LastWord, last_line, last_word
-from shipway.core.replicas import Replica, ReplicaState
+from shipway.core.replicas import Batches, Replica, ReplicaState
+from shipway.wire.frames import Pong
 from shipway.wire.link import ping
 
 PING_EVERY_S = 0.25
@@ -210,13 +211,15 @@ class ProcessBackend:
                 self._note_silence(replica_id, loop.time() - answered_at)
             else:
                 answered_at = loop.time()
-                self._note_answer(replica_id, is_ready=pong.ready, busy_s=pong.busy_s)
+                self._note_answer(replica_id, pong)
             await asyncio.sleep(PING_EVERY_S)
 
-    def _note_answer(self, replica_id: str, *, is_ready: bool, busy_s: float) -> None:
+    def _note_answer(self, replica_id: str, pong: Pong) -> None:
         record = self._replicas[replica_id]
-        changes: dict[str, Any] = {"busy_s": busy_s, "silent_s": 0.0}
-        if is_ready and record.state in (ReplicaState.STARTING, ReplicaState.UNRESPONSIVE):
+        changes: dict[str, Any] = {
+            "busy_s": pong.busy_s, "silent_s": 0.0, "batches": _batches_of(pong)
+        }  # fmt: skip
+        if pong.ready and record.state in (ReplicaState.STARTING, ReplicaState.UNRESPONSIVE):
             changes |= {
                 "state": ReplicaState.READY,
                 "ready_at": record.ready_at or self._clock(),
@@ -293,6 +296,15 @@ class ProcessBackend:
         self.on_change()
 
 
+def _batches_of(pong: Pong) -> Batches:
+    return Batches(
+        rows=round(pong.call_rows, 2),
+        call_ms=round(pong.call_s * 1000, 3),
+        saved_ms=round(pong.saved_s * 1000, 3),
+        queued=pong.queued,
+    )
+
+
 def _noteworthy(record: ReplicaRecord) -> ReplicaRecord:
     """The record without what every ping changes; only changes of the rest are written down."""
-    return msgspec.structs.replace(record, busy_s=0.0, silent_s=0.0)
+    return msgspec.structs.replace(record, busy_s=0.0, silent_s=0.0, batches=Batches())

@@ -72,6 +72,7 @@ def replica(
     address: Annotated[str, typer.Option(help="`unix:/path` or `tcp:host:port` to listen on.")],
     name: Annotated[str, typer.Option(help="Name of this replica.")] = "replica",
     max_batch_rows: Annotated[int, typer.Option(help="Rows per model call.")] = 64,
+    max_batch_delay_ms: Annotated[float, typer.Option(help="Longest wait for company.")] = 5.0,
 ) -> None:
     """Run one replica alone, for a bundle of this machine."""
     from shipway.engines.bundle import read_manifest
@@ -79,7 +80,8 @@ def replica(
 
     digest = read_manifest(bundle).digest
     options = ["--bundle", str(bundle), "--digest", digest, "--address", address, "--id", name]
-    raise typer.Exit(main([*options, "--max-batch-rows", str(max_batch_rows)]))
+    options += ["--max-batch-rows", str(max_batch_rows)]
+    raise typer.Exit(main([*options, "--max-batch-delay-ms", str(max_batch_delay_ms)]))
 
 
 def add_to(app: typer.Typer) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from shipway.core.bundles import Manifest
 from shipway.core.endpoints import EndpointSpec, Phase
+from shipway.core.replicas import Batches
 from shipway.core.tensors import Array
 
 
@@ -61,6 +62,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     restarts: int = 0
     message: str = ""
+    batches: Batches = Batches()
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):

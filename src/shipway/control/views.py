@@ -22,7 +22,7 @@ from shipway.core.reconcile import (
     wanted_versions,
 )
 from shipway.core.registry import Role
-from shipway.core.replicas import Replica, ReplicaState
+from shipway.core.replicas import Batches, Replica, ReplicaState
 from shipway.core.versions import VersionRef
 
 
@@ -43,6 +43,7 @@ class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
     restarts: int
     message: str
+    batches: Batches
 
 
 class VariantView(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,6 +171,7 @@ def replica_views(replicas: Iterable[Replica]) -> tuple[ReplicaView, ...]:
             started_at=replica.started_at,
             restarts=exits.get(replica.slot, 0),
             message=replica.message,
+            batches=replica.batches,
         )
         for replica in sorted(everything, key=lambda r: (r.slot, r.started_at))
         if replica.state is not ReplicaState.EXITED or not _is_replaced(replica, everything)

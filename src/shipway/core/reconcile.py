@@ -34,6 +34,7 @@ class StartReplica(msgspec.Struct, frozen=True, kw_only=True):
     slot: int
     generation: int
     max_batch_rows: int
+    max_batch_delay_ms: float
 
 
 class StopReplica(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,6 +198,7 @@ def _is_current(state: EndpointState, replica: Replica) -> bool:
     return (
         replica.slot < state.spec.replicas
         and replica.max_batch_rows == state.spec.limits.max_batch_rows
+        and replica.max_batch_delay_ms == state.spec.limits.max_batch_delay_ms
     )
 
 
@@ -247,6 +249,7 @@ def _fill_slots(
                 slot=slot,
                 generation=state.generation,
                 max_batch_rows=state.spec.limits.max_batch_rows,
+                max_batch_delay_ms=state.spec.limits.max_batch_delay_ms,
             )
 
 

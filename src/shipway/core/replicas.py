@@ -47,6 +47,19 @@ class ReplicaState(StrEnum):
     """It ended without being asked to. Kept, as the evidence for backoff, until it is forgotten."""
 
 
+class Batches(msgspec.Struct, frozen=True, kw_only=True):
+    """How a replica's model calls went of late; all 0 before the first.
+
+    `rows` and `call_ms`: of a model call. `saved_ms`: what a request saves that joins a call instead
+    of having its own, 0 until known. `queued`: requests that wait for the model now.
+    """
+
+    rows: float = 0.0
+    call_ms: float = 0.0
+    saved_ms: float = 0.0
+    queued: int = 0
+
+
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
     """What a backend knows of one replica.
 
@@ -61,6 +74,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     slot: int
     generation: int
     max_batch_rows: int
+    max_batch_delay_ms: float = 5.0
     state: ReplicaState
     started_at: datetime
     address: str = ""
@@ -71,6 +85,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     busy_s: float = 0.0
     silent_s: float = 0.0
+    batches: Batches = Batches()
 
     @property
     def is_running(self) -> bool:

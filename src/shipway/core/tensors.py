@@ -88,7 +88,7 @@ def data_type_of(array: Array) -> DataType:
     Raises:
         TypeError: the dtype (complex, datetime, structured …) has no data type.
     """
-    kind = _OF_NUMPY.get(array.dtype.newbyteorder("="))
+    kind = _OF_NUMPY.get(array.dtype) or _OF_NUMPY.get(array.dtype.newbyteorder("="))
     if kind is not None:
         return kind
     if array.dtype.kind in "OUS":

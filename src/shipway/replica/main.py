@@ -8,10 +8,12 @@ import json
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
-from shipway.core.bundles import Content
+from shipway.core.batching import Bounds
+from shipway.core.bundles import Content, Served
 from shipway.core.errors import ModelFailed, ShipwayError
 from shipway.engines.bundle import verified_manifest
 from shipway.engines.load import load_engine
@@ -32,6 +34,7 @@ class Options(argparse.Namespace):
     address: str
     id: str
     max_batch_rows: int
+    max_batch_delay_ms: float
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,6 +45,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--address", required=True, help="unix:/path or tcp:host:port to listen on")
     parser.add_argument("--id", required=True, help="name of this replica")
     parser.add_argument("--max-batch-rows", type=int, default=64, help="rows per model call")
+    parser.add_argument(
+        "--max-batch-delay-ms", type=float, default=5.0, help="longest wait for company"
+    )
     options = parser.parse_args(arguments, namespace=Options())
     try:
         engine, content = _loaded(options)
@@ -52,11 +58,24 @@ def main(arguments: Sequence[str]) -> int:
     worker = Worker(
         engine,
         replica_id=options.id,
-        max_rows=options.max_batch_rows,
+        bounds=Bounds(
+            max_rows=options.max_batch_rows, max_delay_s=options.max_batch_delay_ms / 1000
+        ),
         stackable=content.signature.batchable,
+        on_loop=content.served is Served.ONNX,
     )
-    asyncio.run(_run(worker, options.address))
+    _run_loop(_run(worker, options.address))
     return 0
+
+
+def _run_loop(work: Coroutine[Any, Any, None]) -> None:
+    """Runs it on uvloop where the model's environment has that, on asyncio's own loop otherwise."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
 
 
 def _loaded(options: Options) -> tuple[Engine, Content]:

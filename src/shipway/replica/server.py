@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import cast
 
 from shipway.core.errors import InvalidRequest, ShipwayError
-from shipway.replica.worker import Worker
-from shipway.wire.frames import (
-    Failure,
-    Frame,
-    FrameReader,
-    Kind,
-    decode_tensors,
-    encode_plain,
-    head_of,
-)
+from shipway.replica.model import Job
+from shipway.replica.worker import Worker, failure_frame
+from shipway.wire.frames import Frame, FrameReader, Kind, decode_tensors, encode_plain
 
 DRAIN_S = 30.0
 """How long a stopping replica goes on answering what it has accepted: an endpoint's usual deadline."""
@@ -25,17 +19,15 @@ DRAIN_S = 30.0
 FLUSH_S = 2.0
 """How long a stopping replica waits for its peers to take its last answers."""
 
-_NO_DEADLINE_S = 3600.0
-
 
 class Connection(asyncio.Protocol):
-    """One gateway's connection. Requests run concurrently; answers go back as they come."""
+    """One gateway's connection: frames in, jobs to the worker, answers out as they come."""
 
     def __init__(self, worker: Worker, connections: set[Connection]) -> None:
         self._worker = worker
         self._connections = connections
         self._reader = FrameReader()
-        self._running: dict[int, asyncio.Task[None]] = {}
+        self._jobs: dict[int, Job] = {}
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -55,50 +47,51 @@ class Connection(asyncio.Protocol):
         """Called by asyncio: nobody waits for these answers any more."""
         self._connections.discard(self)
         self._transport = None
-        for task in self._running.values():
-            task.cancel()
+        for job in self._jobs.values():
+            self._worker.cancel(job)
+        self._jobs.clear()
 
     def close(self) -> None:
         """Ends the connection after what was written has been sent."""
         if self._transport is not None:
             self._transport.close()
 
+    def send(self, data: bytes) -> None:
+        """See Peer."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def answered(self, stream: int) -> None:
+        """See Peer."""
+        self._jobs.pop(stream, None)
+
     def _take(self, frame: Frame) -> None:
         match frame.kind:
             case Kind.INFER:
-                task = asyncio.ensure_future(self._infer(frame))
-                self._running[frame.stream] = task
+                self._infer(frame)
             case Kind.CANCEL:
-                running = self._running.get(frame.stream)
-                if running is not None:
-                    running.cancel()
+                job = self._jobs.pop(frame.stream, None)
+                if job is not None:
+                    self._worker.cancel(job)
             case Kind.PING:
-                self._write([encode_plain(Kind.PONG, frame.stream, self._worker.state())])
+                self.send(encode_plain(Kind.PONG, frame.stream, self._worker.state()))
             case _:
                 raise InvalidRequest(f"A gateway does not send {frame.kind.name} frames.")
 
-    async def _infer(self, frame: Frame) -> None:
+    def _infer(self, frame: Frame) -> None:
+        stream = frame.stream
         try:
             inputs, timeout_ms = decode_tensors(frame.body)
-            timeout_s = timeout_ms / 1000 if timeout_ms else _NO_DEADLINE_S
-            body = await self._worker.infer(inputs, timeout_s=timeout_s)
-            self._write([head_of(Kind.RESULT, frame.stream, len(body)), body])
+            timeout_s = timeout_ms / 1000 if timeout_ms else inf
+            self._jobs[stream] = self._worker.submit(self, stream, inputs, timeout_s=timeout_s)
         except ShipwayError as exc:
-            self._fail(frame.stream, exc)
-        finally:
-            self._running.pop(frame.stream, None)
-
-    def _fail(self, stream: int, error: ShipwayError) -> None:
-        self._write([encode_plain(Kind.FAIL, stream, Failure.of(error))])
-
-    def _write(self, buffers: list[bytes | memoryview] | list[bytes]) -> None:
-        if self._transport is not None:
-            self._transport.writelines(buffers)
+            self.send(failure_frame(stream, exc))
 
 
 async def serve(worker: Worker, address: str, stopping: asyncio.Event) -> None:
     """Listens at `unix:/path` or `tcp:host:port` until `stopping`, then drains and closes."""
     connections: set[Connection] = set()
+    worker.start(stopping.set)  # a replica without its worker must end
     loop = asyncio.get_running_loop()
     scheme, _, place = address.partition(":")
     if scheme == "unix":
@@ -107,13 +100,10 @@ async def serve(worker: Worker, address: str, stopping: asyncio.Event) -> None:
     else:
         host, _, port = place.rpartition(":")
         server = await loop.create_server(lambda: Connection(worker, connections), host, int(port))
-    working = asyncio.ensure_future(worker.run())
-    working.add_done_callback(lambda _: stopping.set())  # a replica without its worker must end
     await stopping.wait()
     server.close()
     with suppress(TimeoutError):
         await asyncio.wait_for(worker.drained(), DRAIN_S)
-    working.cancel()
     for connection in list(connections):
         connection.close()
     await _gone(connections)

@@ -1,99 +1,116 @@
-"""The model's queue and the one thread that runs it."""
+"""The model's queue, and the thread that runs the model."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from math import inf
+from queue import SimpleQueue
+from threading import Thread
 from time import monotonic
-from typing import Any
 
-from shipway.core.batching import Waiting, next_batch, split, stack_key, stacked
-from shipway.core.errors import DeadlineExceeded, ModelFailed, QueueFull
+from shipway.core.batching import Bounds, Queue, Run, Wait, Waiting, stack_key
+from shipway.core.errors import DeadlineExceeded, QueueFull, ShipwayError
+from shipway.core.pace import Pace
 from shipway.core.tensors import Array
-from shipway.engines.incidents import model_failed
 from shipway.engines.port import Engine
-from shipway.wire.frames import Pong, encode_body
+from shipway.replica.model import Job, Model, Peer
+from shipway.wire.frames import Failure, Kind, Pong, encode_plain
 
 MAX_QUEUED = 4096
 """Far above what gateways admit; a bound all the same."""
 
+LOOP_SHARE_S = 0.002
+"""A call expected to take longer runs in the thread, so that pings are answered meanwhile."""
 
-class _Job:
-    """One request in the queue: its inputs, when it expires, and whom to answer."""
-
-    __slots__ = ("answer", "expires_at", "inputs", "waiting")
-
-    def __init__(self, waiting: Waiting, inputs: Mapping[str, Array], expires_at: float) -> None:
-        self.waiting = waiting
-        self.inputs = inputs
-        self.expires_at = expires_at
-        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+_JOIN_S = 0.1
 
 
 class Worker:
-    """Runs the model on batches of what waits, one batch at a time, in a thread of its own.
+    """Runs the model on batches of what waits, one batch at a time.
 
-    The event loop stays free meanwhile, so pings are answered while the model computes.
+    Calls run in a thread; with `on_loop`, those that are measured to be short run on the event loop,
+    which saves the way to the thread and back. That is for models that cannot hang: a model that
+    holds the loop answers no ping.
     """
 
-    def __init__(self, engine: Engine, *, replica_id: str, max_rows: int, stackable: bool) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        replica_id: str,
+        bounds: Bounds,
+        stackable: bool,
+        on_loop: bool = False,
+    ) -> None:
+        self._model = Model(engine)
         self._id = replica_id
-        self._max_rows = max_rows
+        self._max_rows = bounds.max_rows
         self._stackable = stackable
-        self._jobs: dict[int, _Job] = {}
+        self._on_loop = on_loop
+        self._queue = Queue(bounds)
+        self._jobs: dict[int, Job] = {}
         self._tickets = 0
-        self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._loop: asyncio.AbstractEventLoop
+        self._calls: SimpleQueue[tuple[Run, list[Job]] | None] = SimpleQueue()
+        self._thread = Thread(target=self._work, name="model", daemon=True)
+        self._on_end: Callable[[], None] = _nothing
         self._call_started: float | None = None
+        self._last_pace: Pace | None = None
+        self._is_deciding = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._expiry_at = inf
+
+    def start(self, on_end: Callable[[], None]) -> None:
+        """Begins to work on the running loop; `on_end` is called when it cannot go on."""
+        self._loop = asyncio.get_running_loop()
+        self._on_end = on_end
+        self._thread.start()
 
     def state(self) -> Pong:
         """What a PING is answered with."""
-        started = self._call_started
-        busy_s = 0.0 if started is None else monotonic() - started
-        return Pong(self._id, ready=True, busy_s=busy_s, queued=len(self._jobs))
+        started, pace = self._call_started, self._last_pace
+        return Pong(
+            self._id,
+            ready=True,
+            busy_s=0.0 if started is None else monotonic() - started,
+            queued=len(self._jobs),
+            call_rows=pace.mean_rows if pace else 0.0,
+            call_s=pace.mean_s if pace else 0.0,
+            saved_s=pace.fixed_s if pace else 0.0,
+        )
 
-    async def infer(self, inputs: Mapping[str, Array], *, timeout_s: float) -> bytes:
-        """The model's outputs as a frame's body; cancelling it takes the request out of the queue.
+    def submit(
+        self, peer: Peer, stream: int, inputs: Mapping[str, Array], *, timeout_s: float
+    ) -> Job:
+        """Queues a request. Its peer is sent one answer, and none once it is cancelled.
+
+        That is a RESULT, or a FAIL when the model raised or the time was up before its turn came.
 
         Raises:
             QueueFull: too many requests wait already.
-            DeadlineExceeded: its time was up before the model got to it.
-            ModelFailed: the model's code raised; the traceback is in the log.
         """
         if len(self._jobs) >= MAX_QUEUED:
             raise QueueFull("The replica's queue is full.", retry_after_s=1)
-        self._tickets += 1
-        ticket = self._tickets
-        key = stack_key(inputs) if self._stackable else None
-        rows = len(next(iter(inputs.values()))) if key is not None else 1
-        job = _Job(Waiting(ticket, rows, key), inputs, monotonic() + timeout_s)
-        self._jobs[ticket] = job
+        job = Job(peer, stream, inputs, expires_at=monotonic() + timeout_s)
+        if self._stackable and self._model.is_row_wise:
+            job.key = stack_key(inputs)
+        if job.key is not None:
+            job.rows, job.part_rows = len(next(iter(inputs.values()))), self._max_rows
         self._idle.clear()
-        self._wake.set()
-        try:
-            return await job.answer
-        finally:
-            self._jobs.pop(ticket, None)
+        self._enqueue(job)
+        return job
 
-    async def run(self) -> None:
-        """Works until cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            jobs = self._next_jobs()
-            if not jobs:
-                self._idle.set()
-                self._wake.clear()
-                await self._wake.wait()
-                continue
-            self._call_started = monotonic()
-            answers = await loop.run_in_executor(self._thread, self._run_batch, jobs)
-            self._call_started = None
-            for job, answer in zip(jobs, answers, strict=True):
-                _settle(job.answer, answer)
+    def cancel(self, job: Job) -> None:
+        """Takes a request out of the queue; one that runs already is not answered."""
+        job.peer = None
+        if self._queue.remove(job.ticket):
+            del self._jobs[job.ticket]
+            self._wake()
 
     async def drained(self) -> None:
         """Returns once nothing is queued or running."""
@@ -101,49 +118,105 @@ class Worker:
 
     def close(self) -> None:
         """Lets the thread go; a running model call is not waited for."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        for timer in (self._alarm, self._expiry):
+            if timer is not None:
+                timer.cancel()
+        self._calls.put(None)
+        if self._thread.is_alive():
+            self._thread.join(_JOIN_S)
 
-    def _next_jobs(self) -> list[_Job]:
+    def _enqueue(self, job: Job) -> None:
+        self._tickets += 1
+        job.ticket = ticket = self._tickets
+        self._jobs[ticket] = job
+        self._queue.add(Waiting(ticket, job.next_rows, job.key, monotonic(), job.expires_at))
+        if job.expires_at < self._expiry_at:
+            self._expire_at(job.expires_at)
+        self._wake()
+
+    def _wake(self) -> None:
+        """Decides once what has been received so far is queued."""
+        if self._call_started is None and not self._is_deciding:
+            self._is_deciding = True
+            self._loop.call_soon(self._decide)
+
+    def _decide(self) -> None:
+        self._is_deciding = False
+        if self._call_started is not None:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
         now = monotonic()
-        for ticket, job in list(self._jobs.items()):
-            if job.expires_at <= now:
-                del self._jobs[ticket]
-                _settle(job.answer, DeadlineExceeded("The deadline passed in the queue."))
-        queue = (job.waiting for job in self._jobs.values())
-        return [self._jobs.pop(ticket) for ticket in next_batch(queue, max_rows=self._max_rows)]
+        if now >= self._expiry_at:
+            self._expire()
+        match self._queue.decide(now):
+            case Run() as step:
+                self._run(step, now)
+            case Wait(until):
+                self._alarm = self._loop.call_later(until - now, self._wake)
+            case None:
+                self._idle.set()
 
-    def _run_batch(self, jobs: list[_Job]) -> list[bytes | ModelFailed]:
-        """Runs in the model's thread. When the whole fails, each request is tried by itself.
+    def _run(self, step: Run, now: float) -> None:
+        jobs = [self._jobs.pop(ticket) for ticket in step.tickets]
+        self._call_started = now
+        if self._on_loop and 0 < step.pace.expected_s(step.rows) < LOOP_SHARE_S:
+            self._finish(step, jobs, self._model.run(jobs))
+        else:
+            self._calls.put((step, jobs))
 
-        Answers leave the thread as bytes of their own: a model may use its arrays again in the next
-        call, and what cannot be sent is the model's failure.
-        """
-        if len(jobs) == 1:
-            return [self._run_one(jobs[0])]
-        try:
-            outputs = self._engine.run(stacked([job.inputs for job in jobs]))
-            parts = split(outputs, [job.waiting.rows for job in jobs])
-            if parts is not None:
-                return [_sendable(part) for part in parts]
-        except BaseException:  # noqa: BLE001, S110 - one request's failure must be its own
-            pass
-        return [self._run_one(job) for job in jobs]
+    def _work(self) -> None:
+        """The thread: one call after the other."""
+        # The loop may be closed before a long call ends: nobody is left to be told.
+        with suppress(RuntimeError):
+            try:
+                while (call := self._calls.get()) is not None:
+                    step, jobs = call
+                    answers = self._model.run(jobs)
+                    self._loop.call_soon_threadsafe(self._finish, step, jobs, answers)
+                    del call, jobs, answers  # or they would stay until the next call
+            finally:
+                self._loop.call_soon_threadsafe(self._on_end)
 
-    def _run_one(self, job: _Job) -> bytes | ModelFailed:
-        try:
-            return _sendable(self._engine.run(job.inputs))
-        except BaseException as exc:  # noqa: BLE001 - model code may raise anything, panics too
-            return model_failed(exc, whose="Its")
+    def _finish(self, step: Run, jobs: list[Job], answers: list[tuple[Peer, bytes]]) -> None:
+        if self._call_started is not None:
+            step.pace.ran(step.rows, monotonic() - self._call_started)
+        self._call_started, self._last_pace = None, step.pace
+        for peer, data in answers:
+            peer.send(data)
+        for job in jobs:
+            if job.peer is None:
+                continue
+            if job.is_through:
+                job.peer.answered(job.stream)
+            else:
+                self._enqueue(job)
+        self._wake()
+
+    def _expire_at(self, at: float) -> None:
+        self._expiry_at = at
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        if at < inf:
+            self._expiry = self._loop.call_later(at - monotonic(), self._expire)
+
+    def _expire(self) -> None:
+        """Answers those whose time is up, however long the model is busy yet."""
+        for ticket in self._queue.expire(monotonic()):
+            job = self._jobs.pop(ticket)
+            if job.peer is not None:
+                error = DeadlineExceeded("The deadline passed in the queue.")
+                job.peer.send(failure_frame(job.stream, error))
+                job.peer.answered(job.stream)
+        self._expire_at(self._queue.next_expiry())
+        self._wake()
 
 
-def _sendable(outputs: Mapping[str, Array]) -> bytes:
-    return b"".join(encode_body({str(name): array for name, array in outputs.items()}))
+def failure_frame(stream: int, error: ShipwayError) -> bytes:
+    """The FAIL frame that carries an error."""
+    return encode_plain(Kind.FAIL, stream, Failure.of(error))
 
 
-def _settle(future: asyncio.Future[Any], answer: Any) -> None:
-    if future.done():
-        return
-    if isinstance(answer, Exception):
-        future.set_exception(answer)
-    else:
-        future.set_result(answer)
+def _nothing() -> None:
+    """What happens by default when the thread ends."""

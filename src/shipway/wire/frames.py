@@ -45,12 +45,20 @@ class Kind(IntEnum):
 
 
 class Pong(msgspec.Struct, frozen=True):
-    """A replica's answer to PING. `busy_s`: how long the present model call has run, 0 when idle."""
+    """A replica's answer to PING.
+
+    `busy_s`: how long the present model call has run, 0 when idle. `queued`: requests that wait for
+    the model. `call_rows`, `call_s`: rows and seconds of a model call of late; `saved_s`: what each
+    request that joins a call saves by it, 0 until known.
+    """
 
     id: str
     ready: bool
     busy_s: float
     queued: int = 0
+    call_rows: float = 0.0
+    call_s: float = 0.0
+    saved_s: float = 0.0
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -89,6 +97,8 @@ class Frame(msgspec.Struct, frozen=True):
     body: memoryview
 
 
+_KINDS = {kind.value: kind for kind in Kind}
+_NUMERIC = {kind.value: dtype for kind, dtype in NUMPY_OF.items() if kind.is_numeric}
 _encoder = msgspec.msgpack.Encoder()
 _header_decoder = msgspec.msgpack.Decoder(TensorHeader)
 _any_decoder = msgspec.msgpack.Decoder(list[Any])
@@ -124,20 +134,32 @@ def encode_body(tensors: Mapping[str, Array], *, timeout_ms: int = 0) -> list[by
     buffers: list[bytes | memoryview] = []
     for name, array in tensors.items():
         dtype = data_type_of(array)
-        data: bytes | memoryview
-        if dtype.is_numeric:
-            # The stream is little-endian, whatever order the array was made in.
-            contiguous = np.ascontiguousarray(array, NUMPY_OF[dtype])
-            data = contiguous.reshape(-1).view(np.uint8).data
-        else:
-            data = _encoder.encode(array.ravel().tolist())
+        data = raw_bytes(array, dtype) if dtype.is_numeric else _encoder.encode(_items(array))
         entries.append((name, dtype.value, array.shape, len(data)))
         buffers.append(data)
         if pad := -len(data) % 8:
             buffers.append(bytes(pad))
+    return [encode_header(entries, timeout_ms), *buffers]
+
+
+def raw_bytes(array: Array, dtype: DataType) -> memoryview:
+    """A numeric array's bytes, as they travel; a C-contiguous one is not copied."""
+    # The stream is little-endian, whatever order the array was made in.
+    return np.ascontiguousarray(array, NUMPY_OF[dtype]).reshape(-1).view(np.uint8).data
+
+
+def encode_header(
+    entries: list[tuple[str, str, tuple[int, ...], int]], timeout_ms: int = 0
+) -> bytes:
+    """What a body begins with; the tensors of these entries follow."""
     header = _encoder.encode(TensorHeader(entries, timeout_ms))
     head_pad = -(_U32.size + len(header)) % 8
-    return [b"".join((_U32.pack(len(header)), header, bytes(head_pad))), *buffers]
+    return b"".join((_U32.pack(len(header)), header, bytes(head_pad)))
+
+
+def _items(array: Array) -> list[Any]:
+    items: list[Any] = array.ravel().tolist()
+    return items
 
 
 def decode_tensors(body: memoryview) -> tuple[dict[str, Array], int]:
@@ -155,16 +177,18 @@ def decode_tensors(body: memoryview) -> tuple[dict[str, Array], int]:
         offset += -offset % 8
         tensors: dict[str, Array] = {}
         for name, kind, shape, size in header.tensors:
-            tensors[name] = _array(DataType(kind), shape, body[offset : offset + size])
+            tensors[name] = _array(kind, shape, body[offset : offset + size])
             offset += size + (-size % 8)
     except (struct.error, msgspec.MsgspecError, ValueError) as exc:
         raise InvalidRequest(f"A tensor frame is malformed: {exc}.") from exc
     return tensors, header.timeout_ms
 
 
-def _array(dtype: DataType, shape: tuple[int, ...], data: memoryview) -> Array:
-    if dtype.is_numeric:
-        return np.frombuffer(data, NUMPY_OF[dtype]).reshape(shape)
+def _array(kind: str, shape: tuple[int, ...], data: memoryview) -> Array:
+    dtype = _NUMERIC.get(kind)
+    if dtype is not None:
+        return np.frombuffer(data, dtype).reshape(shape)
+    DataType(kind)
     array = np.empty(prod(shape), dtype=object)
     array[:] = _any_decoder.decode(data)
     return array.reshape(shape)
@@ -181,10 +205,15 @@ def decode_pong(body: memoryview) -> Pong:
 
 
 class FrameReader:
-    """Received bytes become frames. No I/O: feed it, and iterate over what is complete."""
+    """Received bytes become frames. No I/O: feed it, and iterate over what is complete.
+
+    Every body is copied once, from what was received into memory of its own.
+    """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._head = b""
+        self._body: bytearray | None = None
+        self._filled = 0
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """The frames that these bytes complete, in order.
@@ -192,22 +221,49 @@ class FrameReader:
         Raises:
             InvalidRequest: the length or the kind is impossible; close the connection.
         """
-        buffer = self._buffer
-        buffer += data
-        start = 0
-        try:
-            while len(buffer) - start >= _HEAD.size:
-                length, kind, stream = _HEAD.unpack_from(buffer, start)
-                if length > MAX_FRAME_BYTES or length < _HEAD_REST:
-                    raise InvalidRequest(f"A frame of {length} bytes is impossible.")
-                end = start + _U32.size + length
-                if len(buffer) < end:
-                    break
-                body = memoryview(buffer[start + _HEAD.size : end])
-                start = end
-                yield Frame(Kind(kind), stream, body)
-        except ValueError as exc:
-            raise InvalidRequest(f"A frame has an unknown kind: {exc}.") from exc
-        finally:
-            if start:
-                del buffer[:start]
+        start, end = 0, len(data)
+        if self._body is None and self._head:
+            data = self._head + data
+            self._head, end = b"", len(data)
+        view = memoryview(data)
+        while start < end:
+            if self._body is None:
+                if end - start < _HEAD.size:
+                    self._head = bytes(view[start:])
+                    return
+                size = _body_size(data, start)
+                if end - start < _HEAD.size + size:
+                    _kind(data[start + _U32.size])
+                    self._head = bytes(view[start : start + _HEAD.size])
+                    self._body, self._filled = bytearray(size), 0
+                    start += _HEAD.size
+                    continue
+                _, kind, stream = _HEAD.unpack_from(data, start)
+                start += _HEAD.size + size
+                yield Frame(_kind(kind), stream, memoryview(bytearray(view[start - size : start])))
+                continue
+            take = min(end - start, len(self._body) - self._filled)
+            self._body[self._filled : self._filled + take] = view[start : start + take]
+            self._filled += take
+            start += take
+            if self._filled == len(self._body):
+                yield self._completed(self._body)
+
+    def _completed(self, body: bytearray) -> Frame:
+        _, kind, stream = _HEAD.unpack(self._head)
+        self._head, self._body = b"", None
+        return Frame(_kind(kind), stream, memoryview(body))
+
+
+def _body_size(data: bytes, start: int) -> int:
+    length: int = _U32.unpack_from(data, start)[0]
+    if length > MAX_FRAME_BYTES or length < _HEAD_REST:
+        raise InvalidRequest(f"A frame of {length} bytes is impossible.")
+    return length - _HEAD_REST
+
+
+def _kind(number: int) -> Kind:
+    kind = _KINDS.get(number)
+    if kind is None:
+        raise InvalidRequest(f"A frame has an unknown kind: {number}.")
+    return kind

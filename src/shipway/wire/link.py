@@ -37,6 +37,7 @@ class Link(asyncio.Protocol):
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._next_stream = 0
         self._transport: asyncio.Transport | None = None
+        self._unsent: list[bytes | memoryview] = []
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -80,22 +81,40 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def _ask(self, stream: int, buffers: list[Any], timeout_s: float) -> Any:
+    async def _ask(self, stream: int, buffers: list[bytes | memoryview], timeout_s: float) -> Any:
         if self._transport is None or self._transport.is_closing():
             raise ReplicaLost("The connection to the replica is closed.")
         future: asyncio.Future[Any] = self._loop.create_future()
         self._waiting[stream] = future
         timer = self._loop.call_later(timeout_s, _expire, future)
         try:
-            self._transport.writelines(buffers)
+            self._send(buffers)
             return await future
         except (asyncio.CancelledError, TimeoutError):
             if self.is_open:
-                self._transport.write(encode_plain(Kind.CANCEL, stream))
+                self._send([encode_plain(Kind.CANCEL, stream)])
             raise
         finally:
             timer.cancel()
             self._waiting.pop(stream, None)
+
+    def _send(self, buffers: list[bytes | memoryview]) -> None:
+        """Sends at once when nobody else waits, else together with what comes in the same moment.
+
+        A write is a system call, and the dearest part of asking.
+        """
+        if self._unsent:
+            self._unsent += buffers
+        elif len(self._waiting) > 1:
+            self._unsent = list(buffers)
+            self._loop.call_soon(self._flush)
+        elif self._transport is not None:
+            self._transport.writelines(buffers)
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self.is_open and self._transport is not None:
+            self._transport.writelines(unsent)
 
     def _stream(self) -> int:
         self._next_stream = self._next_stream % _MAX_STREAM + 1
