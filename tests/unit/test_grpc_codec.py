@@ -178,6 +178,31 @@ def test_what_would_change_the_answer_and_is_not_known_is_refused():
     assert decoded(made).inputs["x"].tolist() == [1.0]
 
 
+@pytest.mark.parametrize(
+    ("own_us", "deadline_s", "left_s"),
+    [
+        (0, None, None),
+        (500_000, None, 0.5),
+        (500_000, 0.2, 0.2),
+        (100_000, 0.2, 0.1),
+        (0, 0.2, 0.2),
+    ],
+)
+def test_the_sooner_of_deadline_and_timeout_parameter_counts(own_us, deadline_s, left_s):
+    made = request()
+    made.parameters["timeout"].int64_param = own_us
+    assert decoded(made, deadline_s).timeout_s == left_s
+
+
+def test_marks_of_an_answer_leave_as_trailers():
+    response = InferenceResponse(
+        model="m", version="1", outputs={}, marks=((b"x-shipway-cache", b"hit"),)
+    )
+    reply = CODEC.encode(response, decoded(request()))
+    assert b"x-shipway-cache" in reply.trailers
+    assert b"hit" in reply.trailers
+
+
 def test_in_a_stream_answer_and_failure_are_both_messages():
     made = request(("x", "FP32", [1], [1.0]), id="s1")
     codec = GrpcStreamInference(made)

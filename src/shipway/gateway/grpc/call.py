@@ -11,12 +11,14 @@ from typing import Any, Protocol
 from shipway.core.errors import ShipwayError
 from shipway.gateway.grpc.frames import header_block
 from shipway.gateway.grpc.status import Code, percent_encoded, trailers_of
+from shipway.wire.codec import Headers
 
 MESSAGE_HEAD = struct.Struct(">BI")
 """What precedes each message: whether it is compressed, and its length."""
 
 HEADERS = header_block(((b"content-type", b"application/grpc"),), status=200)
-OK_TRAILERS = header_block(((b"grpc-status", b"0"),))
+_OK = (b"grpc-status", b"0")
+OK_TRAILERS = header_block((_OK,))
 
 
 class Reply:
@@ -34,9 +36,10 @@ class Reply:
         return cls.carrying(message.SerializeToString())
 
     @classmethod
-    def carrying(cls, data: bytes) -> Reply:
-        """The reply that carries a message that is serialized already."""
-        return cls(MESSAGE_HEAD.pack(0, len(data)) + data)
+    def carrying(cls, data: bytes, marks: Headers = ()) -> Reply:
+        """The reply that carries a message that is serialized already; marks become trailers."""
+        trailers = header_block((_OK, *marks)) if marks else OK_TRAILERS
+        return cls(MESSAGE_HEAD.pack(0, len(data)) + data, trailers)
 
     @classmethod
     def refusing(cls, error: ShipwayError) -> Reply:

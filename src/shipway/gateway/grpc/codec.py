@@ -91,12 +91,13 @@ class GrpcInference:
             outputs=_wanted(request.outputs) if request.outputs else None,
             id=request.id,
             parameters=_RAW if raw else None,
-            timeout_s=message.timeout_s,
+            timeout_s=_timeout_s(message),
         )
 
     def encode(self, response: InferenceResponse, asked: InferenceRequest) -> Reply:
         """The outputs raw when the inputs were, typed otherwise (all raw when one of them is FP16)."""
-        return Reply.carrying(infer_response(response, raw=asked.parameters is not None))
+        answer = infer_response(response, raw=asked.parameters is not None)
+        return Reply.carrying(answer, response.marks)
 
     def refuse(self, error: ShipwayError) -> Reply:
         """The status of `gateway.grpc.status`."""
@@ -183,6 +184,17 @@ def _raw_of(array: Array) -> bytes:
 
 def _bytes_of(item: Any) -> bytes:
     return b"" if item is None else item if isinstance(item, bytes) else str(item).encode()
+
+
+def _timeout_s(message: InferCall) -> float | None:
+    """The sooner of the call's deadline and the parameter `timeout`: microseconds, as Triton has it."""
+    parameters = message.request.parameters
+    if not parameters or "timeout" not in parameters:
+        return message.timeout_s
+    own_s = float(parameters["timeout"].int64_param) / 1e6
+    if own_s <= 0:
+        return message.timeout_s
+    return own_s if message.timeout_s is None else min(own_s, message.timeout_s)
 
 
 def _wanted(outputs: Any) -> tuple[str, ...]:
