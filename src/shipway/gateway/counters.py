@@ -139,6 +139,7 @@ class _OwnFile:
         # Random, for an id is used again: what was folded under a name must stay folded.
         self.name = f"{re.sub(r'[^A-Za-z0-9._-]', '_', gateway)[:64]}-{secrets.token_hex(6)}.bin"
         self._next = 1
+        self._is_short = False
         self._segments: list[memoryview] = []
         temporary = directory / f".{self.name}"
         self._descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
@@ -170,7 +171,9 @@ class _OwnFile:
         try:
             self._grow()
         except OSError as exc:
-            _say(f"The counters of one more version are not shared: {exc}.")
+            if not self._is_short:
+                _say(f"The counters of some versions are not shared: {exc}.")
+            self._is_short = True
             return False
         return True
 
