@@ -24,10 +24,12 @@ from shipway.cli.main import app
 from shipway.cli.messages import MESSAGES, Exit, Words
 from shipway.client.packing import PackOptions
 from shipway.client.synchronous import Client
-from shipway.core import endpoints, errors
+from shipway.core import endpoints, errors, telemetry
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Scaling
 from shipway.core.errors import ShipwayError
+from shipway.core.telemetry import BOUNDS_S, Outcome
 from shipway.gateway.grpc.status import code_of
+from shipway.gateway.metrics import FAMILIES
 from shipway.settings import Settings
 from shipway.wire.problems import status_of
 
@@ -47,6 +49,19 @@ _SPEC_WORDS = {
     "fallback": "What answers when the endpoint's own version cannot, below; nothing when left out.",
     "warm_s": "Seconds that a replaced version stays ready, for an instant rollback.",
 }
+
+_METRICS_WORDS = """\
+`version` is written `churn:2`. It is empty for requests refused before a version had its turn, and
+`endpoint` too for requests to endpoints that do not exist. What is refused before it is read as a
+request to a model (413, malformed HTTP) is not counted.
+
+Buckets of `shipway_request_seconds` end at {bounds} seconds; rates of 429 and 504 are in
+`shipway_requests_total`, and do not spoil its quantiles.
+
+Counters do not go backwards when a gateway ends or is killed, nor when the server is started again:
+its counts stay in `run/counters/past.bin` of the state directory. Its requests in flight are gone at
+once. Scrape one address; a second gateway's page would count everything twice.
+"""
 
 _EXITS = {
     Exit.OK: "done",
@@ -310,6 +325,27 @@ def _table(columns: list[str], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in cells) + "\n"
 
 
+def metrics_page() -> str:
+    """Every metric of `GET /metrics`, and the outcomes."""
+    rows = [
+        (f"`{f.name}`", f.kind, ", ".join(f"`{label}`" for label in f.labels), f.help)
+        for f in FAMILIES
+    ]
+    words = _attribute_docs(telemetry, "Outcome")
+    outcomes = [(f"`{outcome.name.lower()}`", words[outcome.name]) for outcome in Outcome]
+    return "\n".join(
+        [
+            "# Metrics\n",
+            "`GET /metrics` on any gateway gives the sums over all gateways of the machine, in"
+            " Prometheus text format 0.0.4.\n",
+            _table(["metric", "kind", "labels", "what"], rows),
+            "## Outcomes\n",
+            _table(["outcome", "when"], outcomes),
+            _METRICS_WORDS.format(bounds=", ".join(f"{bound:g}" for bound in BOUNDS_S)),
+        ]
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli,
     "settings.md": settings,
@@ -317,6 +353,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "api.md": api,
     "errors.md": errors_page,
     "sdk.md": sdk,
+    "metrics.md": metrics_page,
 }
 
 

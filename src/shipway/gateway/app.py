@@ -10,12 +10,14 @@ import asyncio
 from shipway.core.errors import NotFound, ShipwayError, VersionNotFound
 from shipway.gateway.fronts import Front
 from shipway.gateway.http import Request
+from shipway.gateway.metrics import page as metrics_page
 from shipway.gateway.paths import Paths, Target, table_codec
 from shipway.gateway.reads import Reads
 from shipway.gateway.repository import Repository
 from shipway.gateway.routes import LiveRoute, RouteTable
 from shipway.gateway.serving import Serving, known
 from shipway.wire.codec import Answer, Timed, timeout_s_of
+from shipway.wire.exposition import CONTENT_TYPE
 
 UNKNOWN_LIMIT_BYTES = 1024 * 1024
 """What a body may have on a path that is no endpoint's: enough to be read, and answered with 404."""
@@ -73,10 +75,20 @@ class Gateway:
             codec = Timed(codec, timeout_s)
         return self._serving.answer(codec, request, target.endpoint, number)
 
+    async def _metrics(self) -> Answer:
+        """The counts over all gateways, read in a thread: with thousands of versions it takes a while."""
+        try:
+            body = await asyncio.to_thread(metrics_page, self._table)
+        except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
+            return self.refuse(known(exc), "/metrics")
+        return Answer(200, body, ((b"content-type", CONTENT_TYPE),))
+
     def _other(self, request: Request) -> Answer | asyncio.Task[Answer]:
         """What is no prediction by POST."""
         method, path = request.method, request.path
         if method in ("GET", "HEAD"):
+            if path == "/metrics":
+                return asyncio.ensure_future(self._metrics())
             return self._reads.answer(path)
         if method == "POST":
             answer = self._repository.answer(path, request.body)

@@ -20,8 +20,10 @@ from shipway.core.caching import KeptAnswers, compile_key
 from shipway.core.endpoints import Cache
 from shipway.core.errors import DeadlineExceeded
 from shipway.core.outputs import Outputs
+from shipway.core.telemetry import Column
 from shipway.core.tensors import Array
 from shipway.engines.incidents import log_unexpected
+from shipway.gateway.counters import Row
 from shipway.gateway.runners import Runner
 from shipway.wire.snapshot import Variant
 
@@ -61,7 +63,8 @@ class AnswerCache:
     """The kept answers of one variant, in this process or in a shared store.
 
     `hits` and `misses` count answers: those that the model was not run for, and those that it was.
-    `deadline_s` is how long one run of the model may take.
+    `deadline_s` is how long one run of the model may take. `row` is where hits and misses are counted
+    for all gateways together.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class AnswerCache:
         self.hits = 0
         self.misses = 0
         self.deadline_s = 0.0
+        self.row = Row()
         self._key_of = compile_key(variant.digest, variant.signature, spec)
         self._runner = runner
         self._shared = shared
@@ -110,13 +114,12 @@ class AnswerCache:
         """The answer when it can be had without waiting, else None. Raises what the runner does."""
         outputs = self._kept.get(key, self._clock())
         if outputs is not None:
-            self.hits += 1
-            return Found(outputs)
+            return self._hit(outputs)
         if key in self._flights or (self._shared is not None and self._shared.is_up):
             return None
         outputs = self._runner.run_now(inputs)
         if outputs is not None:
-            self.misses += 1
+            self._note_miss()
             self._keep(key, outputs)
         return outputs
 
@@ -141,10 +144,18 @@ class AnswerCache:
 
     def _counted(self, outputs: Outputs, *, is_first: bool) -> Outputs:
         if is_first and not isinstance(outputs, Found):
-            self.misses += 1
+            self._note_miss()
             return outputs
+        return self._hit(outputs)
+
+    def _hit(self, outputs: Outputs) -> Found:
         self.hits += 1
+        self.row.add(Column.CACHE_HITS)
         return Found(outputs)
+
+    def _note_miss(self) -> None:
+        self.misses += 1
+        self.row.add(Column.CACHE_MISSES)
 
     async def _landed(self, key: bytes, flight: _Flight, until: float) -> Outputs:
         """What the flight brings, when it comes in time."""

@@ -48,6 +48,7 @@ async def response_instead(
     other, variant = _target(table, route, fallback)
     if other is not route:
         other.admit()
+        other.gate.show()
     variant.in_flight += 1  # so that it is not closed meanwhile
     try:
         outputs = await _outputs_of(other, variant, asked, timeout_s=until - monotonic())

@@ -17,6 +17,7 @@ from pathlib import Path
 import uvloop
 
 from shipway.gateway.app import Gateway
+from shipway.gateway.counters import LOOK_EVERY_S, Counters
 from shipway.gateway.follow import LAST_GOOD, Follower
 from shipway.gateway.fronts import Dialect, Front
 from shipway.gateway.grpc.server import serve as serve_grpc
@@ -142,12 +143,10 @@ def bound(host: str, port: int, *, shared: bool = True) -> socket.socket:
 async def _serve(options: Options, listening: socket.socket, grpc: socket.socket) -> None:
     changed = asyncio.Event()
     store = ValkeyStore(options.cache_url) if options.cache_url else None
-    table = RouteTable(changed.set, shared_cache=store, pulse=Pulse.started())
-    kept = kept_snapshot(options.state_dir / LAST_GOOD)
-    if kept is not None:
-        table.apply(kept)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(table.loaded(), LOAD_LIMIT_S)
+    counters = Counters(options.state_dir / "run" / "counters", options.id)
+    pulse = Pulse.started()
+    table = RouteTable(changed.set, shared_cache=store, pulse=pulse, counters=counters)
+    await _prepared(table, options.state_dir)
     address, grpc_address = f"http://{_address(listening)}", _address(grpc)
     follower = Follower(
         table,
@@ -167,7 +166,7 @@ async def _serve(options: Options, listening: socket.socket, grpc: socket.socket
         loop.add_signal_handler(number, stopping.set)
     gc.collect()
     gc.freeze()  # what start-up made stays; walking it again would cost every few hundred requests
-    following = asyncio.ensure_future(follower.run())
+    following = asyncio.ensure_future(_in_step(follower, table))
     # A gateway that hears nothing of control looks well and grows stale: it ends, and is started again.
     following.add_done_callback(lambda _: stopping.set())
     try:
@@ -195,6 +194,24 @@ async def _serve_doors(
 def _address(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
     return f"{f'[{host}]' if ':' in host else host}:{port}"
+
+
+async def _prepared(table: RouteTable, state_dir: Path) -> None:
+    """Serves what was served last, and returns when that is loaded and other gateways know of it."""
+    kept = kept_snapshot(state_dir / LAST_GOOD)
+    if kept is not None:
+        table.apply(kept)
+    if table.counters.gateways > 1:
+        await asyncio.sleep(2 * LOOK_EVERY_S)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(table.loaded(), LOAD_LIMIT_S)
+
+
+async def _in_step(follower: Follower, table: RouteTable) -> None:
+    """Follows control and the other gateways of this machine, until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(follower.run())
+        group.create_task(table.counters.watch(table.see_others))
 
 
 def _write_record(record: Path, address: str, grpc_address: str) -> None:

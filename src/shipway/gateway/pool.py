@@ -18,7 +18,9 @@ from shipway.core.errors import (
 )
 from shipway.core.limits import RetryBudget
 from shipway.core.outputs import Outputs
+from shipway.core.telemetry import Column
 from shipway.core.tensors import Array
+from shipway.gateway.counters import Row
 from shipway.wire.frames import Pong
 from shipway.wire.link import Link, connect
 from shipway.wire.snapshot import ReplicaAddress
@@ -56,10 +58,11 @@ class ReplicaPool:
     """Links to the replica processes of one variant, kept open, pinged and reconnected.
 
     The link of a replica that is expected no more takes no new requests, and is closed once those
-    inside it are answered.
+    inside it are answered. `row` is where second tries are counted.
     """
 
     def __init__(self, *, on_change: Callable[[], None]) -> None:
+        self.row = Row()
         self._deadline_s = 0.0
         self._on_change = on_change
         self._wanted: dict[str, _Replica] = {}
@@ -73,6 +76,11 @@ class ReplicaPool:
     def is_ready(self) -> bool:
         """Whether at least one replica is connected and answers pings."""
         return bool(self._called)
+
+    @property
+    def ready_replicas(self) -> int:
+        """How many replicas are connected and answer pings."""
+        return sum(one.link is not None for one in self._wanted.values())
 
     @property
     def ejected(self) -> int:
@@ -110,6 +118,7 @@ class ReplicaPool:
             second = self._other_than(first)
             if second is None or now >= until or not self._retries.take(now):
                 raise
+            self.row.add(Column.RETRIES)
             return await self._ask(second, inputs, until - now)
 
     async def _ask(

@@ -18,19 +18,24 @@ from shipway.core.errors import (
 )
 from shipway.core.limits import Admission
 from shipway.core.outputs import finisher
+from shipway.core.telemetry import Column, Slots
 from shipway.core.validation import compile_validator
 from shipway.gateway.cache import AnswerCache, SharedStore, cache_for
+from shipway.gateway.counters import Counters, Row
 from shipway.gateway.pool import ReplicaPool
 from shipway.gateway.pulse import BEAT_S, BEHIND, Pulse
 from shipway.gateway.runners import InlineRunner, Runner
 from shipway.wire.open_inference import encode_metadata
 from shipway.wire.snapshot import Route, Snapshot, Variant, VariantReport
 
+IN_FLIGHT = int(Column.IN_FLIGHT)
+
 
 class LiveVariant:
     """One version behind an endpoint, ready to be asked. Outlives snapshots that keep it.
 
-    `cache` stands before the runner, None where the endpoint has none.
+    `cache` stands before the runner, None where the endpoint has none. `row` counts for all gateways
+    together what `requests`, `errors` and `fallbacks` count for control.
     """
 
     __slots__ = (
@@ -44,12 +49,14 @@ class LiveVariant:
         "number",
         "output_names",
         "requests",
+        "row",
         "runner",
         "spec",
     )
 
-    def __init__(self, endpoint: str, spec: Variant, runner: Runner) -> None:
+    def __init__(self, endpoint: str, spec: Variant, runner: Runner, row: Row) -> None:
         self.endpoint = endpoint
+        self.row = row
         self.spec = spec
         self.runner = runner
         self.cache: AnswerCache | None = None
@@ -87,12 +94,26 @@ class LiveVariant:
 
 
 class Gate:
-    """Counts the requests inside one endpoint; outlives snapshots, as requests do."""
+    """Counts the requests inside one endpoint; outlives snapshots, as requests do.
 
-    __slots__ = ("in_flight",)
+    `row` shows the count to the machine's other gateways, and `others` are theirs. A request that is
+    answered before the event loop goes on is not shown: there is one of them at a time.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("in_flight", "others", "row")
+
+    def __init__(self, row: Row) -> None:
         self.in_flight = 0
+        self.row = row
+        self.others: tuple[Slots, ...] = ()
+
+    def inside(self) -> int:
+        """How many requests are inside, over all gateways of the machine."""
+        return self.in_flight + int(sum(row[IN_FLIGHT] for row in self.others))
+
+    def show(self) -> None:
+        """Shows the others how many requests are inside this gateway."""
+        self.row.values[IN_FLIGHT] = float(self.in_flight)
 
 
 class LiveRoute:
@@ -129,15 +150,19 @@ class LiveRoute:
     def admit(self) -> None:
         """Counts a request in.
 
+        `max_queue` holds over all gateways of the machine. Each looks, compares and then counts; so
+        with N of them that do so at the same moment, N - 1 requests too many may be inside.
+
         Raises:
             QueueFull: the endpoint holds as many requests as it may, or as it can answer in time.
         """
         gate = self.gate
-        if gate.in_flight >= self.max_queue:
+        inside = gate.inside() if gate.others else gate.in_flight
+        if inside >= self.max_queue:
             raise QueueFull(
-                f"Endpoint `{self.name}` has {gate.in_flight} requests in flight, its limit.",
+                f"Endpoint `{self.name}` has {inside} requests in flight, its limit.",
                 next_step="Retry after the stated time, or raise `limits.max_queue`.",
-                retry_after_s=self.admission.retry_after_s(gate.in_flight),
+                retry_after_s=self.admission.retry_after_s(inside),
             )
         if self.admission.in_flight >= self.admission.bound:
             raise self._overload(self.deadline_s)
@@ -150,7 +175,12 @@ class LiveRoute:
         gate.in_flight += 1
 
     def leave(self) -> None:
-        """Counts a request out."""
+        """Counts a request out that may have waited."""
+        self.gate.in_flight -= 1
+        self.gate.show()
+
+    def leave_at_once(self) -> None:
+        """Counts a request out that was answered before the event loop went on."""
         self.gate.in_flight -= 1
 
     def begin(self, timeout_s: float | None) -> None:
@@ -238,15 +268,20 @@ class RouteTable:
         *,
         shared_cache: SharedStore | None = None,
         pulse: Pulse | None = None,
+        counters: Counters | None = None,
     ) -> None:
         """With a `shared_cache`, endpoints that have a cache keep their answers there.
 
-        With a `pulse`, requests are refused that waited too long for the event loop.
+        With a `pulse`, requests are refused that waited too long for the event loop. `counters` are
+        this gateway's; without, it counts for itself alone.
         """
         self.revision = ""
+        self.counters = counters or Counters()
+        self.lost = self.counters.row("")
         self._shared_cache = shared_cache
         self.pulse = pulse or Pulse()
         self._routes: dict[str, LiveRoute] = {}
+        self._gates: dict[str, Gate] = {}
         self._leaving: list[LiveVariant] = []
         self._on_change = on_change
 
@@ -264,7 +299,7 @@ class RouteTable:
         return found
 
     def routes(self) -> Iterable[LiveRoute]:
-        """All endpoints, by name."""
+        """All endpoints, in name order."""
         return self._routes.values()
 
     def apply(self, snapshot: Snapshot) -> None:
@@ -274,16 +309,23 @@ class RouteTable:
         for spec in snapshot.routes:
             variants = [self._variant(spec, variant, known) for variant in spec.variants]
             before = self._routes.get(spec.name)
-            gate = before.gate if before else Gate()
+            gate = self._gate(spec.name)
             admission = before.admission if before else Admission()
             routes[spec.name] = LiveRoute(spec, variants, gate, admission, self.pulse)
         self._routes, self.revision = routes, snapshot.revision
+        self.counters.look()
+        self.see_others()
         kept = {id(variant) for route in routes.values() for variant in route.variants}
         self._leaving = [v for v in known.values() if id(v) not in kept]
         for variant in self._leaving:
             variant.spec = msgspec.structs.replace(variant.spec, weight_pct=0)
         self.sweep()
         self._on_change()
+
+    def see_others(self) -> None:
+        """Lets each endpoint's limit count what is inside the other gateways seen last."""
+        for route in self._routes.values():
+            route.gate.others = self.counters.others_inside(route.name)
 
     def sweep(self) -> None:
         """Closes the variants that left and have answered their last request; drops old answers."""
@@ -310,17 +352,24 @@ class RouteTable:
         self.pulse.stop()
         for variant in self._all_variants():
             variant.close()
+        self.counters.close()
 
     def _all_variants(self) -> list[LiveVariant]:
         return [v for route in self._routes.values() for v in route.variants] + self._leaving
+
+    def _gate(self, name: str) -> Gate:
+        """The endpoint's gate, the one from before where it was deleted with requests inside."""
+        if name not in self._gates:
+            self._gates[name] = Gate(self.counters.row(name))
+        return self._gates[name]
 
     def _variant(
         self, route: Route, spec: Variant, known: dict[tuple[str, ...], LiveVariant]
     ) -> LiveVariant:
         variant = known.get(_identity(route.name, spec))
         if variant is None:
-            runner = self._runner(spec)
-            variant = LiveVariant(route.name, spec, runner)
+            row = self.counters.row(route.name, spec.key)
+            variant = LiveVariant(route.name, spec, self._runner(spec, row), row)
         variant.spec = spec
         deadline_s = route.limits.deadline_ms / 1000
         variant.cache = cache_for(
@@ -328,13 +377,16 @@ class RouteTable:
         )
         if variant.cache is not None:
             variant.cache.deadline_s = deadline_s
+            variant.cache.row = variant.row
         if isinstance(variant.runner, ReplicaPool):
             variant.runner.expect(spec.replicas, deadline_s=deadline_s)
         return variant
 
-    def _runner(self, spec: Variant) -> Runner:
+    def _runner(self, spec: Variant, row: Row) -> Runner:
         if not spec.inline:
-            return ReplicaPool(on_change=self._on_change)
+            pool = ReplicaPool(on_change=self._on_change)
+            pool.row = row
+            return pool
         return InlineRunner(Path(spec.bundle_dir), spec.digest, on_change=self._on_change)
 
 

@@ -50,6 +50,11 @@ class Runner(Protocol):
         ...
 
     @property
+    def ready_replicas(self) -> int:
+        """How many copies of the model could answer a request now."""
+        ...
+
+    @property
     def ejected(self) -> int:
         """How many of its replicas are left out for doing worse than the others."""
         ...
@@ -120,6 +125,11 @@ class InlineRunner:
     def is_ready(self) -> bool:
         """Whether the model is loaded."""
         return self._engine is not None
+
+    @property
+    def ready_replicas(self) -> int:
+        """See Runner."""
+        return int(self.is_ready)
 
     @property
     def ejected(self) -> int:

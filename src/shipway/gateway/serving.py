@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any, Generic, TypeVar
 
 from shipway.core.errors import (
@@ -21,11 +21,15 @@ from shipway.core.errors import (
 from shipway.core.fallbacks import covers
 from shipway.core.inference import InferenceRequest, InferenceResponse
 from shipway.core.outputs import Outputs, selected
+from shipway.core.telemetry import Column, Outcome, count_answer, outcome_of
 from shipway.engines.incidents import log_unexpected
 from shipway.gateway.cache import HIT, Found
+from shipway.gateway.counters import Row
 from shipway.gateway.fallback import response_instead, signature_of
 from shipway.gateway.routes import LiveRoute, LiveVariant, RouteTable
 from shipway.wire.codec import Codec
+
+_OK = int(Outcome.OK)
 
 R = TypeVar("R")
 A = TypeVar("A")
@@ -44,13 +48,14 @@ class Serving:
 
         `name` is the endpoint, `number` one version behind it, None for the one that has its turn.
         """
+        started = perf_counter()
         route: LiveRoute | None = None
         variant: LiveVariant | None = None
         try:
             route = self._table.route(name)
             route.admit()
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
-            return codec.refuse(known(exc))
+            return self._turned_away(codec, route, known(exc), started)
         try:
             variant = route.choose(number)
             variant.requests += 1
@@ -61,18 +66,27 @@ class Serving:
             call = variant.runner if variant.cache is None else variant.cache.call(inputs)
             outputs = call.run_now(inputs)
             if outputs is None:
-                waiting = _Waiting(codec, route, variant, asked, is_pinned=number is not None)
+                ending = _Ending(route, variant, started)
+                waiting = _Waiting(codec, ending, variant, asked, is_pinned=number is not None)
                 return self._answer_later(waiting, partial(call.infer, inputs))
             answer = codec.encode(_response(route, variant, asked, outputs), asked)
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
             if variant is not None:
                 variant.errors += 1
+            ending = _Ending(route, variant, started)
             if number is None and route.fallback is not None and covers(route.fallback, exc):
-                return self._fall_back_later(codec, message, route, variant, known(exc))
-            route.leave()
-            return codec.refuse(known(exc))
-        route.leave()
+                return self._fall_back_later(codec, message, ending, known(exc))
+            return _refused(codec, ending, known(exc))
+        route.leave_at_once()
+        _count(variant.row, _OK, started)
         return answer
+
+    def _turned_away(
+        self, codec: Codec[R, A], route: LiveRoute | None, error: ShipwayError, started: float
+    ) -> A:
+        row = self._table.lost if route is None else route.gate.row
+        _count(row, outcome_of(error), started)
+        return codec.refuse(error)
 
     def _answer_later(
         self,
@@ -80,10 +94,11 @@ class Serving:
         later: Callable[..., Awaitable[Outputs]],
     ) -> asyncio.Task[A]:
         waiting.route.begin(waiting.asked.timeout_s)
+        waiting.route.gate.show()
         waiting.variant.in_flight += 1
         task = asyncio.ensure_future(self._awaited(waiting, later))
         # Not a `finally` in the coroutine: one that is cancelled before it starts never gets there.
-        task.add_done_callback(partial(_leave, waiting.route, waiting.variant))
+        task.add_done_callback(partial(_leave_variant, waiting))
         return task
 
     async def _awaited(self, waiting: _Waiting[A], later: Callable[..., Awaitable[Outputs]]) -> A:
@@ -92,83 +107,97 @@ class Serving:
         try:
             outputs = await later(timeout_s=_timeout_s(route, asked))
             route.admission.note_answered()
-            return waiting.codec.encode(_response(route, variant, asked, outputs), asked)
+            answer = waiting.codec.encode(_response(route, variant, asked, outputs), asked)
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
             variant.errors += 1
             _note_end(route, asked, exc)
-            error = exc
-        if waiting.is_pinned or route.fallback is None or not covers(route.fallback, error):
-            return waiting.codec.refuse(known(error))
-        answer = await self._instead(waiting.codec, route, asked, until=until)
-        if answer is None:
-            return waiting.codec.refuse(known(error))
-        variant.fallbacks += 1
-        return answer
+            error = known(exc)
+        else:
+            waiting.ending.outcome = Outcome.OK
+            return answer
+        if not waiting.is_pinned and route.fallback is not None and covers(route.fallback, error):
+            instead = await self._instead(waiting.codec, waiting.ending, asked, until=until)
+            if instead is not None:
+                return instead
+        waiting.ending.outcome = outcome_of(error)
+        return waiting.codec.refuse(error)
 
     def _fall_back_later(
-        self,
-        codec: Codec[R, A],
-        message: R,
-        route: LiveRoute,
-        variant: LiveVariant | None,
-        error: ShipwayError,
+        self, codec: Codec[R, A], message: R, ending: _Ending, error: ShipwayError
     ) -> asyncio.Task[A]:
-        task = asyncio.ensure_future(self._fallen_back(codec, message, route, variant, error))
-        task.add_done_callback(partial(_depart, route))
+        ending.route.gate.show()
+        task = asyncio.ensure_future(self._fallen_back(codec, message, ending, error))
+        task.add_done_callback(partial(_leave, ending))
         return task
 
     async def _fallen_back(
-        self,
-        codec: Codec[R, A],
-        message: R,
-        route: LiveRoute,
-        variant: LiveVariant | None,
-        error: ShipwayError,
+        self, codec: Codec[R, A], message: R, ending: _Ending, error: ShipwayError
     ) -> A:
+        route, variant = ending.route, ending.variant
         try:
             read_by = (
                 signature_of(self._table, route) if variant is None else variant.spec.signature
             )
             asked = codec.decode(message, read_by)
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
-            return codec.refuse(known(exc))
+            unread = known(exc)
+            ending.outcome = outcome_of(unread)
+            return codec.refuse(unread)
         until = monotonic() + _timeout_s(route, asked)
-        answer = await self._instead(codec, route, asked, until=until)
+        answer = await self._instead(codec, ending, asked, until=until)
         if answer is None:
+            ending.outcome = outcome_of(error)
             return codec.refuse(error)
-        if variant is not None:
-            variant.fallbacks += 1
         return answer
 
     async def _instead(
-        self, codec: Codec[R, A], route: LiveRoute, asked: InferenceRequest, *, until: float
+        self, codec: Codec[R, A], ending: _Ending, asked: InferenceRequest, *, until: float
     ) -> A | None:
         """The fallback's answer; None when it has none, and the first error is the answer."""
         try:
-            return codec.encode(
-                await response_instead(self._table, route, asked, until=until), asked
+            answer = codec.encode(
+                await response_instead(self._table, ending.route, asked, until=until), asked
             )
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
             known(exc)
             return None
+        if ending.variant is not None:
+            ending.variant.fallbacks += 1
+        ending.row.add(Column.FALLBACKS)
+        ending.outcome = Outcome.OK
+        return answer
+
+
+class _Ending:
+    """How a request that was let in will be counted. One without an outcome is one whose caller left."""
+
+    __slots__ = ("outcome", "route", "row", "started", "variant")
+
+    def __init__(self, route: LiveRoute, variant: LiveVariant | None, started: float) -> None:
+        self.route = route
+        self.variant = variant
+        self.row = route.gate.row if variant is None else variant.row
+        self.started = started
+        self.outcome = Outcome.CALLER
 
 
 class _Waiting(Generic[A]):
     """A request that waits for its model. `is_pinned`: its caller asked for this very version."""
 
-    __slots__ = ("asked", "codec", "is_pinned", "route", "variant")
+    __slots__ = ("asked", "codec", "ending", "is_pinned", "route", "variant")
 
     def __init__(
         self,
         codec: Codec[Any, A],
-        route: LiveRoute,
+        ending: _Ending,
         variant: LiveVariant,
         asked: InferenceRequest,
         *,
         is_pinned: bool,
     ) -> None:
         self.codec = codec
-        self.route = route
+        self.ending = ending
+        self.route = ending.route
         self.variant = variant
         self.asked = asked
         self.is_pinned = is_pinned
@@ -215,16 +244,27 @@ def _require_outputs(wanted: Sequence[str], variant: LiveVariant) -> None:
             )
 
 
-def _leave(route: LiveRoute, variant: LiveVariant, task: asyncio.Task[A]) -> None:
-    del task
-    variant.in_flight -= 1
-    route.end()
-    route.leave()
+def _refused(codec: Codec[Any, A], ending: _Ending, error: ShipwayError) -> A:
+    ending.outcome = outcome_of(error)
+    _leave(ending)
+    return codec.refuse(error)
 
 
-def _depart(route: LiveRoute, task: asyncio.Task[A]) -> None:
+def _leave_variant(waiting: _Waiting[A], task: asyncio.Task[A]) -> None:
+    waiting.variant.in_flight -= 1
+    waiting.route.end()
+    _leave(waiting.ending, task)
+
+
+def _leave(ending: _Ending, task: asyncio.Task[A] | None = None) -> None:
     del task
-    route.leave()
+    ending.route.leave()
+    _count(ending.row, ending.outcome, ending.started)
+
+
+def _count(row: Row, outcome: int, started: float) -> None:
+    """Every request comes by here once, when its answer is known or nobody waits for it any more."""
+    count_answer(row.values, outcome, perf_counter() - started)
 
 
 def known(exc: Exception) -> ShipwayError:

@@ -1,0 +1,145 @@
+"""`GET /metrics`: the counts of all gateways of the machine, from whichever of them is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+
+from shipway.core.telemetry import (
+    BOUNDS_S,
+    STEPS_PER_S,
+    Column,
+    Name,
+    Outcome,
+    answers,
+)
+from shipway.gateway.routes import RouteTable
+from shipway.wire.exposition import Family, Labels, histogram, simple
+
+_VERSION = ("endpoint", "version")
+_ENDPOINT = ("endpoint",)
+
+REQUESTS = Family(
+    name="shipway_requests_total",
+    kind="counter",
+    help="Requests that have ended, by how.",
+    labels=(*_VERSION, "outcome"),
+)
+SECONDS = Family(
+    name="shipway_request_seconds",
+    kind="histogram",
+    help="Seconds from a request read to its answer made, of answers that are ok.",
+    labels=_VERSION,
+)
+IN_FLIGHT = Family(
+    name="shipway_in_flight",
+    kind="gauge",
+    help="Requests inside an endpoint now.",
+    labels=_ENDPOINT,
+)
+QUEUE_LIMIT = Family(
+    name="shipway_queue_limit",
+    kind="gauge",
+    help="Requests that may be inside an endpoint at once, over all gateways of the machine.",
+    labels=_ENDPOINT,
+)
+CACHE_HITS = Family(
+    name="shipway_cache_hits_total",
+    kind="counter",
+    help="Answers that the model was not run for.",
+    labels=_VERSION,
+)
+CACHE_MISSES = Family(
+    name="shipway_cache_misses_total",
+    kind="counter",
+    help="Answers that were not in the cache.",
+    labels=_VERSION,
+)
+RETRIES = Family(
+    name="shipway_retries_total",
+    kind="counter",
+    help="Second tries, on another replica.",
+    labels=_VERSION,
+)
+FALLBACKS = Family(
+    name="shipway_fallbacks_total",
+    kind="counter",
+    help="Requests that something else answered in place of the version.",
+    labels=_VERSION,
+)
+REPLICAS = Family(
+    name="shipway_replicas_ready",
+    kind="gauge",
+    help="Replicas that this gateway could ask now; 1 for a model in the gateway itself.",
+    labels=_VERSION,
+)
+GATEWAYS = Family(
+    name="shipway_gateways",
+    kind="gauge",
+    help="Gateways that live on this machine.",
+)
+
+FAMILIES = (
+    *(REQUESTS, SECONDS, IN_FLIGHT, QUEUE_LIMIT, CACHE_HITS),
+    *(CACHE_MISSES, RETRIES, FALLBACKS, REPLICAS, GATEWAYS),
+)
+"""Every metric, in the order of the page."""
+
+_COLUMNS = (
+    (CACHE_HITS, Column.CACHE_HITS),
+    (CACHE_MISSES, Column.CACHE_MISSES),
+    (RETRIES, Column.RETRIES),
+    (FALLBACKS, Column.FALLBACKS),
+)
+
+_Sums = Mapping[Name, Sequence[float]]
+
+
+def page(table: RouteTable) -> bytes:
+    """The whole page. Reads files, and may run in any thread."""
+    sums = dict(sorted(table.counters.sums().items()))
+    lines = chain(_of_counts(sums), _of_routes(table, sums))
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _of_counts(sums: _Sums) -> Iterator[str]:
+    yield from simple(REQUESTS, _outcomes(sums))
+    # The rows of endpoints as such have no answers that are ok, unless a fallback gave them.
+    timed = [(name, row) for name, row in sums.items() if name[1] or answers(row, Outcome.OK)]
+    buckets = (
+        (_labels(name), row[Column.FIRST_BUCKET :], row[Column.OK_STEPS] / STEPS_PER_S)
+        for name, row in timed
+    )
+    yield from histogram(SECONDS, BOUNDS_S, buckets)
+    for family, column in _COLUMNS:
+        rows = [
+            (_labels(name), row[column]) for name, row in sums.items() if name[1] or row[column]
+        ]
+        yield from simple(family, rows)
+
+
+def _outcomes(sums: _Sums) -> Iterator[tuple[Labels, float]]:
+    for name, row in sums.items():
+        for outcome in Outcome:
+            count = answers(row, outcome)
+            if name[1] or count:
+                yield {**_labels(name), "outcome": outcome.name.lower()}, count
+
+
+def _of_routes(table: RouteTable, sums: _Sums) -> Iterator[str]:
+    inside = {name: row[Column.IN_FLIGHT] for name, row in sums.items()}
+    routes = list(table.routes())
+    of_route: Sequence[tuple[Family, Callable[..., float]]] = (
+        (IN_FLIGHT, lambda route: inside.get((route.name, ""), 0.0)),
+        (QUEUE_LIMIT, lambda route: float(route.max_queue)),
+    )
+    for family, value in of_route:
+        yield from simple(family, [({"endpoint": r.name}, value(r)) for r in routes])
+    variants = [variant for route in routes for variant in route.variants]
+    ready = ((_labels((v.endpoint, v.spec.key)), float(v.runner.ready_replicas)) for v in variants)
+    yield from simple(REPLICAS, ready)
+    yield from simple(GATEWAYS, [({}, float(table.counters.gateways))])
+
+
+def _labels(name: Name) -> Labels:
+    return dict(zip(_VERSION, name, strict=True))
