@@ -108,7 +108,7 @@ class Pace:
         slope = (self._cross / self._weight - rows * seconds) / spread
         # Neither part of a cost is negative, whatever a noisy machine makes of the line.
         self.row_s = min(max(slope, 0.0), seconds / rows)
-        self.fixed_s = seconds - self.row_s * rows
+        self.fixed_s = max(seconds - self.row_s * rows, 0.0)
 
     def expected_s(self, rows: int) -> float:
         """What a call of that many rows will take; 0 when nothing has run yet."""
