@@ -20,6 +20,7 @@ from shipway.core.limits import Admission
 from shipway.core.outputs import finisher
 from shipway.core.validation import compile_validator
 from shipway.gateway.cache import AnswerCache, SharedStore, cache_for
+from shipway.gateway.loads import Load
 from shipway.gateway.pool import ReplicaPool
 from shipway.gateway.pulse import BEAT_S, BEHIND, Pulse
 from shipway.gateway.runners import InlineRunner, Runner
@@ -40,7 +41,7 @@ class LiveVariant:
         "errors",
         "fallbacks",
         "finish",
-        "in_flight",
+        "load",
         "number",
         "output_names",
         "requests",
@@ -57,10 +58,15 @@ class LiveVariant:
         self.conform = compile_validator(spec.signature)
         self.finish = finisher(spec.config, spec.classes)
         self.output_names = frozenset(spec.signature.output_names())
-        self.in_flight = 0
+        self.load = Load()
         self.requests = 0
         self.errors = 0
         self.fallbacks = 0
+
+    @property
+    def in_flight(self) -> int:
+        """The requests inside it, those included that wait for it to wake."""
+        return self.load.in_flight
 
     def report(self) -> VariantReport:
         """What control is told of it."""
@@ -68,7 +74,10 @@ class LiveVariant:
             endpoint=self.endpoint,
             variant=self.spec.key,
             ready=self.runner.is_ready,
-            in_flight=self.in_flight,
+            in_flight=self.load.in_flight,
+            held=self.runner.waking.held if isinstance(self.runner, ReplicaPool) else 0,
+            load=self.load.mean(),
+            idle_s=self.load.idle_s,
             weight_pct=self.spec.weight_pct,
             error=self.runner.error,
             requests=self.requests,
@@ -282,6 +291,8 @@ class RouteTable:
         self._leaving = [v for v in known.values() if id(v) not in kept]
         for variant in self._leaving:
             variant.spec = msgspec.structs.replace(variant.spec, weight_pct=0)
+            if isinstance(variant.runner, ReplicaPool):
+                variant.runner.waking.give_up(f"{variant.spec.key} is no longer served here.")
         self.sweep()
         self._on_change()
 
@@ -330,6 +341,7 @@ class RouteTable:
             variant.cache.deadline_s = deadline_s
         if isinstance(variant.runner, ReplicaPool):
             variant.runner.expect(spec.replicas, deadline_s=deadline_s)
+            variant.runner.waking.follow(spec)
         return variant
 
     def _runner(self, spec: Variant) -> Runner:

@@ -80,7 +80,7 @@ class Serving:
         later: Callable[..., Awaitable[Outputs]],
     ) -> asyncio.Task[A]:
         waiting.route.begin(waiting.asked.timeout_s)
-        waiting.variant.in_flight += 1
+        waiting.variant.load.enter()
         task = asyncio.ensure_future(self._awaited(waiting, later))
         # Not a `finally` in the coroutine: one that is cancelled before it starts never gets there.
         task.add_done_callback(partial(_leave, waiting.route, waiting.variant))
@@ -217,7 +217,7 @@ def _require_outputs(wanted: Sequence[str], variant: LiveVariant) -> None:
 
 def _leave(route: LiveRoute, variant: LiveVariant, task: asyncio.Task[A]) -> None:
     del task
-    variant.in_flight -= 1
+    variant.load.leave()
     route.end()
     route.leave()
 
