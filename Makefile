@@ -6,7 +6,7 @@ TORCH  := torch==2.13.0
 PEERS  ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-peers overload soak lock clean
+.PHONY: help demo test check bench bench-peers overload soak many-models lock clean
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ overload: $(VENV)/.dev ## twice the capacity for a minute: accepted in time, the
 
 soak: $(VENV)/.dev ## five minutes under load with kills at random: right answers, nothing hangs
 	$(BIN)/python benchmarks/soak.py
+
+many-models: $(VENV)/.dev ## 100 models behind one server whose memory holds ten; MANY="--models 20" passes options
+	$(BIN)/python benchmarks/many_models.py $(MANY)
 
 lock: $(VENV)/.uv ## resolve requirements-dev.lock again
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra demo --no-emit-index-url --no-header \

@@ -29,6 +29,7 @@ from shipway.api.uploads import UploadLimits
 from shipway.backends.logs import bound_logs
 from shipway.backends.process import ProcessBackend
 from shipway.control.audit import AuditLog
+from shipway.control.capacity import Capacity
 from shipway.control.endpoints import Endpoints
 from shipway.control.local_versions import LocalVersions
 from shipway.control.reconciler import Reconciler
@@ -152,6 +153,7 @@ def _reconciler(
         environment=settings.environment,
         clock=clock,
         memory=state_dir / "run" / "published.json",
+        capacity=Capacity(budget_mb=settings.memory_budget_mb),
     )
     backend.on_change = reconciler.poke
     return reconciler, backend, registry
@@ -180,6 +182,7 @@ def _services(
         seen=lambda: reconciler.seen,
         poke=poke,
         read_log=backend.read_log,
+        memory_budget_mb=settings.memory_budget_mb,
     )
     return Services(
         registry=registry,

@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     cache_url: Annotated[str, Field(pattern=r"^(valkeys?|rediss?|unix)://")] | None = None
     """Valkey or Redis (`valkey://host:6379/0`) where gateways keep the answers of endpoints with a `cache`; in each gateway when unset."""
 
+    memory_budget_mb: Annotated[int, Field(ge=1)] | None = None
+    """What all replica processes may hold in memory together; idle models make room for those that are asked. No bound when unset."""
+
     max_bundle_bytes: int = 16 * 1024**3
     """Control refuses larger uploads."""
 

@@ -27,6 +27,7 @@ from shipway.core.reconcile import (
     VersionFact,
     plan,
     serving,
+    start_failure,
     wanted_versions,
 )
 from shipway.core.replicas import Replica, ReplicaState, restart_at
@@ -507,3 +508,80 @@ def test_no_active_version_is_replaced_before_every_gateway_had_its_say():
     assert plan([desired_of(state)], seen(*both, **world), NOW) != ()
     first = state_of(target=V2)
     assert plan([desired_of(first)], seen(replica_of(V2), **world, settled=False), NOW) != ()
+
+
+counts_st = st.dictionaries(versions, st.integers(0, 3))
+
+
+class CountedWorld(World):
+    """A world in which versions have counts of their own, some of them none."""
+
+    counts: dict
+
+    def desired(self):
+        return [replace(one, counts=self.counts) for one in super().desired()]
+
+
+def counted(world, counts):
+    made = CountedWorld(world.state, inline=world.inline, replicas=world.replicas.values())
+    target = None if world.state is None else world.state.target
+    made.counts = {v: max(n, 1) if v == target else n for v, n in counts.items()}
+    return made
+
+
+@given(worlds, counts_st)
+def test_every_version_comes_to_have_as_many_replicas_as_it_should(world, counts):
+    finish_stopping(world)
+    made = counted(world, counts)
+    made.rounds_until_quiet()
+    for one in made.desired():
+        for version in wanted_versions(one.state, made.now):
+            mine = [r for r in made.replicas.values() if r.version == version and r.is_running]
+            wanted = 0 if version in made.inline else one.count_of(version)
+            assert len(mine) == wanted
+
+
+def test_a_version_that_sleeps_loses_its_replicas_only_when_nobody_is_inside():
+    one = replace(desired_of(state_of(active=V1, phase=Phase.LIVE)), counts={V1: 0})
+    asleep = replica_of(id="r")
+    assert serving(one, V1, [asleep]) == ()
+    inside = gateway_of(V1, in_flight=(V1,))
+    assert plan([one], seen(asleep, gateways=(inside,)), NOW) == ()
+    old = gateway_of(V1, revision="old")
+    assert plan([one], seen(asleep, gateways=(old,)), NOW) == ()
+    assert plan([one], seen(asleep, gateways=(gateway_of(V1),)), NOW) == (StopReplica(id="r"),)
+
+
+def test_a_held_request_is_inside_no_replica():
+    one = replace(desired_of(state_of(active=V1, phase=Phase.LIVE)), counts={V1: 0})
+    held = VariantEvidence(ready=True, in_flight=2, held=2)
+    gateway = GatewayEvidence(id="g", revision="now", variants={("churn", str(V1)): held})
+    seen_now = seen(replica_of(id="r"), gateways=(gateway,))
+    assert plan([one], seen_now, NOW) == (StopReplica(id="r"),)
+
+
+def test_a_version_that_waits_for_memory_is_not_started():
+    one = replace(desired_of(state_of(active=V1, phase=Phase.LIVE)), waiting={V1: ""})
+    assert plan([one], seen(gateways=(gateway_of(),)), NOW) == ()
+
+
+@pytest.mark.parametrize(
+    ("exits", "reason"),
+    [
+        ([], ""),
+        ([exit_of(message="no")] * 2, ""),
+        ([exit_of(message="no")] * 3, "no"),
+        ([exit_of(message="torn", code="bundle_corrupt")], "torn"),
+        ([exit_of(message="no")] * 3 + [replica_of()], ""),
+        (
+            [exit_of(exited_at=NOW - timedelta(seconds=9))] * 2
+            + [exit_of(ready_at=NOW, exited_at=NOW - timedelta(seconds=5)), exit_of()],
+            "",
+        ),
+    ],
+)
+def test_callers_who_wait_are_told_once_a_replica_has_failed_as_often_as_a_target_may(
+    exits, reason
+):
+    one = desired_of(state_of(active=V1, phase=Phase.LIVE))
+    assert start_failure(one, V1, exits) == reason

@@ -11,7 +11,7 @@ from shipway.api.messages import answer, answers, body_of, takes
 from shipway.api.services import Actor, Services, UsesServices
 from shipway.control.endpoints import Request
 from shipway.control.views import ChangeView, EndpointView
-from shipway.core.endpoints import EndpointSpec, Limits, Placement
+from shipway.core.endpoints import EndpointSpec, Limits, Placement, Residency, Scaling
 from shipway.core.errors import InvalidRequest
 
 
@@ -24,6 +24,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     replicas: int | None = None
     placement: Placement | None = None
     limits: Limits | None = None
+    scaling: Scaling | None = None
+    residency: Residency | None = None
     warm_s: float | None = None
 
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from shipway.api.messages import answer, answers
 from shipway.api.services import UsesServices
-from shipway.control.views import EndpointView, GatewayView
+from shipway.control.views import EndpointView, GatewayView, MemoryView
 from shipway.core.release import VERSION
 
 
@@ -19,6 +19,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     control_url: str
     gateways: tuple[GatewayView, ...]
     endpoints: tuple[EndpointView, ...]
+    memory: MemoryView
 
 
 router = APIRouter(tags=["status"])
@@ -35,5 +36,6 @@ def status(request: Request, services: UsesServices) -> Response:
             control_url=str(request.base_url).rstrip("/"),
             gateways=services.endpoints.gateways(),
             endpoints=services.endpoints.list(),
+            memory=services.endpoints.memory(),
         )
     )

@@ -22,6 +22,7 @@ from shipway.backends.environments import interpreter_for
 from shipway.backends.identity import ProcessIdentity
 from shipway.backends.launch import command_of, scrubbed, spawn
 from shipway.backends.logs import end_of
+from shipway.backends.memory import memory_of
 from shipway.backends.port import ReplicaOrder
 from shipway.backends.records import RecordDirectory, ReplicaRecord, find_process
 from shipway.backends.waiting import end_when, ended, in_daemon_thread, reaped
@@ -33,6 +34,14 @@ from shipway.wire.frames import Pong
 from shipway.wire.link import ping
 
 PING_EVERY_S = 0.25
+LOOK_MIN_S = 0.01
+LOOK_SHARE = 0.05
+"""A starting replica is asked again after this share of the time that it has taken so far: callers
+may wait for it, and one that takes a minute is not asked a hundred times a second."""
+
+MEASURE_EVERY_S = 5.0
+"""How often a replica's memory is measured."""
+
 PING_TIMEOUT_S = 1.25
 """With the pause between pings, silence is noticed 1.5 s after the last answer."""
 
@@ -186,6 +195,7 @@ class ProcessBackend:
         async with asyncio.TaskGroup() as group:
             helpers = [
                 group.create_task(self._ping_for_ever(replica_id)),
+                group.create_task(self._measure_for_ever(replica_id, process.pid)),
                 group.create_task(end_when(stop, process, grace_s=GRACE_S)),
             ]
             await ended(process.pid)
@@ -202,7 +212,7 @@ class ProcessBackend:
 
     async def _ping_for_ever(self, replica_id: str) -> None:
         loop = asyncio.get_running_loop()
-        answered_at = loop.time()
+        started_at = answered_at = loop.time()
         address = self._replicas[replica_id].address
         while True:
             try:
@@ -212,7 +222,19 @@ class ProcessBackend:
             else:
                 answered_at = loop.time()
                 self._note_answer(replica_id, pong)
-            await asyncio.sleep(PING_EVERY_S)
+            pause_s = PING_EVERY_S
+            if self._replicas[replica_id].state is ReplicaState.STARTING:
+                pause_s = min(pause_s, max(LOOK_MIN_S, LOOK_SHARE * (loop.time() - started_at)))
+            await asyncio.sleep(pause_s)
+
+    async def _measure_for_ever(self, replica_id: str, pid: int) -> None:
+        while True:
+            # In a thread: the kernel walks all pages of the process meanwhile.
+            found = await asyncio.to_thread(memory_of, pid)
+            is_starting = self._replicas[replica_id].state is ReplicaState.STARTING
+            if found is not None and not is_starting:
+                self._update(replica_id, memory_mb=found.now_mb, peak_mb=found.peak_mb)
+            await asyncio.sleep(PING_EVERY_S if is_starting else MEASURE_EVERY_S)
 
     def _note_answer(self, replica_id: str, pong: Pong) -> None:
         record = self._replicas[replica_id]
@@ -307,4 +329,6 @@ def _batches_of(pong: Pong) -> Batches:
 
 def _noteworthy(record: ReplicaRecord) -> ReplicaRecord:
     """The record without what every ping changes; only changes of the rest are written down."""
-    return msgspec.structs.replace(record, busy_s=0.0, silent_s=0.0, batches=Batches())
+    return msgspec.structs.replace(
+        record, busy_s=0.0, silent_s=0.0, batches=Batches(), memory_mb=0.0, peak_mb=0.0
+    )

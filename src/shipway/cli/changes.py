@@ -18,6 +18,9 @@ from shipway.core.errors import InvalidRequest, InvalidSpec
 def spec_fields(
     *,
     replicas: int | None,
+    min_replicas: int | None,
+    max_replicas: int | None,
+    residency: str | None,
     placement: str | None,
     warm_s: float | None,
     environment: str | None,
@@ -26,6 +29,11 @@ def spec_fields(
     fields: SpecFields = {}
     if replicas is not None:
         fields["replicas"] = replicas
+    scaling = {"min_replicas": min_replicas, "max_replicas": max_replicas}
+    if given := {name: float(value) for name, value in scaling.items() if value is not None}:
+        fields["scaling"] = given
+    if residency is not None:
+        fields["residency"] = residency
     if placement is not None:
         fields["placement"] = _placement(placement)
     if warm_s is not None:

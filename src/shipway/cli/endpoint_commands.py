@@ -20,6 +20,13 @@ def deploy(
         typer.Option("--endpoint", "-e", help="The endpoint; the model's name if left out."),
     ] = None,
     replicas: Annotated[int | None, typer.Option(help="Copies to run (process placement).")] = None,
+    min_replicas: Annotated[
+        int | None, typer.Option(help="Follow the load from so many; 0 lets it sleep when idle.")
+    ] = None,
+    max_replicas: Annotated[int | None, typer.Option(help="Follow the load up to so many.")] = None,
+    residency: Annotated[
+        str | None, typer.Option(help="In a memory budget: `auto`, `preload` or `pinned`.")
+    ] = None,
     placement: Annotated[str | None, typer.Option(help="`auto`, `inline` or `process`.")] = None,
     warm_s: Annotated[
         float | None, typer.Option("--warm", help="Seconds to keep the old version warm.")
@@ -37,7 +44,13 @@ def deploy(
     from shipway.cli.sessions import client_of
 
     fields = spec_fields(
-        replicas=replicas, placement=placement, warm_s=warm_s, environment=environment
+        replicas=replicas,
+        min_replicas=min_replicas,
+        max_replicas=max_replicas,
+        residency=residency,
+        placement=placement,
+        warm_s=warm_s,
+        environment=environment,
     )
     with client_of(server, state_dir) as client, waiting(f"Deploying {model}"):
         change = client.deploy(

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from shipway.cli.output import age_of, show_table
-from shipway.client.answers import Endpoint, Status
+from shipway.client.answers import Endpoint, Status, Variant
 from shipway.client.synchronous import Client
 from shipway.core.errors import NotFound
 
@@ -23,6 +23,7 @@ def show_endpoints(endpoints: Sequence[Endpoint]) -> None:
             endpoint.name,
             endpoint.environment,
             endpoint.phase.value,
+            _replicas_of(endpoint),
             endpoint.active,
             endpoint.target,
             endpoint.previous,
@@ -30,8 +31,23 @@ def show_endpoints(endpoints: Sequence[Endpoint]) -> None:
         )
         for endpoint in endpoints
     ]
-    columns = ["endpoint", "environment", "phase", "serves", "target", "previous", "url"]
-    show_table(columns, rows, empty=_NO_ENDPOINT)
+    columns = ["endpoint", "environment", "phase", "replicas", "serves", "target", "previous"]
+    show_table([*columns, "url"], rows, empty=_NO_ENDPOINT)
+
+
+def _replicas_of(endpoint: Endpoint) -> str:
+    """How many serve, and within which bounds: `2 of 1..4`, `asleep (0..4)`, `inline`."""
+    active = next((v for v in endpoint.variants if v.version == endpoint.active), None)
+    if active is None:
+        return "-"
+    if active.placement == "inline":
+        return "inline"
+    scaling = endpoint.spec.scaling if endpoint.spec is not None else None
+    bounds = f"{scaling.min_replicas}..{scaling.max_replicas}" if scaling else ""
+    if active.asleep:
+        return f"asleep ({bounds})" if bounds else "asleep"
+    ready = sum(replica.state == "ready" for replica in active.replicas)
+    return f"{ready} of {bounds or active.wanted}"
 
 
 def show_endpoint(endpoint: Endpoint, client: Client) -> None:
@@ -55,10 +71,15 @@ def show_variants(endpoints: Sequence[Endpoint]) -> None:
                 place = (replica.id, replica.state, replica.pid, replica.restarts)
                 rows.append((*shared, *place, age_of(replica.started_at), replica.message))
             if not variant.replicas:
-                state = "ready" if variant.ready else "not ready"
-                rows.append((*shared, variant.placement or "inline", state, None, None, "-", ""))
+                rows.append((*shared, variant.placement, _state_of(variant), None, None, "-", ""))
     columns = ["endpoint", "version", "role", "#traffic", "replica", "state", "#pid", "#restarts"]
     show_table([*columns, "#age", "message"], rows, empty="Nothing runs.")
+
+
+def _state_of(variant: Variant) -> str:
+    if variant.asleep:
+        return "asleep"
+    return "ready" if variant.ready else "not ready"
 
 
 def show_status(status: Status, client: Client) -> None:
@@ -68,8 +89,13 @@ def show_status(status: Status, client: Client) -> None:
         grpc = f", gRPC at {gateway.grpc_address}" if gateway.grpc_address else ""
         heard = age_of(gateway.seen_at)
         typer.echo(f"Gateway {gateway.id} at {gateway.address}{grpc}, heard {heard} ago")
+    if status.memory.budget_mb is not None:
+        typer.echo(f"Replicas hold {status.memory.used_mb:.0f} of {status.memory.budget_mb:.0f} MB")
     typer.echo("")
     show_endpoints(status.endpoints)
+    for endpoint in status.endpoints:
+        if endpoint.message:
+            typer.echo(f"{endpoint.name}: {endpoint.message}")
     if status.endpoints:
         typer.echo("")
         show_variants(status.endpoints)

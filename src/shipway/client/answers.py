@@ -63,10 +63,14 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
     message: str = ""
     batches: Batches = Batches()
+    memory_mb: float = 0.0
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
-    """One version behind an endpoint. `version` reads `churn:2`."""
+    """One version behind an endpoint. `version` reads `churn:2`.
+
+    `wanted` is how many replicas it should have now; one that is `asleep` has none until it is asked.
+    """
 
     version: str
     role: str = ""
@@ -75,6 +79,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     placement: str = ""
     served: str = ""
     replicas: tuple[Replica, ...] = ()
+    wanted: int = 0
+    asleep: bool = False
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +123,13 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     grpc_address: str = ""
 
 
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """What all replica processes hold together; `budget_mb` is None without a bound."""
+
+    used_mb: float = 0.0
+    budget_mb: float | None = None
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The server in one answer."""
 
@@ -125,6 +138,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     control_url: str = ""
     gateways: tuple[Gateway, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
+    memory: Memory = Memory()
 
 
 class DiffLine(msgspec.Struct, frozen=True, kw_only=True):

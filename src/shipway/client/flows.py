@@ -13,7 +13,7 @@ from shipway.client.answers import Alias, Change, Diff, Endpoint, Prediction
 from shipway.client.exchange import Call, Flow, Pause, one
 from shipway.client.session import Session
 from shipway.client.tables import inputs_of
-from shipway.core.endpoints import EndpointSpec, Limits, Phase, Placement
+from shipway.core.endpoints import EndpointSpec, Limits, Phase, Placement, Residency, Scaling
 from shipway.core.errors import (
     DeadlineExceeded,
     DeployFailed,
@@ -36,6 +36,8 @@ class SpecFields(TypedDict, total=False):
     replicas: int
     placement: Placement | str
     limits: Limits | dict[str, int]
+    scaling: Scaling | dict[str, float]
+    residency: Residency | str
     warm_s: float
 
 

@@ -14,6 +14,7 @@ from shipway.control.views import (
     ChangeView,
     EndpointView,
     GatewayView,
+    MemoryView,
     ReplicaView,
     Seen,
     endpoint_view,
@@ -27,9 +28,9 @@ from shipway.core.endpoints import EndpointSpec, EndpointState
 from shipway.core.errors import EndpointNotFound, InvalidSpec
 from shipway.core.fallbacks import static_outputs
 from shipway.core.placement import placed
-from shipway.core.reconcile import is_ready_everywhere, wanted_versions
+from shipway.core.reconcile import Desired, is_ready_everywhere, wanted_versions
 from shipway.core.registry import VersionRecord
-from shipway.core.versions import parse_version
+from shipway.core.versions import VersionRef, parse_version
 from shipway.store.sql.database import Database, Transaction
 from shipway.wire.specs import spec_of
 
@@ -46,7 +47,7 @@ class Endpoints:
     """Endpoints over a database. Thread-safe; methods block and may raise StoreUnavailable.
 
     `seen` gives what the reconciler saw last, `poke` wakes it, `read_log` gives a replica's last
-    lines.
+    lines. With a `memory_budget_mb`, `auto` places no version inline.
     """
 
     def __init__(
@@ -57,12 +58,14 @@ class Endpoints:
         seen: Callable[[], Seen],
         poke: Callable[[], None],
         read_log: Callable[[str, int], list[str]],
+        memory_budget_mb: float | None = None,
     ) -> None:
         self.environment = environment
         self._database = database
         self._seen = seen
         self._poke = poke
         self._read_log = read_log
+        self._memory_budget_mb = memory_budget_mb
 
     def list(self) -> tuple[EndpointView, ...]:
         """All endpoints, in name order."""
@@ -84,6 +87,11 @@ class Endpoints:
     def gateways(self) -> tuple[GatewayView, ...]:
         """The live gateways."""
         return gateway_views(self._seen())
+
+    def memory(self) -> MemoryView:
+        """What the replica processes hold, and what they may."""
+        used_mb = sum(replica.memory_mb for replica in self._seen().observed.replicas)
+        return MemoryView(used_mb=round(used_mb, 1), budget_mb=self._memory_budget_mb)
 
     def apply(self, name: str, data: Any, request: Request) -> ChangeView:
         """Makes the endpoint what the spec (parsed YAML or JSON) says.
@@ -179,7 +187,9 @@ class Endpoints:
         self._check_environment(spec)
         record = resolved(tx, parse_version(spec.model))
         _check_fallback(tx, spec, record)
-        inline = placed(spec.placement, record.manifest).inline
+        inline = placed(
+            spec.placement, record.manifest, releases_memory=self._memory_budget_mb is not None
+        ).inline
         before = tx.endpoints.get(spec.name)
         return self._put(
             tx, before, accepted(before, spec, record.ref, inline=inline), request, action
@@ -205,10 +215,12 @@ class Endpoints:
 
     def _is_warm(self, state: EndpointState, now: datetime) -> bool:
         seen = self._seen()
+        one = seen.desired(state)
         return (
             state.previous is not None
             and state.previous in wanted_versions(state, now)
-            and is_ready_everywhere(seen.desired(state), state.previous, seen.observed)
+            and is_ready_everywhere(one, state.previous, seen.observed)
+            and not _sleeps_alone(one, state.previous)
         )
 
     def _check_environment(self, spec: EndpointSpec) -> None:
@@ -242,13 +254,20 @@ def _check_fallback(tx: Transaction, spec: EndpointSpec, record: VersionRecord) 
         )
 
 
+def _sleeps_alone(one: Desired, previous: VersionRef) -> bool:
+    """Whether it has no replica while the active version has: callers would wait for its start."""
+    active = one.state.active
+    return one.count_of(previous) == 0 and (active is None or one.count_of(active) > 0)
+
+
 def _merged(before: EndpointState | None, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The spec so far with the given fields over it; limits are merged one by one."""
+    """The spec so far with the given fields over it; limits and scaling are merged one by one."""
     known: dict[str, Any] = {} if before is None else msgspec.to_builtins(before.spec)
     merged = {**known, **fields}
-    limits = fields.get("limits")
-    if isinstance(limits, Mapping):
-        merged["limits"] = {**known.get("limits", {}), **limits}
+    for key in ("limits", "scaling"):
+        given = fields.get(key)
+        if isinstance(given, Mapping):
+            merged[key] = {**(known.get(key) or {}), **given}
     return merged
 
 

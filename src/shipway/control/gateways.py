@@ -48,18 +48,22 @@ class Gateways:
 
     def evidence(self, steady_s: float) -> tuple[GatewayEvidence, ...]:
         """The live gateways' words, as the plan reads them."""
-        return tuple(_evidence(seen.report) for seen in self.live(steady_s))
+        return tuple(_evidence(seen) for seen in self.live(steady_s))
 
     def is_settled(self, steady_s: float) -> bool:
         """Whether every live gateway has had time to report since control started."""
         return steady_s >= self._settled_s
 
 
-def _evidence(report: GatewayReport) -> GatewayEvidence:
+def _evidence(seen: SeenGateway) -> GatewayEvidence:
+    report = seen.report
     variants = {
         (variant.endpoint, variant.variant): VariantEvidence(
             ready=variant.ready,
             in_flight=variant.in_flight,
+            held=variant.held,
+            load=variant.load,
+            asked_s=seen.heard_s - variant.idle_s,
             weight_pct=variant.weight_pct,
             error=variant.error,
         )
@@ -72,7 +76,7 @@ def _essence(report: GatewayReport) -> object:
     return (
         report.revision,
         [
-            (v.endpoint, v.variant, v.ready, v.in_flight > 0, v.weight_pct, v.error)
+            (v.endpoint, v.variant, v.ready, v.in_flight > 0, v.held > 0, v.weight_pct, v.error)
             for v in report.variants
         ],
     )

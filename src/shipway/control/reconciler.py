@@ -18,7 +18,10 @@ from time import monotonic
 from typing import assert_never
 
 from shipway.backends.port import Backend, ReplicaOrder
+from shipway.control.budget import Look
+from shipway.control.capacity import Capacity
 from shipway.control.gateways import Gateways
+from shipway.control.history import PublishedHistory
 from shipway.control.local_versions import LocalVersions
 from shipway.control.snapshots import compiled
 from shipway.control.views import Seen, desired_of, json_of
@@ -53,7 +56,7 @@ _log = logging.getLogger(__name__)
 class Reconciler:
     """Keeps the endpoints of one environment as they were declared. Lives in one event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works with, and what it works on
         self,
         database: Database,
         backend: Backend,
@@ -62,8 +65,11 @@ class Reconciler:
         environment: str,
         clock: Callable[[], datetime],
         memory: Path,
+        capacity: Capacity | None = None,
     ) -> None:
         """`memory` is the file that remembers what was published last, over a restart."""
+        self._capacity = capacity or Capacity()
+        self._history = PublishedHistory()
         self._database = database
         self._backend = backend
         self._local = local(on_change=self.poke)
@@ -143,19 +149,25 @@ class Reconciler:
         now, steady_s = self._clock(), monotonic()
         self._local.want({v for state in states for v in wanted_versions(state, now)})
         known = dict(self._local.known)
-        desired = [desired_of(state, known) for state in states]
-        replicas = self._backend.observe()
-        published = self._snapshot or self._remembered
-        snapshot = compiled(desired, known, replicas, now, published=published)
-        await self._publish(snapshot)
         observed = Observed(
-            replicas=replicas,
+            replicas=self._backend.observe(),
             gateways=self._gateways.evidence(steady_s),
-            revision=snapshot.revision if snapshot is not None else "",
+            revision="",
             settled=self._gateways.is_settled(steady_s),
         )
+        look = Look(observed=observed, local=known, now=now, steady_s=steady_s)
+        desired = self._capacity.decided([desired_of(state, known) for state in states], look)
+        published = self._snapshot or self._remembered
+        snapshot = compiled(desired, known, observed.replicas, now, published=published)
+        await self._publish(snapshot)
+        observed = self._history.placed(observed, snapshot)
         self.seen = Seen(
-            observed=observed, gateways=self._gateways.live(steady_s), local=known, at=now
+            observed=observed,
+            gateways=self._gateways.live(steady_s),
+            local=known,
+            at=now,
+            decided={one.state.spec.name: one for one in desired},
+            woken=dict(self._capacity.woken),
         )
         for action in plan(desired, observed, now):
             _log.info("%s", action)
@@ -170,6 +182,7 @@ class Reconciler:
     async def _publish(self, snapshot: Snapshot | None) -> None:
         before = self._snapshot.revision if self._snapshot is not None else ""
         if snapshot is not None and snapshot.revision != before:
+            self._history.note(snapshot)
             self._snapshot = snapshot
             self._wake_waiters()
             await asyncio.to_thread(keep_snapshot, self._memory, snapshot)

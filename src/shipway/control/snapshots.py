@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
+import msgspec
+
 from shipway.control.local_versions import LocalVersion
 from shipway.core.bundles import Content, Format, Served
-from shipway.core.reconcile import Desired, serving, wanted_versions
+from shipway.core.reconcile import Desired, serving, start_failure, wanted_versions
 from shipway.core.registry import VersionRecord
 from shipway.core.replicas import Replica
 from shipway.core.versions import VersionRef
@@ -89,13 +91,26 @@ def _variants(
             continue
         is_inline = version in one.state.inline
         called = () if is_inline else serving(one, version, replicas)
-        yield _variant(
+        variant = _variant(
             known.record,
             bundle_dir=str(known.bundle_dir or ""),
             inline=is_inline,
             weight_pct=100 if version == one.state.active else 0,
             called=called,
         )
+        yield _waking(variant, one, version, replicas) if version in one.sleepers else variant
+
+
+def _waking(
+    variant: Variant, one: Desired, version: VersionRef, replicas: tuple[Replica, ...]
+) -> Variant:
+    """The variant with what callers of it are told while it has no replica."""
+    return msgspec.structs.replace(
+        variant,
+        may_sleep=True,
+        asleep_error=start_failure(one, version, replicas),
+        waits_for=one.waiting.get(version, ""),
+    )
 
 
 def _variant(

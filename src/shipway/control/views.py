@@ -19,6 +19,7 @@ from shipway.core.reconcile import (
     is_ready_everywhere,
     is_routed_everywhere,
     replicas_of,
+    start_failure,
     wanted_versions,
 )
 from shipway.core.registry import Role
@@ -34,7 +35,7 @@ class Placed(StrEnum):
 
 
 class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
-    """One replica. `restarts` counts the remembered exits of its slot."""
+    """One replica. `restarts` counts the remembered exits of its slot; `memory_mb` is 0 until measured."""
 
     id: str
     state: ReplicaState
@@ -44,10 +45,14 @@ class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int
     message: str
     batches: Batches
+    memory_mb: float
 
 
 class VariantView(msgspec.Struct, frozen=True, kw_only=True):
-    """One version behind an endpoint. `role` is `leaving` while its last requests are answered."""
+    """One version behind an endpoint. `role` is `leaving` while its last requests are answered.
+
+    `wanted` is how many replicas it should have now; `asleep`: none, until somebody asks.
+    """
 
     version: str
     role: str
@@ -56,6 +61,8 @@ class VariantView(msgspec.Struct, frozen=True, kw_only=True):
     placement: Placed
     served: str
     replicas: tuple[ReplicaView, ...]
+    wanted: int
+    asleep: bool
 
 
 class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +100,13 @@ class GatewayView(msgspec.Struct, frozen=True, kw_only=True):
     grpc_address: str = ""
 
 
+class MemoryView(msgspec.Struct, frozen=True, kw_only=True):
+    """What all replica processes hold together, as last measured; None is no bound."""
+
+    used_mb: float
+    budget_mb: float | None
+
+
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What the reconciler saw last; replaced as a whole, so that any thread may read it."""
 
@@ -100,10 +114,16 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     gateways: tuple[SeenGateway, ...]
     local: dict[VersionRef, LocalVersion]
     at: datetime
+    decided: dict[str, Desired] = {}
+    woken: dict[str, float] = {}
 
     def desired(self, state: EndpointState) -> Desired:
-        """The state with what is known of its versions."""
-        return desired_of(state, self.local)
+        """The state with what is known of its versions, and how many replicas they should have."""
+        one = desired_of(state, self.local)
+        last = self.decided.get(state.spec.name)
+        if last is None:
+            return one
+        return msgspec.structs.replace(last, state=state, facts=one.facts)
 
 
 def desired_of(state: EndpointState, local: dict[VersionRef, LocalVersion]) -> Desired:
@@ -129,7 +149,7 @@ def endpoint_view(state: EndpointState, seen: Seen) -> EndpointView:
         name=state.spec.name,
         environment=state.spec.environment,
         phase=Phase.STARTING if is_switching else state.phase,
-        message=state.message or switching or _waiting_for(one, seen),
+        message=state.message or switching or _waiting_for(one, seen) or _sleep_of(one, seen),
         generation=state.generation,
         spec=state.spec,
         active=_name(state.active),
@@ -172,6 +192,7 @@ def replica_views(replicas: Iterable[Replica]) -> tuple[ReplicaView, ...]:
             restarts=exits.get(replica.slot, 0),
             message=replica.message,
             batches=replica.batches,
+            memory_mb=round(replica.memory_mb, 1),
         )
         for replica in sorted(everything, key=lambda r: (r.slot, r.started_at))
         if replica.state is not ReplicaState.EXITED or not _is_replaced(replica, everything)
@@ -203,7 +224,27 @@ def _variants(one: Desired, seen: Seen) -> Iterator[VariantView]:
             placement=Placed.INLINE if version in state.inline else Placed.PROCESS,
             served=_served(version, seen),
             replicas=replica_views(mine),
+            wanted=0 if version in state.inline or version == failed else one.count_of(version),
+            asleep=_is_asleep(one, version),
         )
+
+
+def _is_asleep(one: Desired, version: VersionRef) -> bool:
+    return version in one.sleepers and one.count_of(version) == 0
+
+
+def _sleep_of(one: Desired, seen: Seen) -> str:
+    """What its callers find who come unannounced; empty where replicas are always there."""
+    active = one.state.active
+    if active is None or active not in one.sleepers:
+        return ""
+    failure = start_failure(one, active, seen.observed.replicas) or one.waiting.get(active)
+    if failure:
+        return failure
+    if _is_asleep(one, active):
+        return "Asleep; the next request wakes it."
+    took_s = seen.woken.get(one.state.spec.name)
+    return "" if took_s is None else f"Woken in {took_s:.2f} s."
 
 
 def _role(state: EndpointState, version: VersionRef, now: datetime) -> str:
@@ -220,9 +261,13 @@ def _can_answer(one: Desired, version: VersionRef, observed: Observed) -> bool:
     """Whether every live gateway could send it a request now."""
     key = (one.state.spec.name, str(version))
     reports = [gateway.variants.get(key) for gateway in observed.gateways]
-    has_replica = version in one.state.inline or any(
-        r.state is ReplicaState.READY
-        for r in replicas_of(observed.replicas, one.state.spec.name, version)
+    has_replica = (
+        version in one.state.inline
+        or version in one.sleepers
+        or any(
+            r.state is ReplicaState.READY
+            for r in replicas_of(observed.replicas, one.state.spec.name, version)
+        )
     )
     return has_replica and bool(reports) and all(r is not None and r.ready for r in reports)
 
@@ -253,7 +298,9 @@ def _waiting_for(one: Desired, seen: Seen) -> str:
 def _waiting_replicas(one: Desired, target: VersionRef, observed: Observed) -> str:
     mine = replicas_of(observed.replicas, one.state.spec.name, target)
     ready = [r for r in mine if r.state is ReplicaState.READY]
-    wanted = one.state.spec.replicas
+    wanted = one.count_of(target)
+    if one.waiting.get(target):
+        return one.waiting[target]
     if len(ready) >= wanted:
         return ""
     building = next((r for r in mine if r.state is ReplicaState.BUILDING), None)

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from shipway.core.endpoints import EndpointSpec, EndpointState, Phase, Placement
+from shipway.core.endpoints import EndpointSpec, EndpointState, Phase, Placement, Scaling
 from shipway.core.errors import NothingToRollBack
 from shipway.core.versions import VersionRef
 
@@ -161,13 +161,17 @@ def _not_yet(key: str, state: EndpointState) -> str:
     moved_by = Placement.PROCESS if is_inline else Placement.INLINE
     if key == "placement" and state.spec.placement is moved_by:
         return f" (from the next version on; {serves} stays where it is)"
-    if key == "replicas" and is_inline:
+    if key.startswith(("replicas", "scaling")) and is_inline:
         return f" ({serves} runs in the gateways, which need none)"
     return ""
 
 
 def _flat(spec: EndpointSpec) -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.to_builtins(spec)
-    limits = fields.pop("limits")
-    flat = {**fields, **{f"limits.{key}": value for key, value in limits.items()}}
+    limits, scaling = fields.pop("limits"), fields.pop("scaling") or {}
+    flat = {
+        **fields,
+        **{f"limits.{key}": value for key, value in limits.items()},
+        **{f"scaling.{key}": scaling.get(key) for key in Scaling.__struct_fields__},
+    }
     return {key: "none" if value is None else value for key, value in flat.items()}

@@ -7,7 +7,7 @@ the target is brought up to replace it, the previous one is kept warm for a whil
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -84,27 +84,54 @@ class VersionFact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Desired(msgspec.Struct, frozen=True, kw_only=True):
-    """One declared endpoint. A version without a fact is not known yet; nothing is done for it."""
+    """One declared endpoint. A version without a fact is not known yet; nothing is done for it.
+
+    `counts`: how many replicas a version should have now; `spec.replicas` where it is not named, and
+    0 while it sleeps or has made room for others. `waiting`: versions of which no replica may start
+    now, and why; the reason is empty when it passes by itself. `refused`: versions that cannot start
+    on this machine, and why. `sleepers`: versions that may have no replica, and are woken by a request.
+    """
 
     state: EndpointState
     facts: Mapping[VersionRef, VersionFact]
+    counts: Mapping[VersionRef, int] = {}
+    waiting: Mapping[VersionRef, str] = {}
+    refused: Mapping[VersionRef, str] = {}
+    sleepers: frozenset[VersionRef] = frozenset()
+
+    def count_of(self, version: VersionRef) -> int:
+        """How many replicas the version should have now."""
+        return self.counts.get(version, self.state.spec.replicas)
 
 
 class VariantEvidence(msgspec.Struct, frozen=True, kw_only=True):
-    """What one gateway says of one variant."""
+    """What one gateway says of one variant.
+
+    `in_flight` counts the `held` requests too, which no replica has yet. `load` is the mean number of
+    requests inside over the last second or two. `asked_s` is when one was last inside, on control's
+    steady clock.
+    """
 
     ready: bool
     in_flight: int = 0
+    held: int = 0
+    load: float = 0.0
+    asked_s: float = 0.0
     weight_pct: int = 0
     error: str = ""
 
 
 class GatewayEvidence(msgspec.Struct, frozen=True, kw_only=True):
-    """What one live gateway says; `variants` by endpoint and version."""
+    """What one live gateway says; `variants` by endpoint and version.
+
+    `names` are the replicas in its snapshot and in all that were published since, any of which it
+    may have by now; None when control does not remember so far back.
+    """
 
     id: str
     revision: str
     variants: Mapping[tuple[str, str], VariantEvidence]
+    names: frozenset[str] | None = None
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,8 +189,8 @@ def serving(one: Desired, version: VersionRef, replicas: Iterable[Replica]) -> t
     ready = sorted(
         (r for r in mine if r.state is ReplicaState.READY), key=lambda r: (r.slot, r.started_at)
     )
-    chosen = {r.slot: r for r in reversed(ready) if _is_current(one.state, r)}
-    slots = range(one.state.spec.replicas)
+    chosen = {r.slot: r for r in reversed(ready) if _is_current(one, r)}
+    slots = range(one.count_of(version))
     if all(slot in chosen for slot in slots):
         return tuple(chosen[slot] for slot in slots)
     return tuple(ready)
@@ -190,16 +217,44 @@ def is_routed_everywhere(state: EndpointState, observed: Observed) -> bool:
 
 def _has_all_slots(one: Desired, version: VersionRef, replicas: Iterable[Replica]) -> bool:
     mine = replicas_of(replicas, one.state.spec.name, version)
-    ready = {r.slot for r in mine if r.state is ReplicaState.READY and _is_current(one.state, r)}
-    return ready >= set(range(one.state.spec.replicas))
+    ready = {r.slot for r in mine if r.state is ReplicaState.READY and _is_current(one, r)}
+    return ready >= set(range(one.count_of(version)))
 
 
-def _is_current(state: EndpointState, replica: Replica) -> bool:
+def _is_current(one: Desired, replica: Replica) -> bool:
     return (
-        replica.slot < state.spec.replicas
-        and replica.max_batch_rows == state.spec.limits.max_batch_rows
-        and replica.max_batch_delay_ms == state.spec.limits.max_batch_delay_ms
+        replica.slot < one.count_of(replica.version)
+        and replica.max_batch_rows == one.state.spec.limits.max_batch_rows
+        and replica.max_batch_delay_ms == one.state.spec.limits.max_batch_delay_ms
     )
+
+
+def start_failure(one: Desired, version: VersionRef, replicas: Iterable[Replica]) -> str:
+    """Why a version that callers wait for cannot start; empty while it still may.
+
+    What its last replica said, once as many as a target may lose have ended without being ready.
+    """
+    fact = one.facts.get(version)
+    if version in one.refused or (fact is not None and fact.error):
+        return one.refused.get(version) or (fact.error if fact is not None else "")
+    mine = replicas_of(replicas, one.state.spec.name, version)
+    if any(r.state is ReplicaState.READY for r in mine):
+        return ""
+    exits = sorted((r for r in mine if r.state is ReplicaState.EXITED), key=_exit_time)
+    was_ready = [number for number, r in enumerate(exits) if r.ready_at is not None]
+    failures = exits[was_ready[-1] + 1 :] if was_ready else exits
+    return _last_words(failures)
+
+
+def _last_words(exits: Sequence[Replica]) -> str:
+    """What the last of these exited replicas said; empty while another attempt may mend it."""
+    if len(exits) < TARGET_ATTEMPTS and not any(r.code in FATAL_CODES for r in exits):
+        return ""
+    return exits[-1].message or "Its replicas exited without a message."
+
+
+def _exit_time(replica: Replica) -> datetime:
+    return replica.exited_at or replica.started_at
 
 
 def _keep_version(
@@ -217,11 +272,15 @@ def _keep_version(
         return actions
     running = tuple(r for r in mine if r.is_running and r not in hung)
     if not fact.inline:
-        actions += _fill_slots(one.state, version, mine, running, now)
+        starts = startable(one, version, mine, now)
+        actions += () if version in one.waiting else starts
     called = () if fact.inline else _kept(one, version, running)
     if fact.inline or called:
         surplus = (r for r in running if r not in called)
         actions += _stop_unrouted(surplus, observed)
+    elif one.count_of(version) == 0:
+        # Asleep, or evicted: from now on it counts as new, and failures of old are not held against it.
+        return [*actions, *_remove(mine, observed)]
     return actions + _forget_old_exits(mine)
 
 
@@ -232,18 +291,22 @@ def _kept(one: Desired, version: VersionRef, running: tuple[Replica, ...]) -> tu
     return serving(one, version, running)
 
 
-def _fill_slots(
-    state: EndpointState,
-    version: VersionRef,
-    mine: tuple[Replica, ...],
-    running: tuple[Replica, ...],
-    now: datetime,
-) -> Iterable[Action]:
-    taken = {r.slot for r in running if _is_current(state, r)}
-    for slot in range(state.spec.replicas):
+def startable(
+    one: Desired, version: VersionRef, mine: tuple[Replica, ...], now: datetime
+) -> list[StartReplica]:
+    """The replicas of a variant that are missing and may be started; `mine` are those it has."""
+    state = one.state
+    deadline_s = state.spec.limits.deadline_ms / 1000
+    taken = {
+        r.slot
+        for r in mine
+        if r.is_running and _is_current(one, r) and not r.is_hung(now, deadline_s=deadline_s)
+    }
+    starts = []
+    for slot in range(one.count_of(version)):
         due = restart_at(r for r in _exits_that_count(state, version, mine) if r.slot == slot)
         if slot not in taken and is_due(due, now):
-            yield StartReplica(
+            start = StartReplica(
                 endpoint=state.spec.name,
                 version=version,
                 slot=slot,
@@ -251,6 +314,8 @@ def _fill_slots(
                 max_batch_rows=state.spec.limits.max_batch_rows,
                 max_batch_delay_ms=state.spec.limits.max_batch_delay_ms,
             )
+            starts.append(start)
+    return starts
 
 
 def _exits_that_count(
@@ -266,7 +331,7 @@ def _exits_that_count(
 def _forget_old_exits(mine: Iterable[Replica]) -> list[Action]:
     exits = sorted(
         (r for r in mine if r.state is ReplicaState.EXITED),
-        key=lambda r: r.exited_at or r.started_at,
+        key=_exit_time,
         reverse=True,
     )
     seen: dict[int, int] = {}
@@ -280,9 +345,17 @@ def _forget_old_exits(mine: Iterable[Replica]) -> list[Action]:
 
 def _stop_unrouted(surplus: Iterable[Replica], observed: Observed) -> list[Action]:
     """Stops replicas of a wanted variant once no gateway holds a snapshot that names them."""
-    if not observed.settled or any(g.revision != observed.revision for g in observed.gateways):
-        return []
-    return [StopReplica(id=replica.id) for replica in surplus]
+    return [StopReplica(id=r.id) for r in surplus if _is_unrouted(r, observed)]
+
+
+def _is_unrouted(replica: Replica, observed: Observed) -> bool:
+    """Whether no live gateway has, or is about to have, a snapshot that names it."""
+    for gateway in observed.gateways:
+        if gateway.revision == observed.revision:
+            continue
+        if gateway.names is None or replica.id in gateway.names:
+            return False
+    return observed.settled
 
 
 def _failed_exits(state: EndpointState, replicas: Iterable[Replica]) -> set[str]:
@@ -321,19 +394,14 @@ def _failure_of_target(one: Desired, target: VersionRef, observed: Observed) -> 
     fact = one.facts.get(target)
     if fact is None:
         return ""
-    if fact.error:
-        return fact.error
+    if fact.error or target in one.refused:
+        return fact.error or one.refused[target]
     if fact.inline:
         key = (one.state.spec.name, str(target))
         reports = (gateway.variants.get(key) for gateway in observed.gateways)
         return next((r.error for r in reports if r is not None and r.error), "")
     mine = replicas_of(observed.replicas, one.state.spec.name, target)
-    exits = sorted(
-        _exits_that_count(one.state, target, mine), key=lambda r: r.exited_at or r.started_at
-    )
-    if len(exits) < TARGET_ATTEMPTS and not any(r.code in FATAL_CODES for r in exits):
-        return ""
-    return exits[-1].message or "Its replicas exited without a message."
+    return _last_words(sorted(_exits_that_count(one.state, target, mine), key=_exit_time))
 
 
 def _remove(unwanted: Iterable[Replica], observed: Observed) -> Iterable[Action]:
@@ -347,11 +415,9 @@ def _remove(unwanted: Iterable[Replica], observed: Observed) -> Iterable[Action]
 def _is_drained(replica: Replica, observed: Observed) -> bool:
     """Whether every live gateway has the snapshot without it and no request inside it."""
     key = (replica.endpoint, str(replica.version))
-    for gateway in observed.gateways:
-        report = gateway.variants.get(key)
-        if gateway.revision != observed.revision or (report is not None and report.in_flight):
-            return False
-    return observed.settled
+    reports = (gateway.variants.get(key) for gateway in observed.gateways)
+    is_empty = all(report is None or report.in_flight <= report.held for report in reports)
+    return is_empty and _is_unrouted(replica, observed)
 
 
 def _why_hung(replica: Replica) -> str:

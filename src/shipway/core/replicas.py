@@ -65,7 +65,8 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
 
     `slot` counts the replicas of a variant from 0. `generation` is the endpoint's when it was
     started. `code` and `message` say why it exited. `busy_s` is how long the present model call has
-    run, 0 when idle; `silent_s` how long it has not answered.
+    run, 0 when idle; `silent_s` how long it has not answered. `memory_mb` is what its process held in
+    memory when last measured, `peak_mb` the most it ever did, both 0 before that.
     """
 
     id: str
@@ -86,6 +87,8 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     busy_s: float = 0.0
     silent_s: float = 0.0
     batches: Batches = Batches()
+    memory_mb: float = 0.0
+    peak_mb: float = 0.0
 
     @property
     def is_running(self) -> bool:

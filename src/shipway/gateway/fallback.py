@@ -49,11 +49,11 @@ async def response_instead(
     if other is not route:
         other.admit()
         other.gate.show()
-    variant.in_flight += 1  # so that it is not closed meanwhile
+    variant.load.enter()  # so that it is not closed meanwhile
     try:
         outputs = await _outputs_of(other, variant, asked, timeout_s=until - monotonic())
     finally:
-        variant.in_flight -= 1
+        variant.load.leave()
         if other is not route:
             other.leave()
     return _response(other.name, variant.number, asked, outputs, fallback)

@@ -12,7 +12,6 @@ from shipway.core.balancing import Phase, Standing, Tally, judged, others_work, 
 from shipway.core.errors import (
     DeadlineExceeded,
     ModelFailed,
-    NoReadyReplica,
     QueueFull,
     ReplicaLost,
 )
@@ -21,6 +20,7 @@ from shipway.core.outputs import Outputs
 from shipway.core.telemetry import Column
 from shipway.core.tensors import Array
 from shipway.gateway.counters import Row
+from shipway.gateway.waking import Waking
 from shipway.wire.frames import Pong
 from shipway.wire.link import Link, connect
 from shipway.wire.snapshot import ReplicaAddress
@@ -70,12 +70,17 @@ class ReplicaPool:
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._retries = RetryBudget(monotonic())
         self._judge_at = 0.0
-        self.error = ""
+        self.waking = Waking(on_change=on_change)
 
     @property
     def is_ready(self) -> bool:
-        """Whether at least one replica is connected and answers pings."""
-        return bool(self._called)
+        """Whether at least one replica is connected and answers pings, or a request would wake one."""
+        return bool(self._called) or self.waking.is_wakeable
+
+    @property
+    def error(self) -> str:
+        """Why it cannot be woken; empty when it can, or answers."""
+        return "" if self._called else self.waking.error
 
     @property
     def ready_replicas(self) -> int:
@@ -110,16 +115,34 @@ class ReplicaPool:
         """
         until = monotonic() + timeout_s
         self._retries.note_request()
+        if not self._called:
+            await self._woken(until)
         first = self._chosen()
         try:
-            return await self._ask(first, inputs, timeout_s)
-        except (ReplicaLost, QueueFull):
+            return await self._ask(first, inputs, max(0.0, until - monotonic()))
+        except (ReplicaLost, QueueFull) as exc:
             now = monotonic()
             second = self._other_than(first)
-            if second is None or now >= until or not self._retries.take(now):
+            is_held = second is None and self._holds_after(exc)
+            if not (second or is_held) or now >= until or not self._retries.take(now):
                 raise
             self.row.add(Column.RETRIES)
-            return await self._ask(second, inputs, until - now)
+            if second is None:
+                await self._woken(until)
+                second = self._chosen()
+            return await self._ask(second, inputs, max(0.0, until - monotonic()))
+
+    async def _woken(self, until: float) -> None:
+        """Holds a request until there is a replica; refuses it where none will be started for it."""
+        if not self.waking.is_wakeable:
+            raise self.waking.refusal()
+        left_s = max(0.0, until - monotonic())
+        await self.waking.until(lambda: bool(self._called), timeout_s=left_s)
+
+    def _holds_after(self, error: Exception) -> bool:
+        """Whether a request that failed so waits for the next replica: its last one went away."""
+        is_lost = isinstance(error, ReplicaLost) and not self._called
+        return is_lost and self.waking.is_wakeable
 
     async def _ask(
         self, replica: _Replica, inputs: Mapping[str, Array], timeout_s: float
@@ -145,7 +168,7 @@ class ReplicaPool:
         """Of two replicas, the one with less work."""
         called = self._called
         if not called:
-            raise NoReadyReplica("No replica is ready.", retry_after_s=1)
+            raise self.waking.refusal()
         if len(called) == 1:
             return called[0]
         first, second = two_of(len(called), random.random())
@@ -229,6 +252,7 @@ class ReplicaPool:
         if replica.link is not link:
             replica.link = link
             self._sort_out()
+            self.waking.tell()
             self._on_change()
         now = monotonic()
         if now >= self._judge_at:

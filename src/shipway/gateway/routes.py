@@ -22,6 +22,7 @@ from shipway.core.telemetry import Column, Slots
 from shipway.core.validation import compile_validator
 from shipway.gateway.cache import AnswerCache, SharedStore, cache_for
 from shipway.gateway.counters import Counters, Row
+from shipway.gateway.loads import Load
 from shipway.gateway.pool import ReplicaPool
 from shipway.gateway.pulse import BEAT_S, BEHIND, Pulse
 from shipway.gateway.runners import InlineRunner, Runner
@@ -45,7 +46,7 @@ class LiveVariant:
         "errors",
         "fallbacks",
         "finish",
-        "in_flight",
+        "load",
         "number",
         "output_names",
         "requests",
@@ -64,10 +65,15 @@ class LiveVariant:
         self.conform = compile_validator(spec.signature)
         self.finish = finisher(spec.config, spec.classes)
         self.output_names = frozenset(spec.signature.output_names())
-        self.in_flight = 0
+        self.load = Load()
         self.requests = 0
         self.errors = 0
         self.fallbacks = 0
+
+    @property
+    def in_flight(self) -> int:
+        """The requests inside it, those included that wait for it to wake."""
+        return self.load.in_flight
 
     def report(self) -> VariantReport:
         """What control is told of it."""
@@ -75,7 +81,10 @@ class LiveVariant:
             endpoint=self.endpoint,
             variant=self.spec.key,
             ready=self.runner.is_ready,
-            in_flight=self.in_flight,
+            in_flight=self.load.in_flight,
+            held=self.runner.waking.held if isinstance(self.runner, ReplicaPool) else 0,
+            load=self.load.mean(),
+            idle_s=self.load.idle_s,
             weight_pct=self.spec.weight_pct,
             error=self.runner.error,
             requests=self.requests,
@@ -319,6 +328,8 @@ class RouteTable:
         self._leaving = [v for v in known.values() if id(v) not in kept]
         for variant in self._leaving:
             variant.spec = msgspec.structs.replace(variant.spec, weight_pct=0)
+            if isinstance(variant.runner, ReplicaPool):
+                variant.runner.waking.give_up(f"{variant.spec.key} is no longer served here.")
         self.sweep()
         self._on_change()
 
@@ -380,6 +391,7 @@ class RouteTable:
             variant.cache.row = variant.row
         if isinstance(variant.runner, ReplicaPool):
             variant.runner.expect(spec.replicas, deadline_s=deadline_s)
+            variant.runner.waking.follow(spec)
         return variant
 
     def _runner(self, spec: Variant, row: Row) -> Runner:

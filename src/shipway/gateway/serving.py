@@ -95,7 +95,7 @@ class Serving:
     ) -> asyncio.Task[A]:
         waiting.route.begin(waiting.asked.timeout_s)
         waiting.route.gate.show()
-        waiting.variant.in_flight += 1
+        waiting.variant.load.enter()
         task = asyncio.ensure_future(self._awaited(waiting, later))
         # Not a `finally` in the coroutine: one that is cancelled before it starts never gets there.
         task.add_done_callback(partial(_leave_variant, waiting))
@@ -251,7 +251,7 @@ def _refused(codec: Codec[Any, A], ending: _Ending, error: ShipwayError) -> A:
 
 
 def _leave_variant(waiting: _Waiting[A], task: asyncio.Task[A]) -> None:
-    waiting.variant.in_flight -= 1
+    waiting.variant.load.leave()
     waiting.route.end()
     _leave(waiting.ending, task)
 

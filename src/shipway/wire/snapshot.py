@@ -28,6 +28,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
 
     `weight_pct` is its share of traffic; 0 keeps it prepared and warm without traffic.
     `inline` variants are loaded by the gateway from `bundle_dir`; others are reached at `replicas`.
+    `may_sleep`: it may have no replica, and a request that is held wakes it. `asleep_error` says why
+    it cannot be woken, `waits_for` what its start waits for.
     """
 
     model: str
@@ -42,6 +44,9 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[str | int | float | bool, ...] | None = None
     platform: str = ""
     replicas: tuple[ReplicaAddress, ...] = ()
+    may_sleep: bool = False
+    asleep_error: str = ""
+    waits_for: str = ""
 
     @property
     def key(self) -> str:
@@ -78,8 +83,10 @@ class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a gateway says of one variant it knows.
 
     `weight_pct`: the traffic that this gateway gives it now, 0 once it left the snapshot.
-    `ready`: it could answer a request now. `in_flight`: requests inside it. `error`: why it is not
-    ready. A variant that left the snapshot is reported until its last request has ended.
+    `ready`: it could answer a request now, or be woken by it. `in_flight`: requests inside it, of
+    which `held` wait for it to wake. `load`: how many were inside in the mean of the last second or
+    two. `idle_s`: since when none was. `error`: why it is not ready. A variant that left the snapshot
+    is reported until its last request has ended.
     `cache_hits`, `cache_misses`: answers that the model was not run for, and those that it was, where
     the endpoint has a cache. `fallbacks`: requests that something else answered in its place.
     `ejected`: replicas left out of the choice now.
@@ -97,6 +104,9 @@ class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
     cache_misses: int = 0
     fallbacks: int = 0
     ejected: int = 0
+    held: int = 0
+    load: float = 0.0
+    idle_s: float = 0.0
 
 
 class GatewayReport(msgspec.Struct, frozen=True, kw_only=True):
