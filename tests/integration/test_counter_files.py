@@ -1,14 +1,23 @@
 """Counter files in one directory: who is alive, what the ended ones left, what is not ours."""
 
+import os
 import resource
 import shutil
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
+import pytest
+
+from shipway.core.endpoints import Limits
+from shipway.core.errors import QueueFull
 from shipway.core.telemetry import COLUMNS, Column, Outcome, count_answer
 from shipway.gateway.counters import SEGMENT_BYTES, Counters
+from shipway.gateway.metrics import page
 from shipway.gateway.neighbours import PAST, REMEMBERED
+from shipway.gateway.routes import RouteTable
 from shipway.wire.counters import BLOCK_BYTES, parsed_past
+from shipway.wire.snapshot import Route, Snapshot
 
 NAME = ("e", "m:1")
 
@@ -151,3 +160,99 @@ def test_without_a_directory_a_gateway_counts_for_itself():
     count(alone)
     assert (ok(alone), alone.gateways, alone.others_inside("e")) == (1, 1, ())
     assert len(alone.row("e").values) == COLUMNS
+
+
+def test_past_that_cannot_be_read_now_is_not_replaced(tmp_path, monkeypatch):
+    with gateway(tmp_path) as one:
+        count(one, 5)
+    with gateway(tmp_path) as two:
+        count(two, 2)
+    read_bytes = Path.read_bytes
+
+    def too_many_files(path):
+        if path.name == PAST:
+            raise OSError(24, "Too many open files")
+        return read_bytes(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", too_many_files)
+        with gateway(tmp_path):
+            pass
+    with gateway(tmp_path) as three:
+        assert ok(three) == 7
+
+
+@contextmanager
+def tables(directory, number, *, max_queue):
+    """As many gateways with the same endpoint, which all know each other."""
+    snapshot = Snapshot.of((Route(name="e", limits=Limits(max_queue=max_queue), variants=()),))
+    made = []
+    with ExitStack() as stack:
+        for i in range(number):
+            counters = stack.enter_context(gateway(directory, f"g{i}"))
+            made.append(RouteTable(lambda: None, counters=counters))
+            made[-1].apply(snapshot)
+        for table in made:
+            table.counters.look()
+            table.see_others()
+        yield made
+
+
+def enter(table):
+    """Lets a request in that waits."""
+    route = table.route("e")
+    route.admit()
+    route.gate.show()
+
+
+def test_limit_holds_over_64_gateways(tmp_path):
+    with tables(tmp_path, 64, max_queue=100) as made:
+        inside = []
+        for table in made * 3:
+            with suppress(QueueFull):
+                enter(table)
+                inside.append(table)
+        assert len(inside) == 100
+        inside[0].route("e").leave()
+        enter(made[-1])
+        with pytest.raises(QueueFull, match="100 requests"):
+            enter(made[7])
+
+
+def test_race_goes_over_the_limit_by_one_for_each_other_gateway_and_never_more(tmp_path):
+    with tables(tmp_path, 8, max_queue=10) as made:
+        for _ in range(9):
+            enter(made[0])
+        # All eight look before any of them shows what it let in: the worst that can happen.
+        routes = [table.route("e") for table in made]
+        for route in routes:
+            route.admit()
+        for route in routes:
+            route.gate.show()
+        assert routes[0].gate.inside() == 10 + 8 - 1
+        for table in made:
+            with pytest.raises(QueueFull):
+                enter(table)
+
+
+def test_what_was_inside_an_ended_gateway_refuses_nobody(tmp_path):
+    with tables(tmp_path, 2, max_queue=4) as (one, two):
+        for _ in range(4):
+            enter(two)
+        two.counters.close()
+        enter(one)  # without a look in between
+        assert one.route("e").gate.inside() == 1
+
+
+def test_page_says_what_was_shed_and_what_each_gateway_takes(tmp_path):
+    with tables(tmp_path, 2, max_queue=4) as (one, two):
+        count_answer(two.counters.row("e").values, Outcome.SHED, 0.0)
+        lines = page(one).decode().splitlines()
+        assert 'shipway_shed_total{endpoint="e",version=""} 1' in lines
+        assert one.counters.processes() == {"g0": os.getpid(), "g1": os.getpid()}
+        for name in ("cpu_seconds_total", "resident_memory_bytes"):
+            for i in range(2):
+                (line,) = (
+                    x for x in lines if x.startswith(f'shipway_gateway_{name}{{gateway="g{i}"')
+                )
+                assert float(line.rpartition(" ")[2]) > 0

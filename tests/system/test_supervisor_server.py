@@ -201,6 +201,37 @@ def test_several_gateways_share_one_address(tmp_path):
         down(state)
 
 
+def test_a_killed_gateway_of_two_is_started_again_and_takes_part(tmp_path):
+    state = tmp_path / "state"
+    server = LiveServer(start(settings_of(state), gateways=2))
+
+    def page():
+        try:
+            # A connection of its own for each question: either gateway may answer.
+            return httpx.get(f"{server.running.gateway_url}/metrics", timeout=20).text.splitlines()
+        except httpx.TransportError:
+            return []
+
+    def counted():
+        lines = [line for line in page() if 'outcome="ok"' in line]
+        return sum(int(line.rpartition(" ")[2]) for line in lines)
+
+    try:
+        serving(server, tmp_path, placement="inline")
+        before = counted()
+        assert before >= 1
+        records = sorted((state / "run").glob("gateway-*.json"))
+        killed = identity_of(json.loads(records[0].read_text())["pid"])
+        killed.signal(signal.SIGKILL)
+        server.until(lambda: not killed.is_alive())
+        server.until(lambda: "shipway_gateways 2" in page())
+        server.until(lambda: server.answers("double", 2.0) == 4.0)
+        assert counted() > before
+    finally:
+        server.close()
+        down(state)
+
+
 def test_gateways_are_not_given_the_database(tmp_path, monkeypatch):
     secret = f"sqlite:///{tmp_path}/elsewhere.db"
     monkeypatch.setenv("SHIPWAY_DATABASE_URL", secret)

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 
 from shipway.core.telemetry import (
     COLUMNS,
@@ -34,11 +35,15 @@ from shipway.wire.counters import (
     BLOCK_BYTES,
     MAGIC,
     NAME_AT,
+    PID_AT,
     encoded_name,
     values_of,
 )
 
 LOOK_EVERY_S = 0.25
+ASK_AGAIN_S = 0.02
+"""Past a limit, the others are asked for signs of life; not more often than this."""
+
 SEGMENT_BYTES = 128 * BLOCK_BYTES
 """A file grows by so much: whole pages, whatever their size."""
 
@@ -65,6 +70,8 @@ class Counters:
         self._rows: dict[Name, Row] = {}
         self._file: _OwnFile | None = None
         self._neighbours: Neighbours | None = None
+        self._gateway = gateway
+        self._asked_at = 0.0
         if directory is None:
             return
         try:
@@ -98,6 +105,20 @@ class Counters:
     def others_inside(self, endpoint: str) -> tuple[Slots, ...]:
         """The endpoint's rows in the other gateways, as they change."""
         return self._neighbours.values((endpoint, "")) if self._neighbours else ()
+
+    def others_alive(self, endpoint: str) -> tuple[Slots, ...]:
+        """The same, once others that have just ended are left out."""
+        now = monotonic()
+        if now - self._asked_at > ASK_AGAIN_S:
+            self._asked_at = now
+            self.look()
+        return self.others_inside(endpoint)
+
+    def processes(self) -> dict[str, int]:
+        """The process numbers of the living gateways of this machine, by their ids."""
+        others = self._neighbours.processes() if self._neighbours else {}
+        own = self._file.name.rpartition("-")[0] if self._file else self._gateway
+        return {**others, own: os.getpid()}
 
     def sums(self) -> dict[Name, list[float]]:
         """The counts over all gateways of the machine, those that have ended included. Reads files."""
@@ -147,6 +168,7 @@ class _OwnFile:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._grow()
             self._segments[0][: len(MAGIC)] = MAGIC
+            self._segments[0][PID_AT : PID_AT + 8].cast("Q")[0] = os.getpid()
             temporary.rename(directory / self.name)
         except OSError:
             os.close(self._descriptor)

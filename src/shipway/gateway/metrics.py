@@ -13,6 +13,7 @@ from shipway.core.telemetry import (
     Outcome,
     answers,
 )
+from shipway.gateway.processes import use_of
 from shipway.gateway.routes import RouteTable
 from shipway.wire.exposition import Family, Labels, histogram, simple
 
@@ -42,6 +43,12 @@ QUEUE_LIMIT = Family(
     kind="gauge",
     help="Requests that may be inside an endpoint at once, over all gateways of the machine.",
     labels=_ENDPOINT,
+)
+SHED = Family(
+    name="shipway_shed_total",
+    kind="counter",
+    help="Requests refused at once because too much was inside.",
+    labels=_VERSION,
 )
 CACHE_HITS = Family(
     name="shipway_cache_hits_total",
@@ -79,9 +86,22 @@ GATEWAYS = Family(
     help="Gateways that live on this machine.",
 )
 
+CPU = Family(
+    name="shipway_gateway_cpu_seconds_total",
+    kind="counter",
+    help="Processor time of a living gateway.",
+    labels=("gateway",),
+)
+MEMORY = Family(
+    name="shipway_gateway_resident_memory_bytes",
+    kind="gauge",
+    help="Resident memory of a living gateway.",
+    labels=("gateway",),
+)
+
 FAMILIES = (
-    *(REQUESTS, SECONDS, IN_FLIGHT, QUEUE_LIMIT, CACHE_HITS),
-    *(CACHE_MISSES, RETRIES, FALLBACKS, REPLICAS, GATEWAYS),
+    *(REQUESTS, SECONDS, IN_FLIGHT, QUEUE_LIMIT, SHED, CACHE_HITS),
+    *(CACHE_MISSES, RETRIES, FALLBACKS, REPLICAS, GATEWAYS, CPU, MEMORY),
 )
 """Every metric, in the order of the page."""
 
@@ -98,7 +118,7 @@ _Sums = Mapping[Name, Sequence[float]]
 def page(table: RouteTable) -> bytes:
     """The whole page. Reads files, and may run in any thread."""
     sums = dict(sorted(table.counters.sums().items()))
-    lines = chain(_of_counts(sums), _of_routes(table, sums))
+    lines = chain(_of_counts(sums), _of_routes(table, sums), _of_processes(table))
     return "".join(f"{line}\n" for line in lines).encode()
 
 
@@ -111,6 +131,7 @@ def _of_counts(sums: _Sums) -> Iterator[str]:
         for name, row in timed
     )
     yield from histogram(SECONDS, BOUNDS_S, buckets)
+    yield from simple(SHED, [(_labels(name), row[Outcome.SHED]) for name, row in sums.items()])
     for family, column in _COLUMNS:
         rows = [
             (_labels(name), row[column]) for name, row in sums.items() if name[1] or row[column]
@@ -139,6 +160,16 @@ def _of_routes(table: RouteTable, sums: _Sums) -> Iterator[str]:
     ready = ((_labels((v.endpoint, v.spec.key)), float(v.runner.ready_replicas)) for v in variants)
     yield from simple(REPLICAS, ready)
     yield from simple(GATEWAYS, [({}, float(table.counters.gateways))])
+
+
+def _of_processes(table: RouteTable) -> Iterator[str]:
+    uses = [
+        ({"gateway": gateway}, use)
+        for gateway, pid in sorted(table.counters.processes().items())
+        if (use := use_of(pid)) is not None
+    ]
+    yield from simple(CPU, [(labels, use.cpu_s) for labels, use in uses])
+    yield from simple(MEMORY, [(labels, float(use.memory_bytes)) for labels, use in uses])
 
 
 def _labels(name: Name) -> Labels:

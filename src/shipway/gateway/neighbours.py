@@ -18,6 +18,7 @@ from shipway.wire.counters import (
     is_counters,
     parsed,
     parsed_past,
+    pid_of,
     values_of,
 )
 
@@ -59,6 +60,11 @@ class _Neighbour:
         """Whether it is what it should be."""
         return is_counters(self._data)
 
+    @property
+    def pid(self) -> int:
+        """Its process; 0 when it does not say."""
+        return pid_of(self._data)
+
     def look(self) -> None:
         """Finds the rows that are new."""
         if os.fstat(self._descriptor).st_size > self._size:
@@ -97,6 +103,10 @@ class Neighbours:
     def number(self) -> int:
         """How many live, as of the last look."""
         return len(self._alive)
+
+    def processes(self) -> dict[str, int]:
+        """The process numbers of those that live, by the gateway's id."""
+        return {name.rpartition("-")[0]: one.pid for name, one in self._alive.copy().items()}
 
     def values(self, name: Name) -> tuple[Slots, ...]:
         """The rows of that name in those that live, as they change."""
@@ -152,7 +162,10 @@ class Neighbours:
             files = self._read(if_dead=False)
         except OSError:
             return
-        past = self._past()
+        try:
+            past = self._past()
+        except OSError:
+            past = Past()
         yield past.rows
         yield from (rows for name, rows in files.items() if name not in past.folded)
 
@@ -182,9 +195,14 @@ class Neighbours:
         temporary.replace(self._directory / PAST)
 
     def _past(self) -> Past:
+        """The past; an empty one when there is none.
+
+        Raises:
+            OSError: there is one, and it cannot be read now: it must not be replaced.
+        """
         try:
             return parsed_past((self._directory / PAST).read_bytes())
-        except OSError:
+        except FileNotFoundError:
             return Past()
 
     def _names(self) -> list[str]:

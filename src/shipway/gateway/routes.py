@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from time import monotonic
@@ -105,20 +106,27 @@ class LiveVariant:
 class Gate:
     """Counts the requests inside one endpoint; outlives snapshots, as requests do.
 
-    `row` shows the count to the machine's other gateways, and `others` are theirs. A request that is
+    `row` shows the count to the machine's other gateways, and `others` are theirs; `alive` gives those
+    of them that have not just ended. A request that is
     answered before the event loop goes on is not shown: there is one of them at a time.
     """
 
-    __slots__ = ("in_flight", "others", "row")
+    __slots__ = ("_alive", "in_flight", "others", "row")
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: Row, alive: Callable[[], tuple[Slots, ...]]) -> None:
         self.in_flight = 0
         self.row = row
+        self._alive = alive
         self.others: tuple[Slots, ...] = ()
 
     def inside(self) -> int:
         """How many requests are inside, over all gateways of the machine."""
         return self.in_flight + int(sum(row[IN_FLIGHT] for row in self.others))
+
+    def forget_ended(self) -> None:
+        """Leaves out what was inside gateways that have just ended."""
+        if self.others:
+            self.others = self._alive()
 
     def show(self) -> None:
         """Shows the others how many requests are inside this gateway."""
@@ -167,6 +175,9 @@ class LiveRoute:
         """
         gate = self.gate
         inside = gate.inside() if gate.others else gate.in_flight
+        if inside >= self.max_queue:
+            gate.forget_ended()
+            inside = gate.inside()
         if inside >= self.max_queue:
             raise QueueFull(
                 f"Endpoint `{self.name}` has {inside} requests in flight, its limit.",
@@ -371,7 +382,9 @@ class RouteTable:
     def _gate(self, name: str) -> Gate:
         """The endpoint's gate, the one from before where it was deleted with requests inside."""
         if name not in self._gates:
-            self._gates[name] = Gate(self.counters.row(name))
+            self._gates[name] = Gate(
+                self.counters.row(name), partial(self.counters.others_alive, name)
+            )
         return self._gates[name]
 
     def _variant(

@@ -23,6 +23,9 @@ from shipway.core.telemetry import COLUMNS, Name, Rows
 MAGIC = b"SHIPCNT1"
 BLOCK_BYTES = 512
 NAME_AT = 8
+PID_AT = 8
+"""Where the first block has the number of the process that writes the file."""
+
 VALUES_AT = 192
 NAME_LIMIT_BYTES = VALUES_AT - NAME_AT
 _VALUES_END = VALUES_AT + 8 * COLUMNS
@@ -41,6 +44,11 @@ def encoded_name(name: Name) -> bytes | None:
 def is_counters(data: memoryview) -> bool:
     """Whether a file's bytes are counters of this layout."""
     return len(data) >= BLOCK_BYTES and bytes(data[: len(MAGIC)]) == MAGIC
+
+
+def pid_of(data: memoryview) -> int:
+    """The process that writes a file; 0 when the file does not say."""
+    return int.from_bytes(data[PID_AT : PID_AT + 8], _ORDER)
 
 
 def blocks(data: memoryview, first: int = 1) -> Iterator[tuple[int, Name]]:
