@@ -11,7 +11,7 @@ import pytest
 
 from shipway.core.endpoints import Limits
 from shipway.core.errors import QueueFull
-from shipway.core.telemetry import COLUMNS, Column, Outcome, count_answer
+from shipway.core.telemetry import COLUMNS, Column, Outcome, Totals, count_answer
 from shipway.gateway.counters import SEGMENT_BYTES, Counters
 from shipway.gateway.metrics import page
 from shipway.gateway.neighbours import PAST, REMEMBERED
@@ -37,7 +37,7 @@ def count(counters, times=1):
 
 
 def ok(counters):
-    return counters.totals(*NAME).ok
+    return Totals.of(counters.sums()[NAME]).ok
 
 
 def files(directory):

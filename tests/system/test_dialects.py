@@ -407,6 +407,8 @@ def test_tritons_client_reads_repository_and_statistics(http, people):
         by_triton(http, frame)
         after = client.get_inference_statistics(NAME, "1")["model_stats"][0]
         assert after["inference_count"] == before["inference_count"] + 1
+        took = [one["inference_stats"]["success"]["ns"] for one in (before, after)]
+        assert 0 < took[1] - took[0] < 10e9
         assert client.get_inference_statistics()["model_stats"][0]["name"] == NAME
 
 

@@ -27,7 +27,6 @@ from shipway.core.telemetry import (
     Column,
     Name,
     Slots,
-    Totals,
     merged,
 )
 from shipway.gateway.neighbours import Neighbours
@@ -126,10 +125,6 @@ class Counters:
         if self._neighbours is None:
             return own
         return merged([own, *self._neighbours.rows()])
-
-    def totals(self, endpoint: str, version: str) -> Totals:
-        """The answers of a version (`churn:2`) behind an endpoint, over all gateways. Reads files."""
-        return Totals.of(self.sums().get((endpoint, version), [0.0] * COLUMNS))
 
     async def watch(self, on_look: Callable[[], None]) -> None:
         """Looks at the other gateways again and again, until cancelled."""

@@ -9,6 +9,7 @@ import msgspec
 
 from shipway.core.errors import NotFound
 from shipway.core.release import VERSION
+from shipway.core.telemetry import Column, Totals
 from shipway.gateway.fronts import Front
 from shipway.gateway.routes import LiveRoute, LiveVariant, RouteTable
 from shipway.wire import mlflow, tf_serving, torchserve
@@ -100,12 +101,23 @@ class Reads:
             case [] if any(route.name == "stats" for route in routes):
                 return 200, self._table.route("stats").metadata(None)
             case []:
-                return 200, _statistics(v for route in routes for v in route.variants)
+                return 200, self._counted(v for route in routes for v in route.variants)
             case [name]:
-                return 200, _statistics(self._table.route(name).variants)
+                return 200, self._counted(self._table.route(name).variants)
             case [name, "versions", number]:
-                return 200, _statistics([self._table.route(name).variant(number)])
+                return 200, self._counted([self._table.route(name).variant(number)])
         return self._server(parts)
+
+    def _counted(self, variants: Iterable[LiveVariant]) -> bytes:
+        return encode_statistics(
+            VersionCounts(
+                name=variant.endpoint,
+                version=variant.number,
+                totals=Totals.of(row),
+                cache_hits=int(row[Column.CACHE_HITS]),
+            )
+            for variant, row in self._table.counted(variants)
+        )
 
     def _v1(self, parts: Sequence[str]) -> tuple[int, bytes]:
         match parts[1:]:
@@ -179,19 +191,6 @@ def _tf_status(
 
 def _serving(route: LiveRoute) -> str:
     return route.variant(None).spec.key if route.variants else ""
-
-
-def _statistics(variants: Iterable[LiveVariant]) -> bytes:
-    return encode_statistics(
-        VersionCounts(
-            name=variant.endpoint,
-            version=variant.number,
-            requests=variant.requests,
-            errors=variant.errors,
-            in_flight=variant.in_flight,
-        )
-        for variant in variants
-    )
 
 
 def _json(value: Any) -> bytes:

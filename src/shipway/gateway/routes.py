@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -19,7 +19,7 @@ from shipway.core.errors import (
 )
 from shipway.core.limits import Admission
 from shipway.core.outputs import finisher
-from shipway.core.telemetry import Column, Slots
+from shipway.core.telemetry import COLUMNS, Column, Slots
 from shipway.core.validation import compile_validator
 from shipway.gateway.cache import AnswerCache, SharedStore, cache_for
 from shipway.gateway.counters import Counters, Row
@@ -31,6 +31,7 @@ from shipway.wire.open_inference import encode_metadata
 from shipway.wire.snapshot import Route, Snapshot, Variant, VariantReport
 
 IN_FLIGHT = int(Column.IN_FLIGHT)
+_NOTHING = (0.0,) * COLUMNS
 
 
 class LiveVariant:
@@ -343,6 +344,14 @@ class RouteTable:
                 variant.runner.waking.give_up(f"{variant.spec.key} is no longer served here.")
         self.sweep()
         self._on_change()
+
+    def counted(
+        self, variants: Iterable[LiveVariant]
+    ) -> Iterator[tuple[LiveVariant, Sequence[float]]]:
+        """Each variant with its row, summed over all gateways of the machine. Reads files."""
+        sums = self.counters.sums()
+        for variant in variants:
+            yield variant, sums.get((variant.endpoint, variant.spec.key), _NOTHING)
 
     def see_others(self) -> None:
         """Lets each endpoint's limit count what is inside the other gateways seen last."""

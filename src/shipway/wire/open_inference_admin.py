@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from shipway.core.errors import InvalidRequest
+from shipway.core.telemetry import Totals
 
 
 class VersionState(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,13 +24,12 @@ class VersionState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VersionCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """What one gateway counted of a version: all requests, those that failed, those inside."""
+    """What was counted of a version over all gateways of the machine. `cache_hits` are among `ok`."""
 
     name: str
     version: str
-    requests: int
-    errors: int
-    in_flight: int
+    totals: Totals
+    cache_hits: int = 0
 
 
 class _IndexIn(msgspec.Struct):
@@ -90,28 +90,33 @@ def encode_index(states: Iterable[VersionState], *, ready_only: bool) -> bytes:
 def encode_statistics(counts: Iterable[VersionCounts]) -> bytes:
     """The answer of `GET /v2/models[/{m}[/versions/{v}]]/stats`.
 
-    Counts are this gateway's since it loaded the version. Durations are not measured apart: 0.
+    Durations are whole requests', in nanoseconds, from complete request to answer; what a model took
+    of that is not measured apart, and the parts of a request are 0.
     """
     return msgspec.json.encode({"model_stats": [_statistics(entry) for entry in counts]})
 
 
 def _statistics(counts: VersionCounts) -> dict[str, Any]:
-    done = max(0, counts.requests - counts.errors - counts.in_flight)
-    answered, failed, none = ({"count": count, "ns": 0} for count in (done, counts.errors, 0))
+    totals = counts.totals
+    none = _duration(0, 0.0)
     return {
         "name": counts.name,
         "version": counts.version,
         "last_inference": 0,
-        "inference_count": done,
-        "execution_count": done,
+        "inference_count": totals.ok,
+        "execution_count": totals.ok - counts.cache_hits,
         "inference_stats": {
-            "success": answered,
-            "fail": failed,
+            "success": _duration(totals.ok, totals.ok_s),
+            "fail": _duration(totals.other, totals.other_s),
             "queue": none,
             "compute_input": none,
-            "compute_infer": answered,
+            "compute_infer": none,
             "compute_output": none,
-            "cache_hit": none,
+            "cache_hit": _duration(counts.cache_hits, 0.0),
         },
         "batch_stats": [],
     }
+
+
+def _duration(count: int, seconds: float) -> dict[str, int]:
+    return {"count": count, "ns": round(seconds * 1e9)}

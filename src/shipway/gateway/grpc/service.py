@@ -10,6 +10,7 @@ from typing import Any
 from shipway.core.errors import BodyTooLarge, InvalidRequest, NotFound
 from shipway.core.release import VERSION
 from shipway.core.signature import Field
+from shipway.core.telemetry import Totals
 from shipway.core.tensors import DataType
 from shipway.gateway.grpc.call import Form, Method, Reply
 from shipway.gateway.grpc.codec import GrpcInference, GrpcStreamInference, InferCall
@@ -147,16 +148,19 @@ class Services:
         return message
 
     def _model_statistics(self, request: Any, answer: Any) -> Any:
-        """What this gateway counted since it loaded each version; times are not measured apart."""
+        """What was counted of each version; only whole requests are timed."""
         message = answer()
-        for route, variant in self._selected(request.name, request.version):
-            failed = variant.errors
-            done = max(0, variant.requests - failed - variant.in_flight)
+        selected = [variant for _, variant in self._selected(request.name, request.version)]
+        for variant, row in self._table.counted(selected):
+            totals = Totals.of(row)
             entry = message.model_stats.add(
-                name=route.name, version=variant.number, inference_count=done
+                name=variant.endpoint, version=variant.number, inference_count=totals.ok
             )
-            entry.inference_stats.success.count = done
-            entry.inference_stats.fail.count = failed
+            for part, count, seconds in (
+                (entry.inference_stats.success, totals.ok, totals.ok_s),
+                (entry.inference_stats.fail, totals.other, totals.other_s),
+            ):
+                part.count, part.ns = count, round(seconds * 1e9)
         return message
 
     # The model repository
