@@ -37,7 +37,7 @@ def count(counters, times=1):
 
 
 def ok(counters):
-    return Totals.of(counters.sums()[NAME]).ok
+    return Totals.of(counters.sums().get(NAME, [0.0] * COLUMNS)).ok
 
 
 def files(directory):
