@@ -248,7 +248,7 @@ def test_page_says_what_was_shed_and_what_each_gateway_takes(tmp_path):
     with tables(tmp_path, 2, max_queue=4) as (one, two):
         count_answer(two.counters.row("e").values, Outcome.SHED, 0.0)
         lines = page(one).decode().splitlines()
-        assert 'shipway_shed_total{endpoint="e",version=""} 1' in lines
+        assert 'shipway_requests_total{endpoint="e",version="",outcome="shed"} 1' in lines
         assert one.counters.processes() == {"g0": os.getpid(), "g1": os.getpid()}
         for name in ("cpu_seconds_total", "resident_memory_bytes"):
             for i in range(2):

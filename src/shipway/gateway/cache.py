@@ -62,9 +62,8 @@ class SharedStore(Protocol):
 class AnswerCache:
     """The kept answers of one variant, in this process or in a shared store.
 
-    `hits` and `misses` count answers: those that the model was not run for, and those that it was.
-    `deadline_s` is how long one run of the model may take. `row` is where hits and misses are counted
-    for all gateways together.
+    `deadline_s` is how long one run of the model may take. `row` counts answers: those that the model
+    was not run for (hits), and those that it was (misses).
     """
 
     def __init__(
@@ -77,8 +76,6 @@ class AnswerCache:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.spec = spec
-        self.hits = 0
-        self.misses = 0
         self.deadline_s = 0.0
         self.row = Row()
         self._key_of = compile_key(variant.digest, variant.signature, spec)
@@ -119,7 +116,7 @@ class AnswerCache:
             return None
         outputs = self._runner.run_now(inputs)
         if outputs is not None:
-            self._note_miss()
+            self.row.add(Column.CACHE_MISSES)
             self._keep(key, outputs)
         return outputs
 
@@ -144,18 +141,13 @@ class AnswerCache:
 
     def _counted(self, outputs: Outputs, *, is_first: bool) -> Outputs:
         if is_first and not isinstance(outputs, Found):
-            self._note_miss()
+            self.row.add(Column.CACHE_MISSES)
             return outputs
         return self._hit(outputs)
 
     def _hit(self, outputs: Outputs) -> Found:
-        self.hits += 1
         self.row.add(Column.CACHE_HITS)
         return Found(outputs)
-
-    def _note_miss(self) -> None:
-        self.misses += 1
-        self.row.add(Column.CACHE_MISSES)
 
     async def _landed(self, key: bytes, flight: _Flight, until: float) -> Outputs:
         """What the flight brings, when it comes in time."""
@@ -243,13 +235,11 @@ def cache_for(
 ) -> AnswerCache | None:
     """The cache that a variant has from now on; the one from before when its spec is the same.
 
-    Another `ttl_s` or `max_bytes` begins with nothing kept, and counts on.
+    Another `ttl_s` or `max_bytes` begins with nothing kept.
     """
     if spec is None or (before is not None and before.spec == spec):
         return before if spec is not None else None
     cache = AnswerCache(spec, variant, runner, shared=shared)
     if shared is not None:
         shared.start()
-    if before is not None:
-        cache.hits, cache.misses = before.hits, before.misses
     return cache

@@ -71,15 +71,10 @@ def _target(
 async def _outputs_of(
     route: LiveRoute, variant: LiveVariant, asked: InferenceRequest, *, timeout_s: float
 ) -> Outputs:
-    variant.requests += 1
-    try:
-        inputs = variant.conform(asked.inputs)
-        outputs = variant.runner.run_now(inputs)
-        if outputs is None:
-            outputs = await _waited_for(route, variant, inputs, timeout_s=timeout_s)
-    except Exception:
-        variant.errors += 1
-        raise
+    inputs = variant.conform(asked.inputs)
+    outputs = variant.runner.run_now(inputs)
+    if outputs is None:
+        outputs = await _waited_for(route, variant, inputs, timeout_s=timeout_s)
     return variant.finish(outputs)
 
 

@@ -44,12 +44,6 @@ QUEUE_LIMIT = Family(
     help="Requests that may be inside an endpoint at once, over all gateways of the machine.",
     labels=_ENDPOINT,
 )
-SHED = Family(
-    name="shipway_shed_total",
-    kind="counter",
-    help="Requests refused at once because too much was inside.",
-    labels=_VERSION,
-)
 CACHE_HITS = Family(
     name="shipway_cache_hits_total",
     kind="counter",
@@ -80,6 +74,12 @@ REPLICAS = Family(
     help="Replicas that this gateway could ask now; 1 for a model in the gateway itself.",
     labels=_VERSION,
 )
+EJECTED = Family(
+    name="shipway_replicas_ejected",
+    kind="gauge",
+    help="Replicas that this gateway leaves out of its choice now, because they do worse than others.",
+    labels=_VERSION,
+)
 GATEWAYS = Family(
     name="shipway_gateways",
     kind="gauge",
@@ -100,8 +100,8 @@ MEMORY = Family(
 )
 
 FAMILIES = (
-    *(REQUESTS, SECONDS, IN_FLIGHT, QUEUE_LIMIT, SHED, CACHE_HITS),
-    *(CACHE_MISSES, RETRIES, FALLBACKS, REPLICAS, GATEWAYS, CPU, MEMORY),
+    *(REQUESTS, SECONDS, IN_FLIGHT, QUEUE_LIMIT, CACHE_HITS, CACHE_MISSES),
+    *(RETRIES, FALLBACKS, REPLICAS, EJECTED, GATEWAYS, CPU, MEMORY),
 )
 """Every metric, in the order of the page."""
 
@@ -131,7 +131,6 @@ def _of_counts(sums: _Sums) -> Iterator[str]:
         for name, row in timed
     )
     yield from histogram(SECONDS, BOUNDS_S, buckets)
-    yield from simple(SHED, [(_labels(name), row[Outcome.SHED]) for name, row in sums.items()])
     for family, column in _COLUMNS:
         rows = [
             (_labels(name), row[column]) for name, row in sums.items() if name[1] or row[column]
@@ -157,8 +156,12 @@ def _of_routes(table: RouteTable, sums: _Sums) -> Iterator[str]:
     for family, value in of_route:
         yield from simple(family, [({"endpoint": r.name}, value(r)) for r in routes])
     variants = [variant for route in routes for variant in route.variants]
-    ready = ((_labels((v.endpoint, v.spec.key)), float(v.runner.ready_replicas)) for v in variants)
-    yield from simple(REPLICAS, ready)
+    of_variant: Sequence[tuple[Family, Callable[..., float]]] = (
+        (REPLICAS, lambda variant: float(variant.runner.ready_replicas)),
+        (EJECTED, lambda variant: float(variant.runner.ejected)),
+    )
+    for family, value in of_variant:
+        yield from simple(family, [(_labels((v.endpoint, v.spec.key)), value(v)) for v in variants])
     yield from simple(GATEWAYS, [({}, float(table.counters.gateways))])
 
 

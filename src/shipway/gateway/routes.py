@@ -45,13 +45,10 @@ class LiveVariant:
         "cache",
         "conform",
         "endpoint",
-        "errors",
-        "fallbacks",
         "finish",
         "load",
         "number",
         "output_names",
-        "requests",
         "row",
         "runner",
         "spec",
@@ -68,9 +65,6 @@ class LiveVariant:
         self.finish = finisher(spec.config, spec.classes)
         self.output_names = frozenset(spec.signature.output_names())
         self.load = Load()
-        self.requests = 0
-        self.errors = 0
-        self.fallbacks = 0
 
     @property
     def in_flight(self) -> int:
@@ -89,12 +83,6 @@ class LiveVariant:
             idle_s=self.load.idle_s,
             weight_pct=self.spec.weight_pct,
             error=self.runner.error,
-            requests=self.requests,
-            errors=self.errors,
-            cache_hits=self.cache.hits if self.cache is not None else 0,
-            cache_misses=self.cache.misses if self.cache is not None else 0,
-            fallbacks=self.fallbacks,
-            ejected=self.runner.ejected,
         )
 
     def close(self) -> None:

@@ -58,7 +58,6 @@ class Serving:
             return self._turned_away(codec, route, known(exc), started)
         try:
             variant = route.choose(number)
-            variant.requests += 1
             asked = codec.decode(message, variant.spec.signature)
             if asked.outputs is not None:
                 _require_outputs(asked.outputs, variant)
@@ -71,8 +70,6 @@ class Serving:
                 return self._answer_later(waiting, partial(call.infer, inputs))
             answer = codec.encode(_response(route, variant, asked, outputs), asked)
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
-            if variant is not None:
-                variant.errors += 1
             ending = _Ending(route, variant, started)
             if number is None and route.fallback is not None and covers(route.fallback, exc):
                 return self._fall_back_later(codec, message, ending, known(exc))
@@ -109,7 +106,6 @@ class Serving:
             route.admission.note_answered()
             answer = waiting.codec.encode(_response(route, variant, asked, outputs), asked)
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
-            variant.errors += 1
             _note_end(route, asked, exc)
             error = known(exc)
         else:
@@ -161,8 +157,6 @@ class Serving:
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
             known(exc)
             return None
-        if ending.variant is not None:
-            ending.variant.fallbacks += 1
         ending.row.add(Column.FALLBACKS)
         ending.outcome = Outcome.OK
         return answer

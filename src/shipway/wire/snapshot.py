@@ -87,9 +87,6 @@ class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
     which `held` wait for it to wake. `load`: how many were inside in the mean of the last second or
     two. `idle_s`: since when none was. `error`: why it is not ready. A variant that left the snapshot
     is reported until its last request has ended.
-    `cache_hits`, `cache_misses`: answers that the model was not run for, and those that it was, where
-    the endpoint has a cache. `fallbacks`: requests that something else answered in its place.
-    `ejected`: replicas left out of the choice now.
     """
 
     endpoint: str
@@ -98,12 +95,6 @@ class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int
     weight_pct: int = 0
     error: str = ""
-    requests: int = 0
-    errors: int = 0
-    cache_hits: int = 0
-    cache_misses: int = 0
-    fallbacks: int = 0
-    ejected: int = 0
     held: int = 0
     load: float = 0.0
     idle_s: float = 0.0
