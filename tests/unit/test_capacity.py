@@ -11,17 +11,8 @@ from shipway.control.capacity import Capacity
 from shipway.control.history import PublishedHistory
 from shipway.core.bundles import ModelConfig, Served
 from shipway.core.endpoints import EndpointSpec, EndpointState, Limits, Phase, Residency, Scaling
-from shipway.core.reconcile import (
-    Desired,
-    FailTarget,
-    GatewayEvidence,
-    Observed,
-    StartReplica,
-    StopReplica,
-    VariantEvidence,
-    VersionFact,
-    plan,
-)
+from shipway.core.observed import Desired, GatewayEvidence, Observed, VariantEvidence, VersionFact
+from shipway.core.reconcile import FailTarget, StartReplica, StopReplica, plan
 from shipway.core.replicas import Replica, ReplicaState
 from shipway.core.versions import VersionRef
 from shipway.testing.live import SIGNATURE

@@ -25,7 +25,7 @@ from shipway.core.deployments import (
 from shipway.core.endpoints import EndpointSpec, EndpointState, Phase, Placement
 from shipway.core.errors import InvalidSpec, NothingToRollBack
 from shipway.core.failures import LastWord, last_word
-from shipway.core.reconcile import Observed
+from shipway.core.observed import Observed
 from shipway.core.registry import VersionRecord
 from shipway.core.replicas import Replica, ReplicaState
 from shipway.core.versions import VersionRef

@@ -12,19 +12,15 @@ from hypothesis import strategies as st
 
 from shipway.core.backoff import CAP_S, pause_s
 from shipway.core.endpoints import EndpointSpec, EndpointState, Limits, Phase
+from shipway.core.observed import Desired, GatewayEvidence, Observed, VariantEvidence, VersionFact
 from shipway.core.reconcile import (
     Action,
     Activate,
-    Desired,
     FailTarget,
     ForgetReplica,
-    GatewayEvidence,
     KillReplica,
-    Observed,
     StartReplica,
     StopReplica,
-    VariantEvidence,
-    VersionFact,
     plan,
     serving,
     start_failure,

@@ -11,7 +11,8 @@ import msgspec
 from shipway.control.local_versions import LocalVersion
 from shipway.core.endpoints import Residency
 from shipway.core.memory import Candidate, Choice, Key, Resident, Room, choose, estimated_mb
-from shipway.core.reconcile import Desired, Observed, replicas_of, startable
+from shipway.core.observed import Desired, Observed
+from shipway.core.reconcile import replicas_of, startable
 from shipway.core.replicas import Replica, ReplicaState
 from shipway.core.versions import VersionRef
 

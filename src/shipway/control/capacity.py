@@ -10,7 +10,8 @@ import msgspec
 from shipway.control.budget import Budget, Look
 from shipway.control.loads import Loads
 from shipway.core.endpoints import Residency
-from shipway.core.reconcile import Desired, replicas_of, wanted_versions
+from shipway.core.observed import Desired
+from shipway.core.reconcile import replicas_of, wanted_versions
 from shipway.core.replicas import ReplicaState
 
 _log = logging.getLogger(__name__)

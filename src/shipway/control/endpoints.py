@@ -27,8 +27,9 @@ from shipway.core.deployments import accepted, described, rolled_back
 from shipway.core.endpoints import EndpointSpec, EndpointState
 from shipway.core.errors import EndpointNotFound, InvalidSpec
 from shipway.core.fallbacks import static_outputs
+from shipway.core.observed import Desired
 from shipway.core.placement import placed
-from shipway.core.reconcile import Desired, is_ready_everywhere, wanted_versions
+from shipway.core.reconcile import is_ready_everywhere, wanted_versions
 from shipway.core.registry import VersionRecord
 from shipway.core.versions import VersionRef, parse_version
 from shipway.store.sql.database import Database, Transaction

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from shipway.core.reconcile import GatewayEvidence, VariantEvidence
+from shipway.core.observed import GatewayEvidence, VariantEvidence
 from shipway.wire.snapshot import GatewayReport
 
 STALE_S = 5.0

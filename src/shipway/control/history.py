@@ -6,7 +6,7 @@ from collections import deque
 
 import msgspec
 
-from shipway.core.reconcile import GatewayEvidence, Observed
+from shipway.core.observed import GatewayEvidence, Observed
 from shipway.wire.snapshot import Snapshot
 
 KEPT = 100

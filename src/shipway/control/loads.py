@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from shipway.core.endpoints import EndpointState, Residency
-from shipway.core.reconcile import GatewayEvidence, Observed, VariantEvidence, replicas_of
+from shipway.core.observed import GatewayEvidence, Observed, VariantEvidence
+from shipway.core.reconcile import replicas_of
 from shipway.core.replicas import Replica
 from shipway.core.scaling import Sample, Window, begin_with, decide
 from shipway.core.versions import VersionRef

@@ -30,13 +30,13 @@ from shipway.core.backoff import pause_s
 from shipway.core.deployments import activated, failed
 from shipway.core.endpoints import EndpointState
 from shipway.core.errors import ShipwayError
+from shipway.core.observed import Observed
 from shipway.core.reconcile import (
     Action,
     Activate,
     FailTarget,
     ForgetReplica,
     KillReplica,
-    Observed,
     StartReplica,
     StopReplica,
     plan,

@@ -9,7 +9,8 @@ import msgspec
 
 from shipway.control.local_versions import LocalVersion
 from shipway.core.bundles import Content, Format, Served
-from shipway.core.reconcile import Desired, serving, start_failure, wanted_versions
+from shipway.core.observed import Desired
+from shipway.core.reconcile import serving, start_failure, wanted_versions
 from shipway.core.registry import VersionRecord
 from shipway.core.replicas import Replica
 from shipway.core.versions import VersionRef

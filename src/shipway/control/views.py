@@ -12,10 +12,8 @@ import msgspec
 from shipway.control.gateways import SeenGateway
 from shipway.control.local_versions import LocalVersion
 from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
+from shipway.core.observed import Desired, Observed, VersionFact
 from shipway.core.reconcile import (
-    Desired,
-    Observed,
-    VersionFact,
     is_ready_everywhere,
     is_routed_everywhere,
     replicas_of,

@@ -10,8 +10,9 @@ from shipway.core.fallbacks import named, static_outputs
 from shipway.core.inference import InferenceRequest, InferenceResponse
 from shipway.core.outputs import Outputs, selected
 from shipway.core.signature import Signature
-from shipway.gateway.routes import LiveRoute, LiveVariant, RouteTable
+from shipway.gateway.routes import LiveRoute, RouteTable
 from shipway.gateway.runners import rows_of
+from shipway.gateway.variants import LiveVariant
 from shipway.wire.codec import FALLBACK
 
 

@@ -11,7 +11,8 @@ from shipway.core.errors import NotFound
 from shipway.core.release import VERSION
 from shipway.core.telemetry import Column, Totals
 from shipway.gateway.fronts import Front
-from shipway.gateway.routes import LiveRoute, LiveVariant, RouteTable
+from shipway.gateway.routes import LiveRoute, RouteTable
+from shipway.gateway.variants import LiveVariant
 from shipway.wire import mlflow, tf_serving, torchserve
 from shipway.wire.codec import JSON_ONLY, Answer
 from shipway.wire.open_inference_admin import VersionCounts, encode_statistics

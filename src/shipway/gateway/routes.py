@@ -18,108 +18,18 @@ from shipway.core.errors import (
     VersionNotFound,
 )
 from shipway.core.limits import Admission
-from shipway.core.outputs import finisher
-from shipway.core.telemetry import COLUMNS, Column, Slots
-from shipway.core.validation import compile_validator
-from shipway.gateway.cache import AnswerCache, SharedStore, cache_for
+from shipway.core.telemetry import COLUMNS
+from shipway.gateway.cache import SharedStore, cache_for
 from shipway.gateway.counters import Counters, Row
-from shipway.gateway.loads import Load
+from shipway.gateway.gates import Gate
 from shipway.gateway.pool import ReplicaPool
 from shipway.gateway.pulse import BEAT_S, BEHIND, Pulse
 from shipway.gateway.runners import InlineRunner, Runner
+from shipway.gateway.variants import LiveVariant
 from shipway.wire.open_inference import encode_metadata
 from shipway.wire.snapshot import Route, Snapshot, Variant, VariantReport
 
-IN_FLIGHT = int(Column.IN_FLIGHT)
 _NOTHING = (0.0,) * COLUMNS
-
-
-class LiveVariant:
-    """One version behind an endpoint, ready to be asked. Outlives snapshots that keep it.
-
-    `cache` stands before the runner, None where the endpoint has none. `row` counts for all gateways
-    together what `requests`, `errors` and `fallbacks` count for control.
-    """
-
-    __slots__ = (
-        "cache",
-        "conform",
-        "endpoint",
-        "finish",
-        "load",
-        "number",
-        "output_names",
-        "row",
-        "runner",
-        "spec",
-    )
-
-    def __init__(self, endpoint: str, spec: Variant, runner: Runner, row: Row) -> None:
-        self.endpoint = endpoint
-        self.row = row
-        self.spec = spec
-        self.runner = runner
-        self.cache: AnswerCache | None = None
-        self.number = str(spec.version)
-        self.conform = compile_validator(spec.signature)
-        self.finish = finisher(spec.config, spec.classes)
-        self.output_names = frozenset(spec.signature.output_names())
-        self.load = Load()
-
-    @property
-    def in_flight(self) -> int:
-        """The requests inside it, those included that wait for it to wake."""
-        return self.load.in_flight
-
-    def report(self) -> VariantReport:
-        """What control is told of it."""
-        return VariantReport(
-            endpoint=self.endpoint,
-            variant=self.spec.key,
-            ready=self.runner.is_ready,
-            in_flight=self.load.in_flight,
-            held=self.runner.waking.held if isinstance(self.runner, ReplicaPool) else 0,
-            load=self.load.mean(),
-            idle_s=self.load.idle_s,
-            weight_pct=self.spec.weight_pct,
-            error=self.runner.error,
-        )
-
-    def close(self) -> None:
-        """Lets the model and the kept answers go; idempotent."""
-        if self.cache is not None:
-            self.cache.close()
-        self.runner.close()
-
-
-class Gate:
-    """Counts the requests inside one endpoint; outlives snapshots, as requests do.
-
-    `row` shows the count to the machine's other gateways, and `others` are theirs; `alive` gives those
-    of them that have not just ended. A request that is
-    answered before the event loop goes on is not shown: there is one of them at a time.
-    """
-
-    __slots__ = ("_alive", "in_flight", "others", "row")
-
-    def __init__(self, row: Row, alive: Callable[[], tuple[Slots, ...]]) -> None:
-        self.in_flight = 0
-        self.row = row
-        self._alive = alive
-        self.others: tuple[Slots, ...] = ()
-
-    def inside(self) -> int:
-        """How many requests are inside, over all gateways of the machine."""
-        return self.in_flight + int(sum(row[IN_FLIGHT] for row in self.others))
-
-    def forget_ended(self) -> None:
-        """Leaves out what was inside gateways that have just ended."""
-        if self.others:
-            self.others = self._alive()
-
-    def show(self) -> None:
-        """Shows the others how many requests are inside this gateway."""
-        self.row.values[IN_FLIGHT] = float(self.in_flight)
 
 
 class LiveRoute:

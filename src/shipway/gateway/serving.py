@@ -26,7 +26,8 @@ from shipway.engines.incidents import log_unexpected
 from shipway.gateway.cache import HIT, Found
 from shipway.gateway.counters import Row
 from shipway.gateway.fallback import response_instead, signature_of
-from shipway.gateway.routes import LiveRoute, LiveVariant, RouteTable
+from shipway.gateway.routes import LiveRoute, RouteTable
+from shipway.gateway.variants import LiveVariant
 from shipway.wire.codec import Codec
 
 _OK = int(Outcome.OK)

@@ -17,8 +17,9 @@ from shipway.gateway.grpc.codec import GrpcInference, GrpcStreamInference, Infer
 from shipway.gateway.grpc.messages import ModelInferRequest, message_class, parsed
 from shipway.gateway.grpc.streams import ALWAYS_READ_BYTES
 from shipway.gateway.repository import Repository
-from shipway.gateway.routes import LiveRoute, LiveVariant, RouteTable
+from shipway.gateway.routes import LiveRoute, RouteTable
 from shipway.gateway.serving import Serving, known
+from shipway.gateway.variants import LiveVariant
 
 INFERENCE = "inference.GRPCInferenceService"
 HEALTH = "grpc.health.v1.Health"
