@@ -44,9 +44,9 @@ def test_endpoint_is_read_back_as_it_was_put(database: Database) -> None:
         tx.endpoints.put(first, expected_generation=None)
         tx.endpoints.put(state("a"), expected_generation=None)
     with database.reading() as tx:
-        assert tx.endpoints.get("b") == first
+        assert tx.endpoints.get("staging", "b") == first
         assert [found.spec.name for found in tx.endpoints.list()] == ["a", "b"]
-        assert tx.endpoints.get("c") is None
+        assert tx.endpoints.get("staging", "c") is None
 
 
 def test_endpoint_that_moved_meanwhile_is_not_overwritten(database: Database) -> None:
@@ -57,8 +57,8 @@ def test_endpoint_that_moved_meanwhile_is_not_overwritten(database: Database) ->
         with pytest.raises(ConflictError), database.transaction() as tx:
             tx.endpoints.put(state("a", 9), expected_generation=expected)
     with database.transaction() as tx:
-        tx.endpoints.delete("a")
-        tx.endpoints.delete("a")
+        tx.endpoints.delete("staging", "a")
+        tx.endpoints.delete("staging", "a")
     with pytest.raises(ConflictError), database.transaction() as tx:
         tx.endpoints.put(state("a", 3), expected_generation=2)
 

@@ -71,7 +71,7 @@ class Endpoints:
     def list(self) -> tuple[EndpointView, ...]:
         """All endpoints, in name order."""
         with self._database.reading() as tx:
-            states = tx.endpoints.list()
+            states = self._states(tx)
         seen = self._seen()
         return tuple(endpoint_view(state, seen) for state in states)
 
@@ -82,7 +82,7 @@ class Endpoints:
             EndpointNotFound: there is none of that name.
         """
         with self._database.reading() as tx:
-            state = _existing(tx, name)
+            state = _existing(tx, self.environment, name)
         return endpoint_view(state, self._seen())
 
     def gateways(self) -> tuple[GatewayView, ...]:
@@ -122,7 +122,7 @@ class Endpoints:
             ModelNotFound, VersionNotFound, AliasNotFound: there is no such version.
         """
         with self._changing() as tx:
-            before = tx.endpoints.get(name)
+            before = tx.endpoints.get(self.environment, name)
             data = {"name": name, "environment": self.environment, **_merged(before, fields)}
             spec = spec_of(data, source="The request")
             return self._accept(tx, spec, request, "endpoint.deploy")
@@ -135,7 +135,7 @@ class Endpoints:
             NothingToRollBack: no other version served before.
         """
         with self._changing() as tx:
-            before = _existing(tx, name)
+            before = _existing(tx, self.environment, name)
             after = rolled_back(before, request.now, is_warm=self._is_warm(before, request.now))
             return self._put(tx, before, after, request, "endpoint.rollback")
 
@@ -146,9 +146,9 @@ class Endpoints:
             EndpointNotFound: there is none of that name.
         """
         with self._changing() as tx:
-            before = _existing(tx, name)
+            before = _existing(tx, self.environment, name)
             if not request.dry_run:
-                tx.endpoints.delete(name)
+                tx.endpoints.delete(self.environment, name)
                 _record(tx, "endpoint.delete", (before, None), request)
         return ChangeView(endpoint=None, changes=described(before, None), dry_run=request.dry_run)
 
@@ -166,7 +166,7 @@ class Endpoints:
             EndpointNotFound: there is none of that name.
         """
         with self._database.reading() as tx:
-            _existing(tx, name)
+            _existing(tx, self.environment, name)
         replicas = [r for r in self._seen().observed.replicas if r.endpoint == name]
         lines = [
             f"{replica.id} | {line}"
@@ -174,6 +174,9 @@ class Endpoints:
             for line in self._read_log(replica.id, tail)
         ]
         return tuple(lines[-tail:])
+
+    def _states(self, tx: Transaction) -> tuple[EndpointState, ...]:
+        return tuple(s for s in tx.endpoints.list() if s.spec.environment == self.environment)
 
     @contextmanager
     def _changing(self) -> Iterator[Transaction]:
@@ -191,7 +194,7 @@ class Endpoints:
         inline = placed(
             spec.placement, record.manifest, releases_memory=self._memory_budget_mb is not None
         ).inline
-        before = tx.endpoints.get(spec.name)
+        before = tx.endpoints.get(self.environment, spec.name)
         return self._put(
             tx, before, accepted(before, spec, record.ref, inline=inline), request, action
         )
@@ -247,7 +250,10 @@ def _check_fallback(tx: Transaction, spec: EndpointSpec, record: VersionRecord) 
         static_outputs(fallback.answer, record.manifest.content.signature, 1)
     if fallback.version is not None:
         resolved(tx, parse_version(f"{record.model}:{fallback.version}"))
-    if fallback.endpoint is not None and tx.endpoints.get(fallback.endpoint) is None:
+    if (
+        fallback.endpoint is not None
+        and tx.endpoints.get(spec.environment, fallback.endpoint) is None
+    ):
         raise InvalidSpec(
             f"The fallback of endpoint `{spec.name}` is endpoint `{fallback.endpoint}`,"
             " which does not exist.",
@@ -272,12 +278,16 @@ def _merged(before: EndpointState | None, fields: Mapping[str, Any]) -> dict[str
     return merged
 
 
-def _existing(tx: Transaction, name: str) -> EndpointState:
-    state = tx.endpoints.get(name)
+def _existing(tx: Transaction, environment: str, name: str) -> EndpointState:
+    state = tx.endpoints.get(environment, name)
     if state is None:
         raise EndpointNotFound.named(
             name,
-            (other.spec.name for other in tx.endpoints.list()),
+            (
+                other.spec.name
+                for other in tx.endpoints.list()
+                if other.spec.environment == environment
+            ),
             next_step="`shipway get` lists the endpoints.",
         )
     return state

@@ -246,7 +246,7 @@ class Reconciler:
     ) -> None:
         """One transaction; nothing when the endpoint has changed since the plan was made."""
         with self._database.transaction() as tx:
-            before = tx.endpoints.get(action.endpoint)
+            before = tx.endpoints.get(self._environment, action.endpoint)
             # The target too: an endpoint deleted and made again counts its generations anew.
             if before is None or before.target != action.target:
                 return

@@ -16,15 +16,15 @@ class EndpointRows:
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
 
-    def get(self, name: str) -> EndpointState | None:
+    def get(self, environment: str, name: str) -> EndpointState | None:
         """One endpoint's state."""
-        query = sa.select(endpoints.c.state).where(endpoints.c.name == name)
+        query = sa.select(endpoints.c.state).where(_is(environment, name))
         text = self._connection.scalar(query)
         return None if text is None else msgspec.json.decode(text, type=EndpointState)
 
     def list(self) -> list[EndpointState]:
-        """All states, in name order."""
-        query = sa.select(endpoints.c.state).order_by(endpoints.c.name)
+        """The states of all environments, in the order of names."""
+        query = sa.select(endpoints.c.state).order_by(endpoints.c.name, endpoints.c.environment)
         texts = self._connection.scalars(query)
         return [msgspec.json.decode(text, type=EndpointState) for text in texts]
 
@@ -34,7 +34,8 @@ class EndpointRows:
         Raises:
             ConflictError: the endpoint has another generation, appeared, or is gone.
         """
-        actual = self._generation(state.spec.name)
+        environment, name = state.spec.environment, state.spec.name
+        actual = self._generation(environment, name)
         if actual != expected_generation:
             raise ConflictError(
                 f"Endpoint `{state.spec.name}` was changed by somebody else meanwhile.",
@@ -43,22 +44,25 @@ class EndpointRows:
                 generation=actual,
             )
         row = {
-            "environment": state.spec.environment,
             "generation": state.generation,
             "state": msgspec.json.encode(state).decode(),
         }
         if actual is None:
-            insert = sa.insert(endpoints).values(name=state.spec.name, **row)
+            insert = sa.insert(endpoints).values(environment=environment, name=name, **row)
             self._connection.execute(insert)
         else:
-            mine = endpoints.c.name == state.spec.name
+            mine = _is(environment, name)
             self._connection.execute(sa.update(endpoints).where(mine).values(row))
 
-    def delete(self, name: str) -> None:
+    def delete(self, environment: str, name: str) -> None:
         """Forgets an endpoint; nothing when there is none."""
-        self._connection.execute(sa.delete(endpoints).where(endpoints.c.name == name))
+        self._connection.execute(sa.delete(endpoints).where(_is(environment, name)))
 
-    def _generation(self, name: str) -> int | None:
-        query = sa.select(endpoints.c.generation).where(endpoints.c.name == name)
+    def _generation(self, environment: str, name: str) -> int | None:
+        query = sa.select(endpoints.c.generation).where(_is(environment, name))
         generation = self._connection.scalar(query)
         return None if generation is None else int(generation)
+
+
+def _is(environment: str, name: str) -> sa.ColumnElement[bool]:
+    return (endpoints.c.environment == environment) & (endpoints.c.name == name)

@@ -74,10 +74,86 @@ aliases = sa.Table(
 endpoints = sa.Table(
     "endpoints",
     metadata,
+    sa.Column("environment", sa.String(63), primary_key=True),
     sa.Column("name", sa.String(63), primary_key=True),
-    sa.Column("environment", sa.String(63), nullable=False),
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
+)
+
+# The rollouts that have ended; one under way is part of its endpoint's state.
+rollouts = sa.Table(
+    "rollouts",
+    metadata,
+    sa.Column("id", sa.String(63), primary_key=True),
+    sa.Column("environment", sa.String(63), nullable=False),
+    sa.Column("endpoint", sa.String(63), nullable=False),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Index("ix_rollouts_endpoint", "environment", "endpoint", "started_at"),
+)
+
+outcome_sums = sa.Table(
+    "outcome_sums",
+    metadata,
+    sa.Column("rollout", sa.String(63), primary_key=True),
+    sa.Column("metric", sa.String(63), primary_key=True),
+    sa.Column("version", sa.String(80), primary_key=True),
+    sa.Column("n", sa.BigInteger, nullable=False),
+    sa.Column("total", sa.Float(53), nullable=False),
+    sa.Column("squares", sa.Float(53), nullable=False),
+)
+
+# Outcomes that carried an id, so that one posted twice counts once.
+outcome_ids = sa.Table(
+    "outcome_ids",
+    metadata,
+    sa.Column("rollout", sa.String(63), primary_key=True),
+    sa.Column("id", sa.String(255), primary_key=True),
+)
+
+evaluations = sa.Table(
+    "evaluations",
+    metadata,
+    sa.Column("id", sa.String(63), primary_key=True),
+    sa.Column("model", sa.String(63), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("digest", sa.String(80), nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("result", sa.Text, nullable=False),
+    sa.Index("ix_evaluations_digest", "digest", "at"),
+)
+
+environments = sa.Table(
+    "environments",
+    metadata,
+    sa.Column("name", sa.String(63), primary_key=True),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("policy", sa.Text, nullable=False),
+)
+
+# What a person said about these bytes in that environment; the newest word of each person counts.
+reviews = sa.Table(
+    "reviews",
+    metadata,
+    sa.Column("environment", sa.String(63), primary_key=True),
+    sa.Column("digest", sa.String(80), primary_key=True),
+    sa.Column("reviewer", sa.String(200), primary_key=True),
+    sa.Column("version", sa.String(80), nullable=False),
+    sa.Column("decision", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+)
+
+# Which bytes were let into which environment.
+promotions = sa.Table(
+    "promotions",
+    metadata,
+    sa.Column("environment", sa.String(63), primary_key=True),
+    sa.Column("digest", sa.String(80), primary_key=True),
+    sa.Column("model", sa.String(63), primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
 )
 
 audit = sa.Table(
