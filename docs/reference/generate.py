@@ -24,9 +24,27 @@ from shipway.cli.main import app
 from shipway.cli.messages import MESSAGES, Exit, Words
 from shipway.client.packing import PackOptions
 from shipway.client.synchronous import Client
-from shipway.core import endpoints, errors, telemetry
+from shipway.core import endpoints, errors, strategies, telemetry
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Scaling
 from shipway.core.errors import ShipwayError
+from shipway.core.strategies import (
+    Ab,
+    BlueGreen,
+    Canary,
+    Crashes,
+    Disagreement,
+    ErrorRate,
+    Guards,
+    Latency,
+    MetricGuard,
+    Rejections,
+    RolloutPlan,
+    Segment,
+    Shadow,
+    Shift,
+    Step,
+    Sticky,
+)
 from shipway.core.telemetry import BOUNDS_S, Outcome
 from shipway.gateway.grpc.status import code_of
 from shipway.gateway.metrics import FAMILIES
@@ -48,6 +66,7 @@ _SPEC_WORDS = {
     "cache": "Keeps answers for equal inputs, below; off when left out.",
     "fallback": "What answers when the endpoint's own version cannot, below; nothing when left out.",
     "warm_s": "Seconds that a replaced version stays ready, for an instant rollback.",
+    "rollout": "How one version replaces another, see below; all at once when left out.",
 }
 
 _METRICS_WORDS = """\
@@ -143,8 +162,68 @@ def endpoint_spec() -> str:
             *nested,
             _table(["placement", "what"], _choices("Placement")),
             _table(["residency", "what"], _choices("Residency")),
+            *_rollout_keys(),
         ]
     )
+
+
+_STAGES = {"canary": Canary, "blue_green": BlueGreen, "shadow": Shadow, "ab": Ab}
+_GUARDS = {
+    "error_rate": ErrorRate,
+    "latency": Latency,
+    "shift": Shift,
+    "rejections": Rejections,
+    "disagreement": Disagreement,
+    "crashes": Crashes,
+    "metrics[]": MetricGuard,
+}
+
+
+def _rollout_keys() -> list[str]:
+    """The keys below `rollout`."""
+    parts = [
+        "## rollout\n",
+        "```yaml\nname: churn\nmodel: churn@champion\nrollout:\n  success: fewer false alarms\n"
+        "  stages:\n    - strategy: shadow\n      hold_s: 600\n    - strategy: canary\n"
+        "      steps: [5, 25, 50]\n      hold_s: 120\n  guards:\n    latency:\n      max_ms: 80\n```\n",
+        _plan_table("rollout", RolloutPlan),
+    ]
+    for name, kind in _STAGES.items():
+        parts += [f"### strategy: {name}\n", f"{kind.__doc__}\n", _plan_table("", kind)]
+    parts += ["### steps, sticky and segments\n", _plan_table("steps[]", Step)]
+    parts += [_plan_table("sticky", Sticky), _plan_table("segments[]", Segment)]
+    sources = [
+        (f"`{k.lower()}`", text) for k, text in _attribute_docs(strategies, "Source").items()
+    ]
+    parts += [_table(["by", "what"], sources)]
+    parts += ["### guards\n", f"{Guards.__doc__}\n", _plan_table("guards", Guards)]
+    for name, kind in _GUARDS.items():
+        parts += [f"`guards.{name}`: {kind.__doc__}\n", _plan_table(f"guards.{name}", kind)]
+    return parts
+
+
+def _plan_table(key: str, kind: type[msgspec.Struct]) -> str:
+    words = _attribute_docs(strategies, kind.__name__)
+    rows = [
+        (
+            f"`{key}.{field.name}`" if key else f"`{field.name}`",
+            _plan_default(field),
+            words[field.name],
+        )
+        for field in msgspec.structs.fields(kind)
+        if field.name in words
+    ]
+    return _table(["key", "default", "what"], rows)
+
+
+def _plan_default(field: Any) -> str:
+    if field.default is msgspec.NODEFAULT:
+        return "required"
+    if isinstance(field.default, tuple) and field.default and not isinstance(field.default[0], int):
+        return "a canary"
+    if isinstance(field.default, tuple):
+        return f"`{list(field.default)}`" if field.default else ""
+    return "on" if isinstance(field.default, msgspec.Struct) else _value(field.default)
 
 
 _NESTED_SPECS: dict[str, type[msgspec.Struct]] = {

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from shipway.core.rollouts import Rollout
+from shipway.core.strategies import RolloutPlan
 from shipway.core.versions import VersionRef
 
 LONGEST_WARM_S = 365 * 24 * 3600.0
@@ -106,7 +108,8 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     `model` is `name:2`, `name@alias` or `name` (newest). `warm_s` is how long the replaced version's
     replicas are kept ready for an instant rollback. With `scaling`, the number of replicas follows the
-    load, and `replicas` is what it begins with.
+    load, and `replicas` is what it begins with. `rollout` is how one version replaces another; all at
+    once when left out.
     """
 
     name: str
@@ -120,6 +123,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     cache: Cache | None = None
     fallback: Fallback | None = None
     warm_s: Annotated[float, msgspec.Meta(ge=0, le=LONGEST_WARM_S)] = 600.0
+    rollout: RolloutPlan | None = None
 
 
 class Phase(StrEnum):
@@ -127,6 +131,9 @@ class Phase(StrEnum):
 
     STARTING = "starting"
     """A target version is being started and warmed; the active one (if any) serves."""
+
+    RELEASING = "releasing"
+    """The target is ready, and a rollout gives it requests step by step; the active one serves."""
 
     LIVE = "live"
     """The active version serves; no change is under way."""
@@ -142,7 +149,8 @@ class EndpointState(msgspec.Struct, frozen=True, kw_only=True):
     kept warm until `previous_until`; it stays the rollback target afterwards. `generation` grows
     with every accepted change. `inline` names those of the three versions that run in the gateway:
     settled when a version becomes the target, so that a spec with another placement never moves a
-    version that serves.
+    version that serves. `rollout` is the one under way. `refused` is the last target that was not
+    promoted: an alias that still points at it starts no second rollout.
     """
 
     spec: EndpointSpec
@@ -154,3 +162,5 @@ class EndpointState(msgspec.Struct, frozen=True, kw_only=True):
     previous_until: datetime | None = None
     message: str = ""
     inline: tuple[VersionRef, ...] = ()
+    rollout: Rollout | None = None
+    refused: VersionRef | None = None

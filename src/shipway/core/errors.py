@@ -12,12 +12,14 @@ ShipwayError
 │   │   └── MissingClass
 │   ├── NotFound
 │   │   ├── ModelNotFound, VersionNotFound, AliasNotFound, EndpointNotFound
+│   │   ├── RolloutNotFound, EnvironmentNotFound
 │   ├── UnsupportedMediaType
 │   ├── BodyTooLarge
 │   ├── QueueFull               back off and repeat; carries `retry_after_s`
 │   └── DeadlineExceeded
 ├── ConflictError               the request is sound, the present state forbids it
 │   ├── NothingToRollBack, VersionInUse, AlreadyRunning, PortTaken
+│   ├── RolloutUnderWay, RolloutNotPossible, PolicyUnmet
 ├── DependencyError             something we depend on is missing, broken or away
 │   ├── NoReadyReplica, ReplicaLost, StoreUnavailable, ServerUnreachable
 │   ├── BundleCorrupt, EnvironmentFailed, StateUnusable, SchemaTooNew
@@ -157,6 +159,20 @@ class EndpointNotFound(NotFound):
     kind = "endpoint"
 
 
+class RolloutNotFound(NotFound):
+    """The endpoint has no rollout, or none of that id."""
+
+    code = "rollout_not_found"
+    kind = "rollout"
+
+
+class EnvironmentNotFound(NotFound):
+    """No environment of that name has a policy."""
+
+    code = "environment_not_found"
+    kind = "environment"
+
+
 class UnsupportedMediaType(CallerError):
     """The body's content type is not one that the route reads."""
 
@@ -197,6 +213,24 @@ class VersionInUse(ConflictError):
     """The version serves behind an endpoint or carries an alias."""
 
     code = "version_in_use"
+
+
+class RolloutUnderWay(ConflictError):
+    """The endpoint is in the middle of a rollout; `details` hold its id."""
+
+    code = "rollout_under_way"
+
+
+class RolloutNotPossible(ConflictError):
+    """The rollout is not in a phase in which that can be done."""
+
+    code = "rollout_not_possible"
+
+
+class PolicyUnmet(ConflictError):
+    """The environment's policy forbids it; `details["unmet"]` lists each rule that is not met."""
+
+    code = "policy_unmet"
 
 
 class AlreadyRunning(ConflictError):

@@ -57,7 +57,7 @@ Buckets = dict[int, int]
 """How many values lie in each bucket."""
 
 
-class Tally(msgspec.Struct, kw_only=True):
+class Account(msgspec.Struct, kw_only=True):
     """What was seen of one version. Mutable, for the way of a request; added up by `merged`.
 
     `answered` were answered by it; `failed` raised, were lost with their replica, found none ready or
@@ -111,9 +111,9 @@ class TrialReport(msgspec.Struct, frozen=True, kw_only=True):
 
     rollout: str
     epoch: int
-    primary: Tally
-    candidate: Tally
-    pairs: Pairs = Pairs()
+    primary: Account
+    candidate: Account
+    pairs: Pairs = msgspec.field(default_factory=Pairs)
 
 
 class Moments(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,28 +146,25 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """All that a decision about a rollout may look at.
 
-    `step` is what was seen in the present step, `before` in earlier steps of the same stage.
-    `outcomes` are by metric, over the whole rollout. `exits` counts the ends of the candidate's
-    replicas since the rollout began. `gateways` is how many live gateways report on the present
-    step, of `expected`; `heard_s` is how long ago the last report came. `is_ready`: the candidate could
-    answer everywhere now; `problem` says why not.
+    `step` is what was seen in the present step. `outcomes` are by metric, over the whole rollout.
+    `exits` counts the ends of the candidate's replicas since the rollout began. `gateways` is how many live gateways report on the present
+    step, of `expected`. `elapsed_s` is how long the step has lasted. `problem` says why the candidate
+    cannot answer now; empty while it can.
     """
 
     step: TrialReport
-    before: TrialReport | None = None
+    elapsed_s: float
     outcomes: Mapping[str, Outcomes] = {}
     exits: int = 0
     gateways: int = 1
     expected: int = 1
-    heard_s: float = 0.0
-    is_ready: bool = True
     problem: str = ""
 
 
-def merged(tallies: Iterable[Tally]) -> Tally:
-    """The sum of tallies."""
-    sum_ = Tally(latency={}, labels={}, scores={})
-    for one in tallies:
+def merged(accounts: Iterable[Account]) -> Account:
+    """The sum of accounts."""
+    sum_ = Account(latency={}, labels={}, scores={})
+    for one in accounts:
         sum_.answered += one.answered
         sum_.failed += one.failed
         sum_.rejected += one.rejected

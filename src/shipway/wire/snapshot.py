@@ -13,7 +13,9 @@ import msgspec
 
 from shipway.core.bundles import ModelConfig, Served
 from shipway.core.endpoints import Cache, Fallback, Limits
+from shipway.core.evidence import TrialReport
 from shipway.core.signature import Signature
+from shipway.core.strategies import Segment, Sticky
 
 
 class ReplicaAddress(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,14 +56,35 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.model}:{self.version}"
 
 
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """A rollout at one of its steps, for the gateways that carry it out.
+
+    `primary` and `candidate` are keys of variants of the route; their weights are in the variants.
+    `rollout` is also the salt of assignments: a key's place among the callers stays for as long as
+    the rollout lasts. `mirror_pct` of the primary's requests are copied to the candidate. Requests
+    outside of `segments` go to the primary. `tolerance` is the relative difference of scores that
+    counts as agreement.
+    """
+
+    rollout: str
+    epoch: int
+    primary: str
+    candidate: str
+    mirror_pct: float = 0.0
+    sticky: Sticky | None = None
+    segments: tuple[Segment, ...] = ()
+    tolerance: float = 0.05
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """One endpoint."""
+    """One endpoint. `trial` is the rollout under way, once its candidate is ready."""
 
     name: str
     limits: Limits
     variants: tuple[Variant, ...]
     cache: Cache | None = None
     fallback: Fallback | None = None
+    trial: Trial | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,10 +124,16 @@ class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GatewayReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A gateway's state, sent each second and at every change."""
+    """A gateway's state, sent each second (twice in a rollout) and at every change.
+
+    `instance` is another one each time the gateway starts, for what it counts begins anew then.
+    `trials` are what it has seen of the rollouts in its snapshot, by endpoint.
+    """
 
     gateway: str
     revision: str
     variants: tuple[VariantReport, ...]
     address: str = ""
     grpc_address: str = ""
+    instance: str = ""
+    trials: dict[str, TrialReport] = {}

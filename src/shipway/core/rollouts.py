@@ -1,0 +1,402 @@
+"""A rollout: where the change of an endpoint from one version to another stands, and what comes next.
+
+               ready              advance                finish, promote
+   preparing ─────────► running ───────────► running … ────────────────► promoted
+       │                │  ▲  │
+       │          pause │  │  │ fail                       (from anywhere before the end:
+ start │                ▼  │  ▼                             abort -> aborted,
+ failed│               paused ─── fail ──► rolled_back      supersede -> superseded)
+       ▼
+     failed
+
+The plan's stages are laid out as one list of positions, each with the candidate's weight. `decide` reads
+evidence and says which event happens next, or none; `moved` applies it, by the table alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import msgspec
+
+from shipway.core.errors import RolloutNotPossible
+from shipway.core.evidence import Evidence
+from shipway.core.guards import Finding, Setting, Verdict, judged
+from shipway.core.strategies import (
+    Ab,
+    BlueGreen,
+    Canary,
+    RolloutPlan,
+    Segment,
+    Shadow,
+    Stage,
+    Sticky,
+    steps_of,
+)
+from shipway.core.versions import VersionRef
+
+_replace = msgspec.structs.replace
+
+KEPT_MOMENTS = 200
+"""So much of its history is kept with a rollout; the audit record has all of it."""
+
+
+class RolloutPhase(StrEnum):
+    """Where a rollout stands."""
+
+    PREPARING = "preparing"
+    """The candidate is being started and warmed."""
+
+    RUNNING = "running"
+    """The candidate is at a step of the plan."""
+
+    PAUSED = "paused"
+    """It stays at its step until a person decides; guards still watch."""
+
+    PROMOTED = "promoted"
+    """The candidate took the primary's place."""
+
+    ROLLED_BACK = "rolled_back"
+    """A guard failed, and the primary has all traffic."""
+
+    ABORTED = "aborted"
+    """A person gave it up."""
+
+    SUPERSEDED = "superseded"
+    """Another rollout took its place."""
+
+    FAILED = "failed"
+    """The candidate could not be started."""
+
+
+class Event(StrEnum):
+    """What can happen to a rollout."""
+
+    READY = "ready"
+    START_FAILED = "start_failed"
+    ADVANCE = "advance"
+    FINISH = "finish"
+    PAUSE = "pause"
+    RESUME = "resume"
+    PROMOTE = "promote"
+    FAIL = "fail"
+    ABORT = "abort"
+    SUPERSEDE = "supersede"
+
+
+_P = RolloutPhase
+_E = Event
+TRANSITIONS: Mapping[tuple[RolloutPhase, Event], RolloutPhase] = {
+    (_P.PREPARING, _E.READY): _P.RUNNING,
+    (_P.PREPARING, _E.START_FAILED): _P.FAILED,
+    (_P.PREPARING, _E.ABORT): _P.ABORTED,
+    (_P.PREPARING, _E.SUPERSEDE): _P.SUPERSEDED,
+    (_P.RUNNING, _E.ADVANCE): _P.RUNNING,
+    (_P.RUNNING, _E.FINISH): _P.PROMOTED,
+    (_P.RUNNING, _E.PAUSE): _P.PAUSED,
+    (_P.RUNNING, _E.PROMOTE): _P.PROMOTED,
+    (_P.RUNNING, _E.FAIL): _P.ROLLED_BACK,
+    (_P.RUNNING, _E.ABORT): _P.ABORTED,
+    (_P.RUNNING, _E.SUPERSEDE): _P.SUPERSEDED,
+    (_P.PAUSED, _E.RESUME): _P.RUNNING,
+    (_P.PAUSED, _E.PROMOTE): _P.PROMOTED,
+    (_P.PAUSED, _E.FAIL): _P.ROLLED_BACK,
+    (_P.PAUSED, _E.ABORT): _P.ABORTED,
+    (_P.PAUSED, _E.SUPERSEDE): _P.SUPERSEDED,
+}
+"""Every change of phase that there is; whatever is not here is refused."""
+
+UNDER_WAY = frozenset({_P.PREPARING, _P.RUNNING, _P.PAUSED})
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a laid-out plan: the candidate's share, and when it is left.
+
+    `weight_pct` is its share of requests, `mirror_pct` the share of them that is copied to it.
+    """
+
+    stage: int
+    strategy: str
+    label: str
+    weight_pct: int = 0
+    mirror_pct: float = 0.0
+    hold_s: float = 0.0
+    hold_requests: int = 0
+    pause: bool = False
+    sticky: Sticky | None = None
+    segments: tuple[Segment, ...] = ()
+    test: Ab | None = None
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether the candidate gets requests here, which guards can judge."""
+        return self.weight_pct > 0 or self.mirror_pct > 0
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened to a rollout."""
+
+    at: datetime
+    event: Event
+    message: str
+    weight_pct: int = 0
+
+
+class Rollout(msgspec.Struct, frozen=True, kw_only=True):
+    """The durable state of a rollout.
+
+    `step` counts the positions of its plan, `epoch` the changes of what gateways do for it; `since` is
+    when the present step began. `is_cleared`: a person let it go on from this step. `findings` are
+    those that decided its last move.
+    """
+
+    id: str
+    endpoint: str
+    environment: str
+    plan: RolloutPlan
+    primary: VersionRef
+    candidate: VersionRef
+    phase: RolloutPhase
+    started_at: datetime
+    started_by: str
+    since: datetime
+    step: int = 0
+    epoch: int = 0
+    is_cleared: bool = False
+    message: str = ""
+    findings: tuple[Finding, ...] = ()
+    history: tuple[Moment, ...] = ()
+    ended_at: datetime | None = None
+
+    @property
+    def position(self) -> Position:
+        """The present step."""
+        return positions(self.plan)[self.step]
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it may still move."""
+        return self.phase in UNDER_WAY
+
+    @property
+    def weight_pct(self) -> int:
+        """The candidate's share of requests now; the primary has the rest."""
+        if self.phase is RolloutPhase.PROMOTED:
+            return 100
+        if self.phase in (RolloutPhase.RUNNING, RolloutPhase.PAUSED):
+            return self.position.weight_pct
+        return 0
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens next, and the findings it rests on."""
+
+    event: Event
+    message: str
+    findings: tuple[Finding, ...] = ()
+
+
+def positions(plan: RolloutPlan) -> tuple[Position, ...]:
+    """The plan laid out, stage by stage."""
+    return tuple(
+        position
+        for number, stage in enumerate(plan.stages)
+        for position in _laid_out(number, stage)
+    )
+
+
+def _laid_out(number: int, stage: Stage) -> tuple[Position, ...]:
+    match stage:
+        case Canary():
+            return tuple(
+                Position(
+                    stage=number,
+                    strategy="canary",
+                    label=f"canary {step.weight_pct} %",
+                    weight_pct=step.weight_pct,
+                    hold_s=step.hold_s or 0.0,
+                    hold_requests=step.hold_requests or 0,
+                    pause=step.pause,
+                    sticky=stage.sticky,
+                )
+                for step in steps_of(stage)
+            )
+        case BlueGreen():
+            preview = Position(
+                stage=number,
+                strategy="blue_green",
+                label="preview",
+                hold_s=stage.preview_s,
+                pause=stage.pause,
+            )
+            bake = Position(
+                stage=number,
+                strategy="blue_green",
+                label="bake",
+                weight_pct=100,
+                hold_s=stage.bake_s,
+            )
+            return (preview, bake)
+        case Shadow():
+            return (
+                Position(
+                    stage=number,
+                    strategy="shadow",
+                    label=f"shadow {stage.share_pct:g} %",
+                    mirror_pct=stage.share_pct,
+                    hold_s=stage.hold_s,
+                    hold_requests=stage.hold_requests,
+                    pause=stage.pause,
+                ),
+            )
+        case Ab():
+            return (
+                Position(
+                    stage=number,
+                    strategy="ab",
+                    label=f"A/B on {stage.metric}",
+                    weight_pct=stage.weight_pct,
+                    pause=stage.pause,
+                    sticky=stage.sticky,
+                    segments=stage.segments,
+                    test=stage,
+                ),
+            )
+
+
+def setting_of(rollout: Rollout) -> Setting:
+    """Under what the present step runs, for the guards."""
+    laid_out = positions(rollout.plan)
+    return Setting(
+        weight_pct=rollout.position.weight_pct,
+        mirror_pct=rollout.position.mirror_pct,
+        test=rollout.position.test,
+        steps=sum(position.is_observed for position in laid_out),
+    )
+
+
+def decide(rollout: Rollout, evidence: Evidence) -> Decision | None:
+    """What happens next by this evidence; None when nothing does."""
+    if rollout.phase not in (RolloutPhase.RUNNING, RolloutPhase.PAUSED):
+        return None
+    findings = findings_of(rollout, evidence)
+    failed = tuple(one for one in findings if one.verdict is Verdict.FAIL)
+    if failed:
+        return Decision(event=Event.FAIL, message=failed[0].message, findings=findings)
+    if rollout.phase is RolloutPhase.PAUSED or not _is_held(rollout, evidence):
+        return None
+    unsure = [one for one in findings if one.verdict is not Verdict.PASS]
+    if unsure:
+        return _wait(rollout, evidence, unsure[0], findings)
+    if rollout.position.pause and not rollout.is_cleared:
+        message = f"`{rollout.position.label}` passed; a person decides how it goes on."
+        return Decision(event=Event.PAUSE, message=message, findings=findings)
+    return _onward(rollout, findings)
+
+
+def findings_of(rollout: Rollout, evidence: Evidence) -> tuple[Finding, ...]:
+    """What the guards, and the test of an A/B step, say now."""
+    position = rollout.position
+    if evidence.problem and not position.is_observed:
+        return (Finding(guard="ready", verdict=Verdict.ERROR, message=evidence.problem),)
+    return judged(rollout.plan.guards, setting_of(rollout), evidence)
+
+
+def _is_held(rollout: Rollout, evidence: Evidence) -> bool:
+    position, step = rollout.position, evidence.step
+    seen = step.pairs.compared if position.mirror_pct else step.candidate.answered
+    return evidence.elapsed_s >= position.hold_s and seen >= position.hold_requests
+
+
+def _wait(
+    rollout: Rollout, evidence: Evidence, unsure: Finding, findings: tuple[Finding, ...]
+) -> Decision | None:
+    """Nothing yet, or a pause when the plan's patience is at its end."""
+    given = unsure.verdict is Verdict.INCONCLUSIVE
+    if not given and evidence.elapsed_s < rollout.position.hold_s + rollout.plan.patience_s:
+        return None
+    ended = tuple(
+        _replace(one, verdict=Verdict.INCONCLUSIVE) if one.verdict is Verdict.RUNNING else one
+        for one in findings
+    )
+    return Decision(event=Event.PAUSE, message=f"Inconclusive: {unsure.message}", findings=ended)
+
+
+def _onward(rollout: Rollout, findings: tuple[Finding, ...]) -> Decision:
+    laid_out = positions(rollout.plan)
+    if rollout.step + 1 < len(laid_out):
+        following = laid_out[rollout.step + 1].label
+        return Decision(event=Event.ADVANCE, message=f"On to `{following}`.", findings=findings)
+    message = f"{rollout.candidate} passed every step."
+    return Decision(event=Event.FINISH, message=message, findings=findings)
+
+
+def begun(  # noqa: PLR0913 - what a rollout is
+    plan: RolloutPlan,
+    primary: VersionRef,
+    candidate: VersionRef,
+    *,
+    id: str,  # noqa: A002 - its field's name
+    place: tuple[str, str],
+    actor: str,
+    now: datetime,
+) -> Rollout:
+    """A new rollout; `place` is its environment and endpoint."""
+    environment, endpoint = place
+    return Rollout(
+        id=id,
+        endpoint=endpoint,
+        environment=environment,
+        plan=plan,
+        primary=primary,
+        candidate=candidate,
+        phase=RolloutPhase.PREPARING,
+        started_at=now,
+        started_by=actor,
+        since=now,
+    )
+
+
+def moved(rollout: Rollout, decision: Decision, now: datetime) -> Rollout:
+    """The rollout once that has happened.
+
+    Raises:
+        RolloutNotPossible: it cannot happen in its phase.
+    """
+    event = decision.event
+    phase = TRANSITIONS.get((rollout.phase, event))
+    if phase is None:
+        raise RolloutNotPossible(
+            f"The rollout of {rollout.candidate} is {rollout.phase.value}:"
+            f" there is nothing to {event.value.replace('_', ' ')}.",
+            next_step=f"See `shipway rollout status {rollout.endpoint}`.",
+            phase=rollout.phase.value,
+        )
+    after = _replace(
+        rollout,
+        phase=phase,
+        message=decision.message,
+        findings=decision.findings or rollout.findings,
+    )
+    match event:
+        case Event.READY:
+            after = _replace(after, since=now, epoch=rollout.epoch + 1)
+        case Event.ADVANCE:
+            after = _replace(
+                after, step=rollout.step + 1, epoch=rollout.epoch + 1, since=now, is_cleared=False
+            )
+        case Event.RESUME:
+            after = _replace(after, since=now, is_cleared=True)
+        case _:
+            pass
+    if not after.is_under_way:
+        after = _replace(after, ended_at=now)
+    moment = Moment(at=now, event=event, message=decision.message, weight_pct=after.weight_pct)
+    return _replace(after, history=(*rollout.history, moment)[-KEPT_MOMENTS:])
+
+
+def due_at(rollout: Rollout) -> datetime:
+    """When the present step has been held for long enough."""
+    return rollout.since + timedelta(seconds=rollout.position.hold_s)
