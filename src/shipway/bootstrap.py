@@ -34,6 +34,7 @@ from shipway.control.endpoints import Endpoints
 from shipway.control.local_versions import LocalVersions
 from shipway.control.reconciler import Reconciler
 from shipway.control.registry import Registry
+from shipway.control.rollouts import Rollouts
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
 from shipway.settings import Settings, provider_variables, read_settings
@@ -184,8 +185,15 @@ def _services(
         read_log=backend.read_log,
         memory_budget_mb=settings.memory_budget_mb,
     )
+    rollouts = Rollouts(
+        database,
+        environment=settings.environment,
+        seen=lambda: reconciler.seen,
+        poke=poke,
+    )
     return Services(
         registry=registry,
+        rollouts=rollouts,
         audit=AuditLog(database),
         staging=Staging(settings.state_dir / "staging"),
         now=clock,

@@ -15,13 +15,10 @@ from shipway.control.local_versions import LocalVersion
 from shipway.control.snapshots import compiled
 from shipway.control.views import Seen, desired_of, endpoint_view
 from shipway.core.bundles import Feed, Format, OnnxForm, Served
-from shipway.core.deployments import (
-    accepted,
-    activated,
-    described,
-    failed,
-    rolled_back,
-)
+from shipway.core.changes import described
+from shipway.core.deployments import Order, activated, rolled_back
+from shipway.core.deployments import accepted as accepted_by
+from shipway.core.deployments import failed as failed_at
 from shipway.core.endpoints import EndpointSpec, EndpointState, Phase, Placement
 from shipway.core.errors import InvalidSpec, NothingToRollBack
 from shipway.core.failures import LastWord, last_word
@@ -40,6 +37,16 @@ ONNX = OnnxForm(
     feeds=(Feed(graph_input="x", dtype="FP64", columns=("x",)),),
     outputs={"y": "y"},
 )
+
+
+def accepted(before, spec, version, *, inline):
+    return accepted_by(
+        before, spec, version, inline=inline, order=Order(id="r", actor="a", now=NOW)
+    )
+
+
+def failed(state, message):
+    return failed_at(state, message, NOW)
 
 
 def spec_of(model="churn:1", **fields):

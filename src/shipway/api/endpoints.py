@@ -9,10 +9,11 @@ from fastapi import APIRouter, Query, Response
 
 from shipway.api.messages import answer, answers, body_of, takes
 from shipway.api.services import Actor, Services, UsesServices
-from shipway.control.endpoints import Request
+from shipway.control.changes import Request
 from shipway.control.views import ChangeView, EndpointView
 from shipway.core.endpoints import EndpointSpec, Limits, Placement, Residency, Scaling
 from shipway.core.errors import InvalidRequest
+from shipway.core.strategies import RolloutPlan
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -20,6 +21,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     model: str
     dry_run: bool = False
+    supersede: bool = False
     environment: str | None = None
     replicas: int | None = None
     placement: Placement | None = None
@@ -27,6 +29,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     scaling: Scaling | None = None
     residency: Residency | None = None
     warm_s: float | None = None
+    rollout: RolloutPlan | None = None
 
 
 class Logs(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,9 +66,13 @@ def apply(
     actor: Actor,
     spec: Annotated[Any, body_of(Any)],
     dry_run: DryRun = False,
+    supersede: Annotated[
+        bool, Query(description="Take the place of a rollout that is under way.")
+    ] = False,
 ) -> Response:
     """Makes the endpoint what the spec says."""
-    return answer(services.endpoints.apply(name, spec, _request(services, actor, dry_run=dry_run)))
+    request = _request(services, actor, dry_run=dry_run, supersede=supersede)
+    return answer(services.endpoints.apply(name, spec, request))
 
 
 @router.delete("/endpoints/{name}", responses=_CHANGED)
@@ -82,11 +89,9 @@ def deploy(
     body: Annotated[dict[str, Any], body_of(dict[str, Any])],
 ) -> Response:
     """Puts a version behind the endpoint, which is made when it is new."""
-    dry_run = body.pop("dry_run", False)
-    if not isinstance(dry_run, bool):
-        raise InvalidRequest("`dry_run` is not true or false.", path="dry_run")
+    dry_run, supersede = _flag(body, "dry_run"), _flag(body, "supersede")
     fields = {key: value for key, value in body.items() if value is not None}
-    request = _request(services, actor, dry_run=dry_run)
+    request = _request(services, actor, dry_run=dry_run, supersede=supersede)
     return answer(services.endpoints.deploy(name, fields, request))
 
 
@@ -104,5 +109,12 @@ def logs(
     return answer(Logs(lines=services.endpoints.logs(name, tail=tail)))
 
 
-def _request(services: Services, actor: str, *, dry_run: bool) -> Request:
-    return Request(actor=actor, now=services.now(), dry_run=dry_run)
+def _flag(body: dict[str, Any], name: str) -> bool:
+    value = body.pop(name, False)
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"`{name}` is not true or false.", path=name)
+    return value
+
+
+def _request(services: Services, actor: str, *, dry_run: bool, supersede: bool = False) -> Request:
+    return Request(actor=actor, now=services.now(), dry_run=dry_run, supersede=supersede)

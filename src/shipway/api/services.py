@@ -36,6 +36,7 @@ class Services:
     now: Callable[[], datetime]
     endpoints: Any = None
     reconciler: Any = None
+    rollouts: Any = None
     replicas_of: Callable[[str, str], Sequence[Any]] = _no_replicas
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
 

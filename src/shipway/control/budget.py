@@ -51,7 +51,10 @@ class _Case(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_target(self) -> bool:
-        return self.version == self.one.state.target
+        """Whether a change under way needs it: the target, and in a rollout what it would replace."""
+        state = self.one.state
+        is_primary = state.releasing is not None and self.version == state.active
+        return is_primary or self.version == state.target
 
     @property
     def is_pinned(self) -> bool:

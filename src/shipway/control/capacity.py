@@ -9,10 +9,11 @@ import msgspec
 
 from shipway.control.budget import Budget, Look
 from shipway.control.loads import Loads
-from shipway.core.endpoints import Residency
+from shipway.core.endpoints import EndpointState, Residency
 from shipway.core.observed import Desired
 from shipway.core.reconcile import replicas_of, wanted_versions
 from shipway.core.replicas import ReplicaState
+from shipway.core.versions import VersionRef
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +27,11 @@ class Capacity:
         self._asleep: set[str] = set()
         self._waking_s: dict[str, float] = {}
         self.woken: dict[str, float] = {}
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether models share a memory budget, so that `auto` places none inline."""
+        return self._budget is not None
 
     def decided(self, desired: Sequence[Desired], look: Look) -> list[Desired]:
         """The same endpoints with their counts, and with those that wait for memory."""
@@ -44,8 +50,9 @@ class Capacity:
         state = one.state
         count = self._loads.count(state, look.observed, steady_s=look.steady_s)
         versions = [v for v in wanted_versions(state, look.now) if v not in state.inline]
-        counts = {v: max(1, count) if v == state.target else count for v in versions}
-        sleepers = frozenset(v for v in versions if v != state.target and self._may_sleep(one, v))
+        held = _held(state)
+        counts = {v: max(1, count) if v in held else count for v in versions}
+        sleepers = frozenset(v for v in versions if v not in held and self._may_sleep(one, v))
         return msgspec.structs.replace(one, counts=counts, sleepers=sleepers)
 
     def _may_sleep(self, one: Desired, version: object) -> bool:
@@ -73,3 +80,8 @@ class Capacity:
             took_s = look.steady_s - self._waking_s.pop(name)
             self.woken[name] = took_s
             _log.info("%s of endpoint %s was woken in %.2f s", active, name, took_s)
+
+
+def _held(state: EndpointState) -> tuple[VersionRef | None, ...]:
+    """The versions that stay awake: a target, and in a rollout what it would replace."""
+    return (state.target,) if state.releasing is None else (state.target, state.active)

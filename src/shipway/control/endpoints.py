@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from shipway.control.registry import resolved
+from shipway.control.changes import Request, put, record
+from shipway.control.deploying import accept
 from shipway.control.views import (
     ChangeView,
     EndpointView,
@@ -19,29 +20,18 @@ from shipway.control.views import (
     Seen,
     endpoint_view,
     gateway_views,
-    json_of,
     replica_views,
 )
-from shipway.core.audit import Change
-from shipway.core.deployments import accepted, described, rolled_back
+from shipway.core.changes import described
+from shipway.core.deployments import rolled_back
 from shipway.core.endpoints import EndpointSpec, EndpointState
 from shipway.core.errors import EndpointNotFound, InvalidSpec
-from shipway.core.fallbacks import static_outputs
 from shipway.core.observed import Desired
-from shipway.core.placement import placed
 from shipway.core.reconcile import is_ready_everywhere, wanted_versions
-from shipway.core.registry import VersionRecord
-from shipway.core.versions import VersionRef, parse_version
+from shipway.core.rollouts import Decision, Event, moved
+from shipway.core.versions import VersionRef
 from shipway.store.sql.database import Database, Transaction
 from shipway.wire.specs import spec_of
-
-
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks for a change, when, and whether it is only to be shown."""
-
-    actor: str
-    now: datetime
-    dry_run: bool = False
 
 
 class Endpoints:
@@ -149,8 +139,15 @@ class Endpoints:
             before = _existing(tx, self.environment, name)
             if not request.dry_run:
                 tx.endpoints.delete(self.environment, name)
-                _record(tx, "endpoint.delete", (before, None), request)
+                self._end_rollout(tx, before, request)
+                record(tx, before, None, request, "endpoint.delete")
         return ChangeView(endpoint=None, changes=described(before, None), dry_run=request.dry_run)
+
+    def _end_rollout(self, tx: Transaction, state: EndpointState, request: Request) -> None:
+        rollout = state.under_way
+        if rollout is not None:
+            decision = Decision(event=Event.ABORT, message="The endpoint was deleted.")
+            tx.rollouts.put(moved(rollout, decision, request.now))
 
     def replicas_of(self, endpoint: str, version: str) -> tuple[ReplicaView, ...]:
         """The replicas of a version (`churn:2`) behind an endpoint."""
@@ -189,15 +186,9 @@ class Endpoints:
         self, tx: Transaction, spec: EndpointSpec, request: Request, action: str
     ) -> ChangeView:
         self._check_environment(spec)
-        record = resolved(tx, parse_version(spec.model))
-        _check_fallback(tx, spec, record)
-        inline = placed(
-            spec.placement, record.manifest, releases_memory=self._memory_budget_mb is not None
-        ).inline
-        before = tx.endpoints.get(self.environment, spec.name)
-        return self._put(
-            tx, before, accepted(before, spec, record.ref, inline=inline), request, action
-        )
+        releases = self._memory_budget_mb is not None
+        change = accept(tx, spec, request, releases_memory=releases)
+        return self._put(tx, change.before, change.after, request, action)
 
     def _put(
         self,
@@ -208,9 +199,7 @@ class Endpoints:
         action: str,
     ) -> ChangeView:
         if after != before and not request.dry_run:
-            generation = None if before is None else before.generation
-            tx.endpoints.put(after, expected_generation=generation)
-            _record(tx, action, (before, after), request)
+            put(tx, before, after, request, action)
         return ChangeView(
             endpoint=endpoint_view(after, self._seen()),
             changes=described(before, after),
@@ -236,31 +225,6 @@ class Endpoints:
             )
 
 
-def _check_fallback(tx: Transaction, spec: EndpointSpec, record: VersionRecord) -> None:
-    """Refuses a fallback that could not answer for this version.
-
-    Raises:
-        InvalidSpec: the endpoint does not exist, or the static answer does not fit the outputs.
-        VersionNotFound: the version does not exist.
-    """
-    fallback = spec.fallback
-    if fallback is None:
-        return
-    if fallback.answer is not None:
-        static_outputs(fallback.answer, record.manifest.content.signature, 1)
-    if fallback.version is not None:
-        resolved(tx, parse_version(f"{record.model}:{fallback.version}"))
-    if (
-        fallback.endpoint is not None
-        and tx.endpoints.get(spec.environment, fallback.endpoint) is None
-    ):
-        raise InvalidSpec(
-            f"The fallback of endpoint `{spec.name}` is endpoint `{fallback.endpoint}`,"
-            " which does not exist.",
-            next_step=f"Deploy `{fallback.endpoint}` first.",
-        )
-
-
 def _sleeps_alone(one: Desired, previous: VersionRef) -> bool:
     """Whether it has no replica while the active version has: callers would wait for its start."""
     active = one.state.active
@@ -268,10 +232,10 @@ def _sleeps_alone(one: Desired, previous: VersionRef) -> bool:
 
 
 def _merged(before: EndpointState | None, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The spec so far with the given fields over it; limits and scaling are merged one by one."""
+    """The spec so far with the given fields over it; parts are merged key by key."""
     known: dict[str, Any] = {} if before is None else msgspec.to_builtins(before.spec)
     merged = {**known, **fields}
-    for key in ("limits", "scaling"):
+    for key in ("limits", "scaling", "rollout"):
         given = fields.get(key)
         if isinstance(given, Mapping):
             merged[key] = {**(known.get(key) or {}), **given}
@@ -291,17 +255,3 @@ def _existing(tx: Transaction, environment: str, name: str) -> EndpointState:
             next_step="`shipway get` lists the endpoints.",
         )
     return state
-
-
-def _record(
-    tx: Transaction,
-    action: str,
-    states: tuple[EndpointState | None, EndpointState | None],
-    request: Request,
-) -> None:
-    before, after = states
-    subject = next(state.spec.name for state in states if state is not None)
-    details = {"before": json_of(before), "after": json_of(after)}
-    tx.audit.append(
-        Change(at=request.now, actor=request.actor, action=action, subject=subject, details=details)
-    )

@@ -17,26 +17,33 @@ from pathlib import Path
 from time import monotonic
 from typing import assert_never
 
+import msgspec
+
 from shipway.backends.port import Backend, ReplicaOrder
 from shipway.control.budget import Look
 from shipway.control.capacity import Capacity
+from shipway.control.changes import Request, put
+from shipway.control.deploying import accept, to_follow
 from shipway.control.gateways import Gateways
 from shipway.control.history import PublishedHistory
 from shipway.control.local_versions import LocalVersions
 from shipway.control.snapshots import compiled
-from shipway.control.views import Seen, desired_of, json_of
-from shipway.core.audit import Change
+from shipway.control.trials import Sums, Trials
+from shipway.control.views import Seen, desired_of
 from shipway.core.backoff import pause_s
-from shipway.core.deployments import activated, failed
+from shipway.core.deployments import activated, failed, released, stepped
 from shipway.core.endpoints import EndpointState
-from shipway.core.errors import ShipwayError
-from shipway.core.observed import Observed
+from shipway.core.errors import CallerError, ConflictError, ShipwayError
+from shipway.core.observed import Desired, Observed
 from shipway.core.reconcile import (
     Action,
     Activate,
+    BeginRollout,
     FailTarget,
     ForgetReplica,
     KillReplica,
+    Move,
+    MoveRollout,
     StartReplica,
     StopReplica,
     plan,
@@ -51,6 +58,14 @@ ACTOR = "shipway"
 """Who the audit record names for what no person did."""
 
 _log = logging.getLogger(__name__)
+
+
+class _Read(msgspec.Struct, frozen=True):
+    """What the database said at one look. `followers` are endpoints whose alias means something new."""
+
+    states: list[EndpointState]
+    sums: dict[str, Sums]
+    followers: tuple[str, ...]
 
 
 class Reconciler:
@@ -76,6 +91,8 @@ class Reconciler:
         self._environment = environment
         self._clock = clock
         self._gateways = Gateways(started_s=monotonic())
+        self._trials = Trials()
+        self._refusals: dict[str, str] = {}
         self._news = asyncio.Event()
         self._snapshot: Snapshot | None = None
         self._memory = memory
@@ -123,6 +140,7 @@ class Reconciler:
 
     def note_report(self, report: GatewayReport) -> None:
         """Takes in what a gateway says."""
+        self._trials.note(report)
         if self._gateways.note(report, self._clock(), steady_s=monotonic()):
             self.poke()
 
@@ -145,7 +163,8 @@ class Reconciler:
             _log.exception("The endpoints cannot be looked after now")
 
     async def _tick(self) -> None:
-        states = await asyncio.to_thread(self._read_states)
+        read = await asyncio.to_thread(self._read)
+        states = read.states
         now, steady_s = self._clock(), monotonic()
         self._local.want({v for state in states for v in wanted_versions(state, now)})
         known = dict(self._local.known)
@@ -158,6 +177,7 @@ class Reconciler:
         look = Look(observed=observed, local=known, now=now, steady_s=steady_s)
         desired = self._capacity.decided([desired_of(state, known) for state in states], look)
         published = self._snapshot or self._remembered
+        desired = [self._with_evidence(one, read, look) for one in desired]
         snapshot = compiled(desired, known, observed.replicas, now, published=published)
         await self._publish(snapshot)
         observed = self._history.placed(observed, snapshot)
@@ -168,16 +188,64 @@ class Reconciler:
             at=now,
             decided={one.state.spec.name: one for one in desired},
             woken=dict(self._capacity.woken),
+            refusals=dict(self._refusals),
         )
+        self._trials.keep_only(s.spec.name for s in states if s.releasing is not None)
+        self._refusals = {n: why for n, why in self._refusals.items() if n in read.followers}
+        for name in read.followers:
+            await self._follow_safely(name)
         for action in plan(desired, observed, now):
             _log.info("%s", action)
             if await self._carried_out(action):
                 self.poke()
 
-    def _read_states(self) -> list[EndpointState]:
+    def _read(self) -> _Read:
         with self._database.reading() as tx:
-            states = tx.endpoints.list()
-        return [state for state in states if state.spec.environment == self._environment]
+            states = [s for s in tx.endpoints.list() if s.spec.environment == self._environment]
+            rollouts = [state.releasing for state in states]
+            sums: dict[str, Sums] = {
+                r.endpoint: tx.outcomes.of(r.id) for r in rollouts if r is not None
+            }
+            moved = tuple(state.spec.name for state in states if to_follow(tx, state))
+        return _Read(states=states, sums=sums, followers=moved)
+
+    def _with_evidence(self, one: Desired, read: _Read, look: Look) -> Desired:
+        rollout = one.state.releasing
+        if rollout is None:
+            return one
+        evidence = self._trials.evidence(
+            one,
+            rollout,
+            look.observed,
+            sums=read.sums.get(rollout.endpoint, {}),
+            now=look.now,
+            steady_s=look.steady_s,
+        )
+        return msgspec.structs.replace(one, evidence=evidence)
+
+    def _follow(self, name: str) -> None:
+        """Lets an endpoint change to what its alias means now."""
+        request = Request(actor=ACTOR, now=self._clock())
+        with self._database.transaction() as tx:
+            state = tx.endpoints.get(self._environment, name)
+            if state is None or not to_follow(tx, state):
+                return
+            reason = f"`{state.spec.model}` moved."
+            request = msgspec.structs.replace(request, reason=reason)
+            change = accept(tx, state.spec, request, releases_memory=self._capacity.is_bounded)
+            if change.after != change.before:
+                put(tx, change.before, change.after, request, "endpoint.follow")
+
+    async def _follow_safely(self, name: str) -> None:
+        """Says why an endpoint does not follow its alias, once for each reason."""
+        try:
+            await asyncio.to_thread(self._follow, name)
+        except (CallerError, ConflictError) as exc:
+            if self._refusals.get(name) != str(exc):
+                _log.warning("Endpoint %s does not follow its alias: %s", name, exc)
+            self._refusals[name] = str(exc)
+        else:
+            self._refusals.pop(name, None)
 
     async def _publish(self, snapshot: Snapshot | None) -> None:
         before = self._snapshot.revision if self._snapshot is not None else ""
@@ -211,13 +279,8 @@ class Reconciler:
                 self._backend.stop(action.id)
             case KillReplica():
                 self._backend.kill(action.id, action.reason)
-            case Activate():
-                await asyncio.to_thread(
-                    self._move, action, lambda state: activated(state, self._clock())
-                )
-            case FailTarget():
-                message = action.message
-                await asyncio.to_thread(self._move, action, lambda state: failed(state, message))
+            case Activate() | FailTarget() | BeginRollout() | MoveRollout():
+                await asyncio.to_thread(self._move, action)
             case _:
                 assert_never(action)
 
@@ -241,10 +304,9 @@ class Reconciler:
             )
         )
 
-    def _move(
-        self, action: Activate | FailTarget, moved: Callable[[EndpointState], EndpointState]
-    ) -> None:
+    def _move(self, action: Move) -> None:
         """One transaction; nothing when the endpoint has changed since the plan was made."""
+        now = self._clock()
         with self._database.transaction() as tx:
             before = tx.endpoints.get(self._environment, action.endpoint)
             # The target too: an endpoint deleted and made again counts its generations anew.
@@ -252,16 +314,21 @@ class Reconciler:
                 return
             if before.generation != action.generation:
                 return
-            after = moved(before)
-            tx.endpoints.put(after, expected_generation=before.generation)
-            verb = "endpoint.activate" if isinstance(action, Activate) else "endpoint.fail"
-            details = {"before": json_of(before), "after": json_of(after), "reason": after.message}
-            tx.audit.append(
-                Change(
-                    at=self._clock(),
-                    actor=ACTOR,
-                    action=verb,
-                    subject=action.endpoint,
-                    details=details,
-                )
-            )
+            after, verb = _moved(before, action, now)
+            put(tx, before, after, Request(actor=ACTOR, now=now, reason=after.message), verb)
+
+
+def _moved(before: EndpointState, action: Move, now: datetime) -> tuple[EndpointState, str]:
+    """The endpoint after the action, and what the audit record calls it."""
+    match action:
+        case Activate():
+            return activated(before, now), "endpoint.activate"
+        case FailTarget():
+            return failed(before, action.message, now), "endpoint.fail"
+        case BeginRollout():
+            return released(before, now), "rollout.begin"
+        case MoveRollout():
+            verb = f"rollout.{action.decision.event.value}"
+            return stepped(before, action.decision, now), verb
+        case _:
+            assert_never(action)

@@ -9,12 +9,14 @@ import msgspec
 
 from shipway.control.local_versions import LocalVersion
 from shipway.core.bundles import Content, Format, Served
+from shipway.core.endpoints import EndpointState
 from shipway.core.observed import Desired
 from shipway.core.reconcile import serving, start_failure, wanted_versions
 from shipway.core.registry import VersionRecord
 from shipway.core.replicas import Replica
+from shipway.core.strategies import Disagreement
 from shipway.core.versions import VersionRef
-from shipway.wire.snapshot import ReplicaAddress, Route, Snapshot, Variant
+from shipway.wire.snapshot import ReplicaAddress, Route, Snapshot, Trial, Variant
 
 _PLATFORMS = {
     Format.TORCHSCRIPT: "pytorch_torchscript",
@@ -44,19 +46,19 @@ def compiled(
         if active is None or _has_record(local, active):
             route: Route | None = _route(one, local, all_replicas, now)
         else:
-            route = _still_right(before.get(one.state.spec.name), active)
+            route = _still_right(before.get(one.state.spec.name), one.state)
         if route is None:
             return None
         routes.append(route)
     return Snapshot.of(tuple(routes))
 
 
-def _still_right(route: Route | None, active: VersionRef) -> Route | None:
-    """The route that was published, when its traffic goes to what is active today."""
+def _still_right(route: Route | None, state: EndpointState) -> Route | None:
+    """The route that was published, when its traffic goes where it should today."""
     if route is None:
         return None
     served = {variant.key for variant in route.variants if variant.weight_pct > 0}
-    return route if served == {str(active)} else None
+    return route if served == {str(version) for version in state.weights()} else None
 
 
 def _has_record(local: Mapping[VersionRef, LocalVersion], version: VersionRef) -> bool:
@@ -76,6 +78,25 @@ def _route(
         variants=tuple(_variants(one, local, replicas, now)),
         cache=spec.cache,
         fallback=spec.fallback,
+        trial=_trial(one.state),
+    )
+
+
+def _trial(state: EndpointState) -> Trial | None:
+    """The rollout under way, for the gateways; None while its candidate is not ready."""
+    rollout = state.releasing
+    if rollout is None:
+        return None
+    position, disagreement = rollout.position, rollout.plan.guards.disagreement
+    return Trial(
+        rollout=rollout.id,
+        epoch=rollout.epoch,
+        primary=str(rollout.primary),
+        candidate=str(rollout.candidate),
+        mirror_pct=position.mirror_pct,
+        sticky=position.sticky,
+        segments=position.segments,
+        tolerance=Disagreement().tolerance if disagreement is None else disagreement.tolerance,
     )
 
 
@@ -85,7 +106,8 @@ def _variants(
     replicas: tuple[Replica, ...],
     now: datetime,
 ) -> Iterator[Variant]:
-    """The active version takes all traffic; the others are prepared without any."""
+    """The active version has the traffic, but for a rollout's share; others are prepared without any."""
+    weights = one.state.weights()
     for version in wanted_versions(one.state, now):
         known = local.get(version)
         if known is None or known.record is None:
@@ -96,7 +118,7 @@ def _variants(
             known.record,
             bundle_dir=str(known.bundle_dir or ""),
             inline=is_inline,
-            weight_pct=100 if version == one.state.active else 0,
+            weight_pct=weights.get(version, 0),
             called=called,
         )
         yield _waking(variant, one, version, replicas) if version in one.sleepers else variant

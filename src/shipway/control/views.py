@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 
@@ -22,6 +21,7 @@ from shipway.core.reconcile import (
 )
 from shipway.core.registry import Role
 from shipway.core.replicas import Batches, Replica, ReplicaState
+from shipway.core.rollouts import RolloutPhase
 from shipway.core.versions import VersionRef
 
 
@@ -63,6 +63,16 @@ class VariantView(msgspec.Struct, frozen=True, kw_only=True):
     asleep: bool
 
 
+class RolloutLine(msgspec.Struct, frozen=True, kw_only=True):
+    """The rollout under way in a line; `rollout status` has the whole of it."""
+
+    id: str
+    candidate: str
+    phase: RolloutPhase
+    step: str
+    weight_pct: int
+
+
 class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint: what it should be, and what it is. `url` is empty while no gateway is there."""
 
@@ -78,6 +88,7 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     previous_until: datetime | None
     variants: tuple[VariantView, ...]
     url: str
+    rollout: RolloutLine | None = None
 
 
 class ChangeView(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +125,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     decided: dict[str, Desired] = {}
     woken: dict[str, float] = {}
+    refusals: dict[str, str] = {}
 
     def desired(self, state: EndpointState) -> Desired:
         """The state with what is known of its versions, and how many replicas they should have."""
@@ -147,7 +159,12 @@ def endpoint_view(state: EndpointState, seen: Seen) -> EndpointView:
         name=state.spec.name,
         environment=state.spec.environment,
         phase=Phase.STARTING if is_switching else state.phase,
-        message=state.message or switching or _waiting_for(one, seen) or _sleep_of(one, seen),
+        message=state.message
+        or switching
+        or _waiting_for(one, seen)
+        or _release_of(state)
+        or seen.refusals.get(state.spec.name, "")
+        or _sleep_of(one, seen),
         generation=state.generation,
         spec=state.spec,
         active=_name(state.active),
@@ -156,6 +173,20 @@ def endpoint_view(state: EndpointState, seen: Seen) -> EndpointView:
         previous_until=state.previous_until,
         variants=tuple(_variants(one, seen)),
         url=_url(state, seen.gateways),
+        rollout=_rollout_line(state),
+    )
+
+
+def _rollout_line(state: EndpointState) -> RolloutLine | None:
+    rollout = state.under_way
+    if rollout is None:
+        return None
+    return RolloutLine(
+        id=rollout.id,
+        candidate=str(rollout.candidate),
+        phase=rollout.phase,
+        step=rollout.position.label,
+        weight_pct=rollout.weight_pct,
     )
 
 
@@ -205,6 +236,7 @@ def _is_replaced(exited: Replica, others: Iterable[Replica]) -> bool:
 def _variants(one: Desired, seen: Seen) -> Iterator[VariantView]:
     state, replicas = one.state, seen.observed.replicas
     failed = state.target if state.phase is Phase.FAILED else None
+    weights = state.weights()
     shown = dict.fromkeys(
         (
             *wanted_versions(state, seen.at),
@@ -217,7 +249,7 @@ def _variants(one: Desired, seen: Seen) -> Iterator[VariantView]:
         yield VariantView(
             version=str(version),
             role=_role(state, version, seen.at),
-            weight_pct=100 if version == state.active else 0,
+            weight_pct=weights.get(version, 0),
             ready=_can_answer(one, version, seen.observed),
             placement=Placed.INLINE if version in state.inline else Placed.PROCESS,
             served=_served(version, seen),
@@ -243,6 +275,14 @@ def _sleep_of(one: Desired, seen: Seen) -> str:
         return "Asleep; the next request wakes it."
     took_s = seen.woken.get(one.state.spec.name)
     return "" if took_s is None else f"Woken in {took_s:.2f} s."
+
+
+def _release_of(state: EndpointState) -> str:
+    rollout = state.releasing
+    if rollout is None:
+        return ""
+    shares = f"{rollout.candidate} has {rollout.weight_pct} % at `{rollout.position.label}`"
+    return f"Rollout {rollout.phase.value}: {shares}. {rollout.message}"
 
 
 def _role(state: EndpointState, version: VersionRef, now: datetime) -> str:
@@ -318,16 +358,3 @@ def _url(state: EndpointState, gateways: Iterable[SeenGateway]) -> str:
 
 def _name(version: VersionRef | None) -> str | None:
     return None if version is None else str(version)
-
-
-def json_of(state: EndpointState | None) -> dict[str, Any] | None:
-    """What the audit record keeps of a state."""
-    if state is None:
-        return None
-    return {
-        "spec": msgspec.to_builtins(state.spec),
-        "phase": state.phase.value,
-        "active": _name(state.active),
-        "target": _name(state.target),
-        "previous": _name(state.previous),
-    }

@@ -149,8 +149,9 @@ class EndpointState(msgspec.Struct, frozen=True, kw_only=True):
     kept warm until `previous_until`; it stays the rollback target afterwards. `generation` grows
     with every accepted change. `inline` names those of the three versions that run in the gateway:
     settled when a version becomes the target, so that a spec with another placement never moves a
-    version that serves. `rollout` is the one under way. `refused` is the last target that was not
-    promoted: an alias that still points at it starts no second rollout.
+    version that serves. `rollout` is the last one,
+    whether it is under way or has ended. `refused` is the version that was given up last: an alias
+    that still points at it changes nothing.
     """
 
     spec: EndpointSpec
@@ -164,3 +165,25 @@ class EndpointState(msgspec.Struct, frozen=True, kw_only=True):
     inline: tuple[VersionRef, ...] = ()
     rollout: Rollout | None = None
     refused: VersionRef | None = None
+
+    @property
+    def releasing(self) -> Rollout | None:
+        """The rollout whose candidate may get requests now; None in every other phase."""
+        return self.rollout if self.phase is Phase.RELEASING else None
+
+    @property
+    def under_way(self) -> Rollout | None:
+        """The rollout that has not ended, its candidate ready or not."""
+        rollout = self.rollout
+        return rollout if rollout is not None and rollout.is_under_way else None
+
+    def weights(self) -> dict[VersionRef, int]:
+        """The share of requests of each version that gets any, in per cent; they sum to 100."""
+        if self.active is None:
+            return {}
+        rollout = self.releasing
+        if rollout is None or self.target is None or rollout.weight_pct == 0:
+            return {self.active: 100}
+        candidate = rollout.weight_pct
+        shares = {self.active: 100 - candidate, self.target: candidate}
+        return {version: share for version, share in shares.items() if share}

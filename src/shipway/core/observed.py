@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from shipway.core.endpoints import EndpointState
+from shipway.core.evidence import Evidence
 from shipway.core.replicas import Replica
 from shipway.core.versions import VersionRef
 
@@ -25,6 +26,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     0 while it sleeps or has made room for others. `waiting`: versions of which no replica may start
     now, and why; the reason is empty when it passes by itself. `refused`: versions that cannot start
     on this machine, and why. `sleepers`: versions that may have no replica, and are woken by a request.
+    `evidence` is on the rollout, while its candidate may get requests.
     """
 
     state: EndpointState
@@ -33,6 +35,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     waiting: Mapping[VersionRef, str] = {}
     refused: Mapping[VersionRef, str] = {}
     sleepers: frozenset[VersionRef] = frozenset()
+    evidence: Evidence | None = None
 
     def count_of(self, version: VersionRef) -> int:
         """How many replicas the version should have now."""

@@ -15,6 +15,7 @@ import msgspec
 from shipway.core.endpoints import EndpointState, Phase
 from shipway.core.observed import Desired, Observed
 from shipway.core.replicas import Replica, ReplicaState, is_due, restart_at
+from shipway.core.rollouts import Decision, Rollout, decide
 from shipway.core.versions import VersionRef
 
 TARGET_ATTEMPTS = 3
@@ -74,7 +75,27 @@ class FailTarget(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
-Action = StartReplica | StopReplica | KillReplica | ForgetReplica | Activate | FailTarget
+class BeginRollout(msgspec.Struct, frozen=True, kw_only=True):
+    """Let the rollout of a target that is ready begin. Valid for that target and generation only."""
+
+    endpoint: str
+    target: VersionRef
+    generation: int
+
+
+class MoveRollout(msgspec.Struct, frozen=True, kw_only=True):
+    """Move the rollout on, or end it. Valid for that target and generation only."""
+
+    endpoint: str
+    target: VersionRef
+    generation: int
+    decision: Decision
+
+
+Move = Activate | FailTarget | BeginRollout | MoveRollout
+"""The actions that change an endpoint's state."""
+
+Action = StartReplica | StopReplica | KillReplica | ForgetReplica | Move
 
 
 def plan(desired: Iterable[Desired], observed: Observed, now: datetime) -> tuple[Action, ...]:
@@ -87,14 +108,16 @@ def plan(desired: Iterable[Desired], observed: Observed, now: datetime) -> tuple
             wanted_ids.update(replica.id for replica in mine)
             actions += _keep_version(one, version, mine, observed, now)
         wanted_ids.update(_failed_exits(one.state, observed.replicas))
-        actions += _move_target(one, observed, now)
+        actions += _move_target(one, observed)
+        actions += _move_rollout(one)
     unwanted = (replica for replica in observed.replicas if replica.id not in wanted_ids)
     return (*actions, *_remove(unwanted, observed))
 
 
 def wanted_versions(state: EndpointState, now: datetime) -> tuple[VersionRef, ...]:
     """The versions that are to be ready: active, target, warm previous; each once, in that order."""
-    target = state.target if state.phase is Phase.STARTING else None
+    is_coming = state.phase in (Phase.STARTING, Phase.RELEASING)
+    target = state.target if is_coming else None
     is_warm = state.previous_until is not None and now < state.previous_until
     previous = state.previous if is_warm else None
     wanted = (version for version in (state.active, target, previous) if version is not None)
@@ -252,7 +275,7 @@ def _exits_that_count(
 ) -> list[Replica]:
     """A target starts with a clean slate: exits under earlier generations are not held against it."""
     exits = [r for r in mine if r.state is ReplicaState.EXITED]
-    if version == state.active or version != state.target:
+    if version != state.target or state.phase is Phase.RELEASING:
         return exits
     return [r for r in exits if r.generation == state.generation]
 
@@ -295,7 +318,23 @@ def _failed_exits(state: EndpointState, replicas: Iterable[Replica]) -> set[str]
     return {replica.id for replica in mine if replica.state is ReplicaState.EXITED}
 
 
-def _move_target(one: Desired, observed: Observed, now: datetime) -> list[Action]:
+def _move_rollout(one: Desired) -> list[Action]:
+    rollout, target = one.state.releasing, one.state.target
+    if rollout is None or target is None or one.evidence is None:
+        return []
+    decision = decide(rollout, one.evidence)
+    if decision is None:
+        return []
+    move = MoveRollout(
+        endpoint=one.state.spec.name,
+        target=target,
+        generation=one.state.generation,
+        decision=decision,
+    )
+    return [move]
+
+
+def _move_target(one: Desired, observed: Observed) -> list[Action]:
     state = one.state
     if state.phase is not Phase.STARTING or state.target is None:
         return []
@@ -312,10 +351,21 @@ def _move_target(one: Desired, observed: Observed, now: datetime) -> list[Action
     # A gateway that has not reported to a new control yet may be the one that is not ready.
     may_switch = observed.settled or state.active is None
     if may_switch and is_ready_everywhere(one, state.target, observed):
-        return [
-            Activate(endpoint=state.spec.name, target=state.target, generation=state.generation)
-        ]
+        kind = Activate if state.under_way is None else BeginRollout
+        return [kind(endpoint=state.spec.name, target=state.target, generation=state.generation)]
     return []
+
+
+def ended_since(rollout: Rollout, replicas: Iterable[Replica]) -> int:
+    """How many replicas of a rollout's candidate ended, having been ready, since it began."""
+    mine = replicas_of(replicas, rollout.endpoint, rollout.candidate)
+    return sum(
+        r.state is ReplicaState.EXITED
+        and r.ready_at is not None
+        and r.exited_at is not None
+        and r.exited_at >= rollout.started_at
+        for r in mine
+    )
 
 
 def _failure_of_target(one: Desired, target: VersionRef, observed: Observed) -> str:

@@ -16,13 +16,13 @@ evidence and says which event happens next, or none; `moved` applies it, by the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
 import msgspec
 
 from shipway.core.errors import RolloutNotPossible
-from shipway.core.evidence import Evidence
+from shipway.core.evidence import Evidence, TrialReport
 from shipway.core.guards import Finding, Setting, Verdict, judged
 from shipway.core.strategies import (
     Ab,
@@ -149,7 +149,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
     `step` counts the positions of its plan, `epoch` the changes of what gateways do for it; `since` is
     when the present step began. `is_cleared`: a person let it go on from this step. `findings` are
-    those that decided its last move.
+    those that decided its last move, `seen` what they were made from.
     """
 
     id: str
@@ -167,6 +167,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     is_cleared: bool = False
     message: str = ""
     findings: tuple[Finding, ...] = ()
+    seen: TrialReport | None = None
     history: tuple[Moment, ...] = ()
     ended_at: datetime | None = None
 
@@ -190,12 +191,16 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         return 0
 
 
+Findings = tuple[Finding, ...]
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What happens next, and the findings it rests on."""
+    """What happens next, and what it rests on: the findings, and what was seen in the step."""
 
     event: Event
     message: str
     findings: tuple[Finding, ...] = ()
+    seen: TrialReport | None = None
 
 
 def positions(plan: RolloutPlan) -> tuple[Position, ...]:
@@ -282,21 +287,30 @@ def decide(rollout: Rollout, evidence: Evidence) -> Decision | None:
     if rollout.phase not in (RolloutPhase.RUNNING, RolloutPhase.PAUSED):
         return None
     findings = findings_of(rollout, evidence)
-    failed = tuple(one for one in findings if one.verdict is Verdict.FAIL)
-    if failed:
-        return Decision(event=Event.FAIL, message=failed[0].message, findings=findings)
-    if rollout.phase is RolloutPhase.PAUSED or not _is_held(rollout, evidence):
+    event, message, findings = _next_event(rollout, evidence, findings)
+    if event is None:
         return None
+    return Decision(event=event, message=message, findings=findings, seen=evidence.step)
+
+
+def _next_event(
+    rollout: Rollout, evidence: Evidence, findings: Findings
+) -> tuple[Event | None, str, Findings]:
+    failed = [one for one in findings if one.verdict is Verdict.FAIL]
+    if failed:
+        return Event.FAIL, f"`{failed[0].guard}`: {failed[0].message}", findings
+    if rollout.phase is RolloutPhase.PAUSED or not _is_held(rollout, evidence):
+        return None, "", findings
     unsure = [one for one in findings if one.verdict is not Verdict.PASS]
     if unsure:
-        return _wait(rollout, evidence, unsure[0], findings)
+        return _waited(rollout, evidence, unsure[0], findings)
     if rollout.position.pause and not rollout.is_cleared:
-        message = f"`{rollout.position.label}` passed; a person decides how it goes on."
-        return Decision(event=Event.PAUSE, message=message, findings=findings)
+        label = rollout.position.label
+        return Event.PAUSE, f"`{label}` passed; a person decides how it goes on.", findings
     return _onward(rollout, findings)
 
 
-def findings_of(rollout: Rollout, evidence: Evidence) -> tuple[Finding, ...]:
+def findings_of(rollout: Rollout, evidence: Evidence) -> Findings:
     """What the guards, and the test of an A/B step, say now."""
     position = rollout.position
     if evidence.problem and not position.is_observed:
@@ -310,27 +324,28 @@ def _is_held(rollout: Rollout, evidence: Evidence) -> bool:
     return evidence.elapsed_s >= position.hold_s and seen >= position.hold_requests
 
 
-def _wait(
-    rollout: Rollout, evidence: Evidence, unsure: Finding, findings: tuple[Finding, ...]
-) -> Decision | None:
+def _waited(
+    rollout: Rollout, evidence: Evidence, unsure: Finding, findings: Findings
+) -> tuple[Event | None, str, Findings]:
     """Nothing yet, or a pause when the plan's patience is at its end."""
-    given = unsure.verdict is Verdict.INCONCLUSIVE
-    if not given and evidence.elapsed_s < rollout.position.hold_s + rollout.plan.patience_s:
-        return None
+    is_given_up = unsure.verdict is Verdict.INCONCLUSIVE
+    patience_s = rollout.position.hold_s + rollout.plan.patience_s
+    if rollout.position.test is not None:
+        patience_s = rollout.position.test.max_s
+    if not is_given_up and evidence.elapsed_s < patience_s:
+        return None, "", findings
     ended = tuple(
         _replace(one, verdict=Verdict.INCONCLUSIVE) if one.verdict is Verdict.RUNNING else one
         for one in findings
     )
-    return Decision(event=Event.PAUSE, message=f"Inconclusive: {unsure.message}", findings=ended)
+    return Event.PAUSE, f"Inconclusive: `{unsure.guard}`: {unsure.message}", ended
 
 
-def _onward(rollout: Rollout, findings: tuple[Finding, ...]) -> Decision:
+def _onward(rollout: Rollout, findings: Findings) -> tuple[Event, str, Findings]:
     laid_out = positions(rollout.plan)
     if rollout.step + 1 < len(laid_out):
-        following = laid_out[rollout.step + 1].label
-        return Decision(event=Event.ADVANCE, message=f"On to `{following}`.", findings=findings)
-    message = f"{rollout.candidate} passed every step."
-    return Decision(event=Event.FINISH, message=message, findings=findings)
+        return Event.ADVANCE, f"On to `{laid_out[rollout.step + 1].label}`.", findings
+    return Event.FINISH, f"{rollout.candidate} passed every step.", findings
 
 
 def begun(  # noqa: PLR0913 - what a rollout is
@@ -379,6 +394,7 @@ def moved(rollout: Rollout, decision: Decision, now: datetime) -> Rollout:
         phase=phase,
         message=decision.message,
         findings=decision.findings or rollout.findings,
+        seen=decision.seen or rollout.seen,
     )
     match event:
         case Event.READY:
@@ -395,8 +411,3 @@ def moved(rollout: Rollout, decision: Decision, now: datetime) -> Rollout:
         after = _replace(after, ended_at=now)
     moment = Moment(at=now, event=event, message=decision.message, weight_pct=after.weight_pct)
     return _replace(after, history=(*rollout.history, moment)[-KEPT_MOMENTS:])
-
-
-def due_at(rollout: Rollout) -> datetime:
-    """When the present step has been held for long enough."""
-    return rollout.since + timedelta(seconds=rollout.position.hold_s)

@@ -13,6 +13,10 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 Weight = Annotated[int, msgspec.Meta(ge=1, le=100)]
 
 
+MOST_METRIC_LENGTH = 63
+"""Names of metrics are no longer."""
+
+
 class Source(StrEnum):
     """Where in a request the key of a caller is."""
 

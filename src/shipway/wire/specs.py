@@ -10,6 +10,15 @@ import msgspec
 
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Scaling
 from shipway.core.errors import InvalidSpec
+from shipway.core.strategies import (
+    MOST_METRIC_LENGTH,
+    Ab,
+    BlueGreen,
+    Canary,
+    Guards,
+    RolloutPlan,
+    steps_of,
+)
 from shipway.core.versions import checked_name, parse_version
 
 _NEXT_STEP = "The keys are in docs/reference/endpoint-spec.md, or print `shipway schema`."
@@ -18,6 +27,8 @@ _NESTED: Mapping[str, type[msgspec.Struct]] = {
     "scaling": Scaling,
     "cache": Cache,
     "fallback": Fallback,
+    "rollout": RolloutPlan,
+    "rollout.guards": Guards,
 }
 
 
@@ -46,6 +57,8 @@ def spec_of(data: Any, *, source: str = "The spec") -> EndpointSpec:
 def _require_sense(spec: EndpointSpec, source: str) -> None:
     """Refuses what each key allows and all of them together do not."""
     scaling, fallback = spec.scaling, spec.fallback
+    if spec.rollout is not None:
+        _require_order(spec.rollout, source)
     if scaling is not None and scaling.min_replicas > scaling.max_replicas:
         raise InvalidSpec(
             f"{source} wants at least {scaling.min_replicas} replicas and at most"
@@ -61,6 +74,36 @@ def _require_sense(spec: EndpointSpec, source: str) -> None:
             )
         if fallback.endpoint == spec.name:
             raise InvalidSpec(f"{source} falls back to itself.", next_step="Name another endpoint.")
+
+
+def _require_order(plan: RolloutPlan, source: str) -> None:
+    """Refuses a plan whose candidate would get less after more."""
+    for number, stage in enumerate(plan.stages):
+        if isinstance(stage, Canary):
+            weights = [step.weight_pct for step in steps_of(stage)]
+            if weights != sorted(set(weights)):
+                raise InvalidSpec(
+                    f"{source} has a canary with the steps {weights}.",
+                    next_step="Let each step of a canary be larger than the one before.",
+                )
+        if isinstance(stage, BlueGreen) and number + 1 < len(plan.stages):
+            raise InvalidSpec(
+                f"{source} has a stage after `blue_green`, which ends with all the traffic.",
+                next_step="Let `blue_green` be the last stage.",
+            )
+    for guard in plan.guards.metrics:
+        _require_metric(guard.metric, source)
+    for test in plan.stages:
+        if isinstance(test, Ab):
+            _require_metric(test.metric, source)
+
+
+def _require_metric(name: str, source: str) -> None:
+    if not 0 < len(name) <= MOST_METRIC_LENGTH:
+        raise InvalidSpec(
+            f"{source} has a metric whose name is empty or too long.",
+            next_step=f"Use up to {MOST_METRIC_LENGTH} characters.",
+        )
 
 
 def _refuse_unknown(

@@ -14,6 +14,8 @@ from shipway.store.sql.endpoints import EndpointRows
 from shipway.store.sql.engine import WRITES, create_engine
 from shipway.store.sql.faults import translated_faults
 from shipway.store.sql.models import AliasRows, ModelRows, VersionRows
+from shipway.store.sql.outcomes import OutcomeRows
+from shipway.store.sql.rollouts import RolloutRows
 
 
 class Transaction:
@@ -24,6 +26,8 @@ class Transaction:
         self.versions = VersionRows(connection)
         self.aliases = AliasRows(connection)
         self.endpoints = EndpointRows(connection)
+        self.rollouts = RolloutRows(connection)
+        self.outcomes = OutcomeRows(connection)
         self.audit = AuditRows(connection)
 
 
