@@ -70,6 +70,7 @@ class Trials:
         return Evidence(
             step=merged_reports(said.values(), rollout=rollout.id, epoch=rollout.epoch),
             elapsed_s=self._elapsed_s(rollout, now, steady_s),
+            before=rollout.seen,
             outcomes=outcomes_of(sums, rollout),
             exits=ended_since(rollout, observed.replicas),
             gateways=sum(gateway.id in mine for gateway in observed.gateways),

@@ -146,7 +146,7 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """All that a decision about a rollout may look at.
 
-    `step` is what was seen in the present step. `outcomes` are by metric, over the whole rollout.
+    `step` is what was seen in the present step, `before` in the one before it. `outcomes` are by metric, over the whole rollout.
     `exits` counts the ends of the candidate's replicas since the rollout began. `gateways` is how many live gateways report on the present
     step, of `expected`. `elapsed_s` is how long the step has lasted. `problem` says why the candidate
     cannot answer now; empty while it can.
@@ -154,6 +154,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
     step: TrialReport
     elapsed_s: float
+    before: TrialReport | None = None
     outcomes: Mapping[str, Outcomes] = {}
     exits: int = 0
     gateways: int = 1
