@@ -38,7 +38,11 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def tumours(directory: Path) -> Lesson:
-    """Two scikit-learn pipelines on the breast cancer data: ten of its measurements, then all thirty."""
+    """Three scikit-learn pipelines on the breast cancer data.
+
+    The first looks at ten of its measurements, the second at all thirty; the third was trained with the
+    classes mixed up, as happens when somebody joins the wrong table.
+    """
     from sklearn.compose import ColumnTransformer
     from sklearn.datasets import load_breast_cancer
     from sklearn.linear_model import LogisticRegression
@@ -51,20 +55,21 @@ def tumours(directory: Path) -> Lesson:
     train_x, test_x, train_y, test_y = train_test_split(rows, target, random_state=_SEED)
     means = ColumnTransformer([("means", StandardScaler(), list(rows.columns[:10]))])
     pipelines = [
-        make_pipeline(means, LogisticRegression(max_iter=1000)),
-        make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
+        (make_pipeline(means, LogisticRegression(max_iter=1000)), train_y),
+        (make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)), train_y),
+        (make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)), 1 - train_y),
     ]
     sent = test_x.iloc[:_SENT_ROWS]
     versions = tuple(
         Trained(
             artifact=_dumped(
-                pipeline.fit(train_x, train_y), directory / f"tumours-{number}.joblib"
+                pipeline.fit(train_x, labels), directory / f"tumours-{number}.joblib"
             ),
             metric="accuracy",
             score=float(pipeline.score(test_x, test_y)),
             answers=pipeline.predict_proba(sent).tolist(),
         )
-        for number, pipeline in enumerate(pipelines, start=1)
+        for number, (pipeline, labels) in enumerate(pipelines, start=1)
     )
     return Lesson(
         name="tumours",

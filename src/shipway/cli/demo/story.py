@@ -28,6 +28,8 @@ LEAST_RATE = 200
 _WARM_UP_S = 2.0
 _RECOVERY_S = 30.0
 _SETTLE_S = 1.0
+_ROLLOUT_S = 40.0
+_CANARY = {"stages": [{"strategy": "canary", "steps": [20, 50], "hold_s": 1}]}
 
 
 def tell(*, stay: bool | None, rate: int) -> int:
@@ -127,6 +129,8 @@ def _under_load(timeline: Timeline, client: Client, traffic: Traffic, *, rate: i
     _swap(timeline, client, traffic)
     _break(timeline, client, traffic)
     _roll_back(timeline, client, traffic)
+    _release(timeline, client, traffic)
+    _release_badly(timeline, client, traffic)
 
 
 def _swap(timeline: Timeline, client: Client, traffic: Traffic) -> None:
@@ -193,6 +197,43 @@ def _roll_back(timeline: Timeline, client: Client, traffic: Traffic) -> None:
         "rollback within a second, 0 failed",
         f"{took_s:.2f} s, {totals.failed} failed",
         met=alone and took_s < 1.0 and totals.failed == 0,
+    )
+
+
+def _release(timeline: Timeline, client: Client, traffic: Traffic) -> None:
+    """A good version comes in step by step."""
+    since = monotonic()
+    client.deploy("tumours:2", rollout=_CANARY)
+    rollout = client.wait_rollout("tumours", timeout_s=_ROLLOUT_S)
+    alone = traffic.wait_for_version("tumours", "2", timeout_s=10.0)
+    totals = traffic.totals("tumours", since=since)
+    steps = " → ".join(f"{step.weight_pct} %" for step in rollout.steps)
+    timeline.event("tumours:2 released as a canary", f"{steps} → 100 %, {_figure(totals)}")
+    timeline.claim(
+        "a good candidate is promoted step by step, 0 failed",
+        f"{rollout.phase}, {totals.failed} failed, {totals.wrong} wrong",
+        met=alone and rollout.phase == "promoted" and totals.failed == 0 and totals.wrong == 0,
+    )
+
+
+def _release_badly(timeline: Timeline, client: Client, traffic: Traffic) -> None:
+    """A version that answers quickly, without errors, and wrongly."""
+    since = monotonic()
+    client.deploy("tumours:3", rollout=_CANARY)
+    try:
+        client.wait_rollout("tumours", timeout_s=_ROLLOUT_S)
+    except RolloutEnded as error:
+        typer.echo(f"         {error.message}")
+    rollout = client.rollout("tumours")
+    alone = traffic.wait_for_version("tumours", "2", timeout_s=10.0)
+    totals = traffic.totals("tumours", since=since)
+    exposed = totals.versions["3"]
+    took_s = monotonic() - since
+    timeline.event("tumours:3 rolled back by itself", f"{took_s:.1f} s, {exposed} requests saw it")
+    timeline.claim(
+        "a candidate whose predictions shift is rolled back by itself, 0 failed",
+        f"{rollout.phase}, {totals.failed} failed",
+        met=alone and rollout.phase == "rolled_back" and totals.failed == 0,
     )
 
 
