@@ -33,24 +33,30 @@ class Echo:
         self.methods = {
             b"/e/Now": Method(self._now),
             b"/e/Slow": Method(self._later),
-            b"/e/Big": Method(lambda data, timeout_s: Reply.carrying(b"x" * 200_000)),
+            b"/e/Big": Method(lambda data, timeout_s, metadata: Reply.carrying(b"x" * 200_000)),
             b"/e/Stream": Method(self._either, Form.STREAM),
-            b"/e/Watch": Method(lambda data, timeout_s: Reply.carrying(self.state), Form.WATCH),
+            b"/e/Watch": Method(
+                lambda data, timeout_s, metadata: Reply.carrying(self.state), Form.WATCH
+            ),
         }
 
     def message_limit(self):
         return LIMIT
 
-    def _now(self, data, timeout_s):
+    def _now(self, data, timeout_s, metadata):
         self.timeouts.append(timeout_s)
         return Reply.carrying(data)
 
-    def _later(self, data, timeout_s):
+    def _later(self, data, timeout_s, metadata):
         self.started += 1
         return asyncio.ensure_future(self._wait(data))
 
-    def _either(self, data, timeout_s):
-        return self._later(data, timeout_s) if data.startswith(b"slow") else Reply.carrying(data)
+    def _either(self, data, timeout_s, metadata):
+        return (
+            self._later(data, timeout_s, metadata)
+            if data.startswith(b"slow")
+            else Reply.carrying(data)
+        )
 
     async def _wait(self, data):
         try:

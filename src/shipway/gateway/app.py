@@ -6,8 +6,10 @@ On the way of a request there is no framework, no model of the request, and no d
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from shipway.core.errors import NotFound, ShipwayError, VersionNotFound
+from shipway.gateway.faults import known
 from shipway.gateway.fronts import Front
 from shipway.gateway.http import Request
 from shipway.gateway.metrics import page as metrics_page
@@ -15,7 +17,8 @@ from shipway.gateway.paths import Paths, Target, table_codec
 from shipway.gateway.reads import Reads
 from shipway.gateway.repository import Repository
 from shipway.gateway.routes import LiveRoute, RouteTable
-from shipway.gateway.serving import Serving, known
+from shipway.gateway.serving import Serving
+from shipway.gateway.variants import LiveVariant
 from shipway.wire.codec import Answer, Timed, timeout_s_of
 from shipway.wire.exposition import CONTENT_TYPE
 
@@ -23,7 +26,10 @@ UNKNOWN_LIMIT_BYTES = 1024 * 1024
 """What a body may have on a path that is no endpoint's: enough to be read, and answered with 404."""
 
 LABELS = ("stable", "canary")
-"""What TF Serving's version labels mean here: the version with most traffic, the one after it."""
+"""What TF Serving's version labels mean here: the primary and the candidate of a rollout.
+
+Without one, the version with most traffic, and the one after it.
+"""
 
 
 class Gateway:
@@ -110,14 +116,19 @@ def labelled(route: LiveRoute, label: str) -> str:
     Raises:
         VersionNotFound: no version of this endpoint carries it.
     """
-    by_traffic = sorted(
-        (variant for variant in route.variants if variant.spec.weight_pct > 0),
-        key=lambda variant: variant.spec.weight_pct,
-        reverse=True,
-    )
-    labels = dict(zip(LABELS, (variant.number for variant in by_traffic), strict=False))
+    labels = dict(zip(LABELS, (variant.number for variant in _labelled(route)), strict=False))
     if label not in labels:
         raise VersionNotFound.named(
             f"{route.name}/labels/{label}", (f"{route.name}/labels/{name}" for name in labels)
         )
     return labels[label]
+
+
+def _labelled(route: LiveRoute) -> Sequence[LiveVariant]:
+    if route.trial is not None:
+        return route.trial.primary, route.trial.candidate
+    return sorted(
+        (variant for variant in route.variants if variant.spec.weight_pct > 0),
+        key=lambda variant: variant.spec.weight_pct,
+        reverse=True,
+    )

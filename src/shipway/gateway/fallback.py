@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic
+from typing import Any, TypeVar
 
 from shipway.core.endpoints import Fallback
 from shipway.core.errors import DeadlineExceeded, NoReadyReplica
@@ -10,10 +11,15 @@ from shipway.core.fallbacks import named, static_outputs
 from shipway.core.inference import InferenceRequest, InferenceResponse
 from shipway.core.outputs import Outputs, selected
 from shipway.core.signature import Signature
+from shipway.core.telemetry import Column, Outcome
+from shipway.gateway.faults import known
 from shipway.gateway.routes import LiveRoute, RouteTable
 from shipway.gateway.runners import rows_of
+from shipway.gateway.steps import Ending
 from shipway.gateway.variants import LiveVariant
-from shipway.wire.codec import FALLBACK
+from shipway.wire.codec import FALLBACK, Codec
+
+A = TypeVar("A")
 
 
 def signature_of(table: RouteTable, route: LiveRoute) -> Signature:
@@ -26,6 +32,27 @@ def signature_of(table: RouteTable, route: LiveRoute) -> Signature:
     if fallback is None or fallback.answer is not None:
         return route.variant(None).spec.signature
     return _target(table, route, fallback)[1].spec.signature
+
+
+async def answer_instead(
+    table: RouteTable,
+    codec: Codec[Any, A],
+    ending: Ending,
+    asked: InferenceRequest,
+    *,
+    until: float,
+) -> A | None:
+    """The fallback's answer; None when it has none, and the first error is the answer."""
+    try:
+        answer = codec.encode(
+            await response_instead(table, ending.route, asked, until=until), asked
+        )
+    except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
+        known(exc)
+        return None
+    ending.row.add(Column.FALLBACKS)
+    ending.outcome = Outcome.OK
+    return answer
 
 
 async def response_instead(

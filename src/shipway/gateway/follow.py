@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,9 @@ from shipway.wire.snapshot import GatewayReport, Snapshot
 
 POLL_S = 20.0
 REPORT_EVERY_S = 1.0
+REPORT_TRIALS_EVERY_S = 0.5
+"""While a rollout is under way: what decides it should not be old."""
+
 RETRY_MIN_S = 0.05
 RETRY_MAX_S = 0.25
 LAST_GOOD = "snapshot.json"
@@ -40,6 +44,7 @@ class Follower:
     ) -> None:
         self._table = table
         self._gateway = gateway
+        self._instance = secrets.token_hex(8)
         self._address = address
         self._grpc_address = grpc_address
         self._environment = environment
@@ -94,12 +99,15 @@ class Follower:
         while True:
             self._changed.clear()
             self._table.sweep()
+            trials = self._table.trials()
             report = GatewayReport(
                 gateway=self._gateway,
                 revision=self._table.revision,
                 variants=self._table.reports(),
                 address=self._address,
                 grpc_address=self._grpc_address,
+                instance=self._instance,
+                trials=trials,
             )
             with contextlib.suppress(httpx.HTTPError):
                 await self._http.post(
@@ -109,5 +117,5 @@ class Follower:
                 )
             with contextlib.suppress(TimeoutError):
                 # Not `wait_for`: on Python 3.11 it loses a cancellation that meets the change.
-                async with asyncio.timeout(REPORT_EVERY_S):
+                async with asyncio.timeout(REPORT_TRIALS_EVERY_S if trials else REPORT_EVERY_S):
                     await self._changed.wait()

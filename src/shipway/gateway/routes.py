@@ -17,6 +17,7 @@ from shipway.core.errors import (
     QueueFull,
     VersionNotFound,
 )
+from shipway.core.evidence import TrialReport
 from shipway.core.limits import Admission
 from shipway.core.telemetry import COLUMNS
 from shipway.gateway.cache import SharedStore, cache_for
@@ -25,6 +26,7 @@ from shipway.gateway.gates import Gate
 from shipway.gateway.pool import ReplicaPool
 from shipway.gateway.pulse import BEAT_S, BEHIND, Pulse
 from shipway.gateway.runners import InlineRunner, Runner
+from shipway.gateway.trials import LiveTrial, trial_of
 from shipway.gateway.variants import LiveVariant
 from shipway.wire.open_inference import encode_metadata
 from shipway.wire.snapshot import Route, Snapshot, Variant, VariantReport
@@ -54,13 +56,16 @@ class LiveRoute:
         self._pulse = pulse
         self._patience_s = BEHIND * self.deadline_s + BEAT_S
         self.fallback = spec.fallback
+        self.trial: LiveTrial | None = None
         self._by_number = {variant.number: variant for variant in variants}
         self._weighted = [variant for variant in variants if variant.spec.weight_pct > 0]
         self._bounds = list(accumulate(variant.spec.weight_pct for variant in self._weighted))
 
     @property
     def is_ready(self) -> bool:
-        """Whether every version that gets traffic could answer now."""
+        """Whether every version that gets traffic could answer now; in a rollout, the primary."""
+        if self.trial is not None and self.trial.primary.runner.is_ready:
+            return True
         return bool(self._weighted) and all(v.runner.is_ready for v in self._weighted)
 
     def admit(self) -> None:
@@ -127,7 +132,7 @@ class LiveRoute:
         )
 
     def choose(self, number: str | None) -> LiveVariant:
-        """The variant that answers: the one asked for, else one by weight.
+        """The variant that answers: the one asked for, else one by weight, in a rollout the primary.
 
         Raises:
             VersionNotFound: that version is not behind this endpoint.
@@ -135,6 +140,8 @@ class LiveRoute:
         """
         if number is not None:
             return self.variant(number)
+        if self.trial is not None:
+            return self.trial.primary
         if len(self._weighted) == 1:
             return self._weighted[0]
         if not self._weighted:
@@ -147,13 +154,17 @@ class LiveRoute:
         return next(v for v, end in zip(self._weighted, self._bounds, strict=True) if point < end)
 
     def variant(self, number: str | None) -> LiveVariant:
-        """The variant of that version number, or the one that gets most traffic for None.
+        """The variant of that version number.
+
+        For None the primary in a rollout, else the one that gets most traffic.
 
         Raises:
             VersionNotFound: that version is not behind this endpoint.
             NoReadyReplica: the endpoint has no version at all.
         """
         if number is None:
+            if self.trial is not None:
+                return self.trial.primary
             if not self.variants:
                 raise NoReadyReplica(f"Endpoint `{self.name}` has no version yet.")
             return max(self.variants, key=lambda variant: variant.spec.weight_pct)
@@ -169,12 +180,15 @@ class LiveRoute:
     def metadata(self, number: str | None) -> bytes:
         """The Open Inference metadata answer."""
         variant = self.variant(number)
+        serving = (
+            self.trial.primary if self.trial else max(self._weighted, key=_weight_of, default=None)
+        )
         return encode_metadata(
             self.name,
             list(self._by_number),
             variant.spec.platform,
             variant.spec.signature,
-            serving=max(self._weighted, key=_weight_of).spec.key if self._weighted else "",
+            serving=serving.spec.key if serving is not None else "",
         )
 
 
@@ -230,7 +244,10 @@ class RouteTable:
             before = self._routes.get(spec.name)
             gate = self._gate(spec.name)
             admission = before.admission if before else Admission()
-            routes[spec.name] = LiveRoute(spec, variants, gate, admission, self.pulse)
+            route = LiveRoute(spec, variants, gate, admission, self.pulse)
+            route.trial = trial_of(spec, variants, before.trial if before else None)
+            routes[spec.name] = route
+        self._let_trials_go(routes)
         self._routes, self.revision = routes, snapshot.revision
         self.counters.look()
         self.see_others()
@@ -242,6 +259,17 @@ class RouteTable:
                 variant.runner.waking.give_up(f"{variant.spec.key} is no longer served here.")
         self.sweep()
         self._on_change()
+
+    def _let_trials_go(self, routes: dict[str, LiveRoute]) -> None:
+        """Ends what is under way for trials that are not among these routes."""
+        kept = {id(route.trial) for route in routes.values()}
+        for route in self._routes.values():
+            if route.trial is not None and id(route.trial) not in kept:
+                route.trial.close()
+
+    def trials(self) -> dict[str, TrialReport]:
+        """What was seen of the rollouts under way, by endpoint."""
+        return {r.name: r.trial.report for r in self._routes.values() if r.trial is not None}
 
     def counted(
         self, variants: Iterable[LiveVariant]
@@ -279,6 +307,7 @@ class RouteTable:
     def close(self) -> None:
         """Lets every variant go."""
         self.pulse.stop()
+        self._let_trials_go({})
         for variant in self._all_variants():
             variant.close()
         self.counters.close()

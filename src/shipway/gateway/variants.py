@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shipway.core.outputs import finisher
+from shipway.core.summaries import compile_summary
 from shipway.core.validation import compile_validator
 from shipway.gateway.cache import AnswerCache
 from shipway.gateway.counters import Row
@@ -16,7 +17,8 @@ class LiveVariant:
     """One version behind an endpoint, ready to be asked. Outlives snapshots that keep it.
 
     `cache` stands before the runner, None where the endpoint has none. `row` counts for all gateways
-    together what `requests`, `errors` and `fallbacks` count for control.
+    together what `requests`, `errors` and `fallbacks` count for control. `holds` are requests in a
+    rollout that may still come to it: the primary's while the candidate is asked.
     """
 
     __slots__ = (
@@ -24,12 +26,14 @@ class LiveVariant:
         "conform",
         "endpoint",
         "finish",
+        "holds",
         "load",
         "number",
         "output_names",
         "row",
         "runner",
         "spec",
+        "summarise",
     )
 
     def __init__(self, endpoint: str, spec: Variant, runner: Runner, row: Row) -> None:
@@ -41,13 +45,15 @@ class LiveVariant:
         self.number = str(spec.version)
         self.conform = compile_validator(spec.signature)
         self.finish = finisher(spec.config, spec.classes)
+        self.summarise = compile_summary(spec.signature, spec.config)
         self.output_names = frozenset(spec.signature.output_names())
         self.load = Load()
+        self.holds = 0
 
     @property
     def in_flight(self) -> int:
-        """The requests inside it, those included that wait for it to wake."""
-        return self.load.in_flight
+        """The requests inside it, with those that wait for it to wake or may still come to it."""
+        return max(self.load.in_flight, self.holds)
 
     def report(self) -> VariantReport:
         """What control is told of it."""
@@ -55,7 +61,7 @@ class LiveVariant:
             endpoint=self.endpoint,
             variant=self.spec.key,
             ready=self.runner.is_ready,
-            in_flight=self.load.in_flight,
+            in_flight=self.in_flight,
             held=self.runner.waking.held if isinstance(self.runner, ReplicaPool) else 0,
             load=self.load.mean(),
             idle_s=self.load.idle_s,

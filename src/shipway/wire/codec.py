@@ -19,6 +19,9 @@ JSON_ONLY: Headers = ((b"content-type", b"application/json"),)
 FALLBACK = b"x-shipway-fallback"
 """The mark that says what answered in place of the endpoint's own version."""
 
+RESCUED = b"x-shipway-rescued"
+"""The mark that says which version could not answer, so that the primary did."""
+
 TIMEOUT = b"x-request-timeout-ms"
 """The header in which a caller says how long it waits."""
 

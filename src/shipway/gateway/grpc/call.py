@@ -66,14 +66,15 @@ class Form(Enum):
     """One request; a reply now, and one each time it changes."""
 
 
-Answering = Callable[[bytes, float | None], "Reply | asyncio.Task[Reply]"]
+Metadata = Mapping[bytes, bytes]
+Answering = Callable[[bytes, float | None, Metadata], "Reply | asyncio.Task[Reply]"]
 
 
 class Method:
-    """One method. `answer(message, timeout_s)` gives a reply, or the task that makes it.
+    """One method. `answer(message, timeout_s, metadata)` gives a reply, or the task that makes it.
 
-    It raises nothing. `timeout_s` is how long the caller still waits, None when it did not say. For
-    a WATCH it is called again and again, and never gives a task.
+    It raises nothing. `timeout_s` is how long the caller still waits, None when it did not say.
+    `metadata` are the call's headers, their names in lower case. For a WATCH it is called again and again, and never gives a task.
     """
 
     __slots__ = ("answer", "form")

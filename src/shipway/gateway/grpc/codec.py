@@ -57,13 +57,21 @@ _REFUSED = frozenset({"shared_memory_region", "classification"})
 
 
 class InferCall:
-    """A `ModelInferRequest`, and how long its caller still waits (None when it did not say)."""
+    """A `ModelInferRequest`, and how long its caller still waits (None when it did not say).
 
-    __slots__ = ("request", "timeout_s")
+    `headers` are the call's metadata. It has no `body`: that is for what reads JSON.
+    """
 
-    def __init__(self, request: Any, timeout_s: float | None) -> None:
+    __slots__ = ("headers", "request", "timeout_s")
+
+    body = b""
+
+    def __init__(
+        self, request: Any, timeout_s: float | None, headers: Mapping[bytes, bytes] | None = None
+    ) -> None:
         self.request = request
         self.timeout_s = timeout_s
+        self.headers = headers or {}
 
 
 class GrpcInference:

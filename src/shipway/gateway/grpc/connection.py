@@ -112,12 +112,13 @@ class Connection(Http2):
 
     def _asked(self, stream: Stream, message: bytes) -> Reply | asyncio.Task[Reply]:
         self._nuisance = 0
+        head = stream.head
         if stream.until is None:
-            return stream.head.answer(message, None)
+            return head.answer(message, None, head.metadata)
         left_s = stream.until - self._loop.time()
         if left_s <= 0:
             return Reply.refusing(_too_late())
-        return stream.head.answer(message, left_s)
+        return head.answer(message, left_s, head.metadata)
 
     def _answer(self, stream: Stream, message: bytes) -> None:
         """Answers the one request of a call."""
@@ -201,7 +202,7 @@ class Connection(Http2):
         if stream.watched is None:
             return
         message, last = stream.watched
-        reply = stream.head.answer(message, None)
+        reply = stream.head.answer(message, None, stream.head.metadata)
         if not isinstance(reply, Reply) or reply.message == last:
             return
         stream.watched = (message, reply.message)

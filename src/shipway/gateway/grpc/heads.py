@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import hpack
 
-from shipway.gateway.grpc.call import Method, Reply
+from shipway.gateway.grpc.call import Metadata, Method, Reply
 from shipway.gateway.grpc.frames import ConnectionFault, Fault, header_block
 from shipway.gateway.grpc.status import Code, percent_encoded
 
@@ -27,11 +27,12 @@ class Head:
     `timeout_s` is None when the caller set no deadline.
     """
 
-    __slots__ = ("answer", "encoding", "form", "refusal", "timeout_s")
+    __slots__ = ("answer", "encoding", "form", "metadata", "refusal", "timeout_s")
 
-    def __init__(self, method: Method) -> None:
+    def __init__(self, method: Method, metadata: Metadata) -> None:
         self.answer = method.answer
         self.form = method.form
+        self.metadata = metadata
         self.timeout_s: float | None = None
         self.encoding = b"identity"
         self.refusal: bytes | None = None
@@ -72,7 +73,7 @@ class HeadReader:
     def _head_of(self, headers: Mapping[bytes, bytes]) -> Head:
         path = headers.get(b":path", b"")
         method = self._methods.get(path)
-        head = Head(method or _NO_METHOD)
+        head = Head(method or _NO_METHOD, headers)
         head.encoding = headers.get(b"grpc-encoding", b"identity")
         if headers.get(b":method") != b"POST":
             head.refusal = header_block((), status=405)
@@ -94,7 +95,7 @@ class HeadReader:
         return head
 
 
-def _nothing(message: bytes, timeout_s: float | None) -> Reply:
+def _nothing(message: bytes, timeout_s: float | None, metadata: Metadata) -> Reply:
     return Reply.ending(Code.UNIMPLEMENTED, "There is no such method.")
 
 

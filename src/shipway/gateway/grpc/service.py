@@ -12,13 +12,14 @@ from shipway.core.release import VERSION
 from shipway.core.signature import Field
 from shipway.core.telemetry import Totals
 from shipway.core.tensors import DataType
-from shipway.gateway.grpc.call import Form, Method, Reply
+from shipway.gateway.faults import known
+from shipway.gateway.grpc.call import Form, Metadata, Method, Reply
 from shipway.gateway.grpc.codec import GrpcInference, GrpcStreamInference, InferCall
 from shipway.gateway.grpc.messages import ModelInferRequest, message_class, parsed
 from shipway.gateway.grpc.streams import ALWAYS_READ_BYTES
 from shipway.gateway.repository import Repository
 from shipway.gateway.routes import LiveRoute, RouteTable
-from shipway.gateway.serving import Serving, known
+from shipway.gateway.serving import Serving
 from shipway.gateway.variants import LiveVariant
 
 INFERENCE = "inference.GRPCInferenceService"
@@ -69,17 +70,21 @@ class Services:
 
     # Predictions
 
-    def _infer(self, message: bytes, timeout_s: float | None) -> Reply | asyncio.Task[Reply]:
+    def _infer(
+        self, message: bytes, timeout_s: float | None, metadata: Metadata
+    ) -> Reply | asyncio.Task[Reply]:
         try:
             request = parsed(ModelInferRequest, message)
             self._require_fitting(request.model_name, len(message))
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
             return Reply.refusing(known(exc))
-        call = InferCall(request, timeout_s)
+        call = InferCall(request, timeout_s, metadata)
         version = request.model_version or None
         return self._serving.answer(self._codec, call, request.model_name, version)
 
-    def _stream(self, message: bytes, timeout_s: float | None) -> Reply | asyncio.Task[Reply]:
+    def _stream(
+        self, message: bytes, timeout_s: float | None, metadata: Metadata
+    ) -> Reply | asyncio.Task[Reply]:
         try:
             request = parsed(ModelInferRequest, message)
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
@@ -89,7 +94,7 @@ class Services:
             self._require_fitting(request.model_name, len(message))
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
             return codec.refuse(known(exc))
-        call = InferCall(request, timeout_s)
+        call = InferCall(request, timeout_s, metadata)
         version = request.model_version or None
         return self._serving.answer(codec, call, request.model_name, version)
 
@@ -228,7 +233,7 @@ def _path(service: str, method: str) -> bytes:
 
 def _answering(
     name: str, answer: Callable[[Any, Any], Any]
-) -> Callable[[bytes, float | None], Reply]:
+) -> Callable[[bytes, float | None, Metadata], Reply]:
     """The answer of a method that needs no waiting, from `<name>Request` to `<name>Response`."""
     return partial(
         _answered, message_class(f"{name}Request"), message_class(f"{name}Response"), answer
@@ -241,8 +246,9 @@ def _answered(
     answer: Callable[[Any, Any], Any],
     message: bytes,
     timeout_s: float | None,
+    metadata: Metadata,
 ) -> Reply:
-    del timeout_s
+    del timeout_s, metadata
     try:
         return Reply.of(answer(parsed(request, message), response))
     except Exception as exc:  # noqa: BLE001 - the outermost frame of a request

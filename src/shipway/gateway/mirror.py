@@ -1,0 +1,138 @@
+"""Copies of requests for a candidate that callers neither see nor wait for, and what became of them.
+
+A request is copied after its answer is out. Copies wait in a queue that is bounded in number and size,
+and a few are with the candidate at once; what comes on top is dropped and counted. So a candidate that
+hangs or crashes costs the primary's callers nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+
+from shipway.core.accounts import is_among_worst, keep_pair, note_answer, note_error, note_pair
+from shipway.core.evidence import Pair, TrialReport
+from shipway.core.inference import InferenceRequest
+from shipway.core.outputs import Outputs
+from shipway.core.summaries import Summary, first_row
+from shipway.core.tensors import Array
+from shipway.gateway.faults import known
+from shipway.gateway.variants import LiveVariant
+
+MOST_WAITING = 256
+MOST_WAITING_BYTES = 32 * 1024 * 1024
+MOST_AT_ONCE = 8
+MOST_INLINE_AT_ONCE = 1
+"""A candidate in this process runs in the threads that long calls of the primary run in."""
+
+Read = Callable[[LiveVariant], tuple[InferenceRequest, dict[str, Array]]]
+
+
+class Copy:
+    """One request that the primary answered, or failed to: then without outputs.
+
+    `read` gives it and its inputs for a version, `seconds` is what the primary's model took (None when it was
+    not run), `size_bytes` about what the copy keeps in memory.
+    """
+
+    __slots__ = ("outputs", "read", "request_id", "seconds", "size_bytes", "summary")
+
+    def __init__(self, read: Read, *, request_id: str, size_bytes: int) -> None:
+        self.read = read
+        self.request_id = request_id
+        self.size_bytes = size_bytes
+        self.outputs: Outputs | None = None
+        self.summary = Summary()
+        self.seconds: float | None = None
+
+
+class Mirror:
+    """The copies of one step of a rollout. What it sees goes into the report."""
+
+    def __init__(self, report: TrialReport) -> None:
+        self._report = report
+        self._tolerance = 0.0
+        self._candidate: LiveVariant | None = None
+        self._deadline_s = 0.0
+        self._waiting: deque[Copy] = deque()
+        self._waiting_bytes = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+
+    def follow(self, candidate: LiveVariant, *, deadline_s: float, tolerance: float) -> None:
+        """Sends copies to this candidate from now on, each for so long at most."""
+        self._candidate, self._deadline_s, self._tolerance = candidate, deadline_s, tolerance
+
+    def offer(self, copy: Copy) -> None:
+        """Takes a copy, or drops it. Never waits, and raises nothing."""
+        candidate = self._candidate
+        if self._is_closed or candidate is None:
+            return
+        is_over = self._waiting_bytes + copy.size_bytes > MOST_WAITING_BYTES
+        if len(self._waiting) >= MOST_WAITING or (self._waiting and is_over):
+            self._report.pairs.dropped += 1
+            return
+        self._waiting.append(copy)
+        self._waiting_bytes += copy.size_bytes
+        if len(self._tasks) < (MOST_INLINE_AT_ONCE if candidate.spec.inline else MOST_AT_ONCE):
+            task = asyncio.ensure_future(self._work(candidate))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def close(self) -> None:
+        """Drops all copies, and those with the candidate too; idempotent."""
+        self._is_closed = True
+        self._waiting.clear()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _work(self, candidate: LiveVariant) -> None:
+        """Sends waiting copies, one after the other, until there are none."""
+        while self._waiting and candidate is self._candidate:
+            copy = self._waiting.popleft()
+            self._waiting_bytes -= copy.size_bytes
+            await self._send(copy, candidate)
+
+    async def _send(self, copy: Copy, candidate: LiveVariant) -> None:
+        candidate.load.enter()
+        try:
+            _, inputs = copy.read(candidate)
+            started = perf_counter()
+            outputs = await candidate.runner.infer(inputs, timeout_s=self._deadline_s)
+            seconds = perf_counter() - started
+            finished = candidate.finish(outputs)
+        except Exception as exc:  # noqa: BLE001 - the outermost frame of a copy
+            note_error(self._report.candidate, known(exc))
+            return
+        finally:
+            candidate.load.leave()
+        summary = candidate.summarise(finished)
+        note_answer(self._report.candidate, summary, seconds)
+        if copy.outputs is not None:
+            delay_s = None if copy.seconds is None else seconds - copy.seconds
+            self._compare(copy, copy.outputs, inputs, finished, summary, delay_s)
+
+    def _compare(
+        self,
+        copy: Copy,
+        outputs: Outputs,
+        inputs: dict[str, Array],
+        finished: Outputs,
+        summary: Summary,
+        delay_s: float | None,
+    ) -> None:
+        pairs = self._report.pairs
+        distance = note_pair(
+            pairs, copy.summary, summary, tolerance=self._tolerance, delay_s=delay_s
+        )
+        if is_among_worst(pairs, distance):
+            pair = Pair(
+                distance=distance,
+                request_id=copy.request_id[:200],
+                inputs=first_row(inputs),
+                primary=first_row(outputs),
+                candidate=first_row(finished),
+            )
+            keep_pair(pairs, pair)

@@ -1,0 +1,102 @@
+"""A rollout at one of its steps, as a gateway has it: who gets the candidate, and what was seen."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from shipway.core.assignment import is_moved, place_of
+from shipway.core.evidence import Account, TrialReport
+from shipway.core.signature import Signature
+from shipway.core.strategies import Source
+from shipway.gateway.mirror import Mirror
+from shipway.gateway.variants import LiveVariant
+from shipway.wire.snapshot import Route, Trial
+
+MOST_TRIED = 0.5
+"""The candidate holds at most this share of the endpoint's queue: one that hangs does not fill it."""
+
+ValueOf = Callable[[Source, str], str | None]
+"""Gives what a request says of its caller, by where it is and its name."""
+
+
+class LiveTrial:
+    """Outlives snapshots for as long as its step lasts; the next step begins with empty accounts.
+
+    `report` has the accounts, which requests that began in this step are entered in even once it is
+    over. `reads_alike`: a request that was decoded for one version is decoded for the other.
+    """
+
+    def __init__(self, spec: Trial) -> None:
+        self.spec = spec
+        self.report = TrialReport(
+            rollout=spec.rollout, epoch=spec.epoch, primary=Account(), candidate=Account()
+        )
+        self.mirror = Mirror(self.report)
+        self.primary: LiveVariant
+        self.candidate: LiveVariant
+        self.reads_alike = False
+        self._most_tried = 1
+
+    def follow(
+        self, spec: Trial, route: Route, primary: LiveVariant, candidate: LiveVariant
+    ) -> None:
+        """Takes over what a snapshot says of the step, the route and the two versions."""
+        self.spec, self.primary, self.candidate = spec, primary, candidate
+        self.reads_alike = _form(primary.spec.signature) == _form(candidate.spec.signature)
+        self._most_tried = max(1, int(route.limits.max_queue * MOST_TRIED))
+        deadline_s = route.limits.deadline_ms / 1000
+        self.mirror.follow(candidate, deadline_s=deadline_s, tolerance=spec.tolerance)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the candidate holds as many requests as it may."""
+        return self.candidate.load.in_flight >= self._most_tried
+
+    def takes_part(self, value_of: ValueOf) -> bool:
+        """Whether a request is inside of all segments."""
+        return all(value_of(one.by, one.name) in one.values for one in self.spec.segments)
+
+    def is_moved(self, value_of: ValueOf) -> bool:
+        """Whether a request is the candidate's: by its caller's key, by chance without one."""
+        weight_pct, sticky = self.candidate.spec.weight_pct, self.spec.sticky
+        key = None
+        if sticky is not None and 0 < weight_pct < 100:
+            key = value_of(sticky.by, sticky.name)
+        place = random.random() * 100 if key is None else place_of(self.spec.rollout, key)
+        return is_moved(place, weight_pct)
+
+    def is_mirrored(self) -> bool:
+        """Whether a request that the primary had is copied to the candidate: by chance."""
+        share_pct = self.spec.mirror_pct
+        return share_pct > 0 and random.random() * 100 < share_pct
+
+    def close(self) -> None:
+        """Drops what is copied or waits to be; idempotent."""
+        self.mirror.close()
+
+
+def trial_of(
+    route: Route, variants: Sequence[LiveVariant], before: LiveTrial | None
+) -> LiveTrial | None:
+    """The trial of a route: the one from before when its step is the same.
+
+    None without a rollout, or where one of its two versions is not behind the route.
+    """
+    spec = route.trial
+    by_key = {variant.spec.key: variant for variant in variants}
+    if spec is None or spec.primary not in by_key or spec.candidate not in by_key:
+        return None
+    trial = before if before is not None and _step(before.spec) == _step(spec) else LiveTrial(spec)
+    trial.follow(spec, route, by_key[spec.primary], by_key[spec.candidate])
+    return trial
+
+
+def _step(spec: Trial) -> tuple[str, int]:
+    return spec.rollout, spec.epoch
+
+
+def _form(signature: Signature) -> object:
+    """What a codec looks at: two versions differ in what was inferred of ranges, seldom in this."""
+    inputs = tuple((field.name, field.dtype, field.shape) for field in signature.inputs)
+    return signature.layout, inputs, signature.output_names()

@@ -1,0 +1,258 @@
+"""The request's way while its endpoint is in a rollout: choose → try → rescue → account.
+
+Whatever goes wrong with the candidate, the primary answers: in its own reading of the request, within
+the request's own deadline, of which the candidate has the first half. Only what the primary fails with
+is told to callers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic, perf_counter
+from typing import Generic, TypeVar
+
+from shipway.core.accounts import is_refusal, note_answer, note_error
+from shipway.core.assignment import row_key
+from shipway.core.errors import QueueFull, ShipwayError
+from shipway.core.evidence import Account
+from shipway.core.fallbacks import covers
+from shipway.core.inference import InferenceRequest
+from shipway.core.outputs import Outputs
+from shipway.core.strategies import Source
+from shipway.core.telemetry import Outcome, outcome_of
+from shipway.core.tensors import Array
+from shipway.gateway.cache import Found
+from shipway.gateway.fallback import answer_instead
+from shipway.gateway.faults import known
+from shipway.gateway.mirror import Copy
+from shipway.gateway.routes import LiveRoute, RouteTable
+from shipway.gateway.steps import (
+    Ending,
+    Marks,
+    leave,
+    marks_of,
+    note_end,
+    require_outputs,
+    response_of,
+    timeout_s_of,
+)
+from shipway.gateway.trials import LiveTrial
+from shipway.gateway.variants import LiveVariant
+from shipway.wire.callers import READERS, Sent
+from shipway.wire.codec import RESCUED, Codec
+
+CANDIDATES_SHARE = 0.5
+"""Of a request's deadline, for the candidate; the primary has the rest to answer in its place."""
+
+R = TypeVar("R", bound=Sent)
+A = TypeVar("A")
+
+
+class Trying:
+    """Answers requests to endpoints that are in a rollout, for callers who named no version."""
+
+    def __init__(self, table: RouteTable) -> None:
+        self._table = table
+
+    def answer(
+        self, codec: Codec[R, A], message: R, route: LiveRoute, trial: LiveTrial, started: float
+    ) -> asyncio.Task[A]:
+        """The task that makes the answer of a request that was let in. Raises nothing."""
+        way = _Way(codec, message, route, trial, started)
+        way.choose()
+        route.gate.show()
+        task = asyncio.ensure_future(self._answered(way))
+        # Not a `finally` in the coroutine: one that is cancelled before it starts never gets there.
+        task.add_done_callback(way.end)
+        return task
+
+    async def _answered(self, way: _Way[R, A]) -> A:
+        if not way.is_tried:
+            return await self._by_primary(way)
+        try:
+            return await way.answer_of(way.candidate, share=CANDIDATES_SHARE)
+        except Exception as exc:  # noqa: BLE001 - a candidate's failure is its own
+            error = known(exc)
+        way.begin_rescue()
+        try:
+            return await self._by_primary(way)
+        finally:
+            way.note_rescue(error)
+
+    async def _by_primary(self, way: _Way[R, A]) -> A:
+        route, codec, ending = way.route, way.codec, way.ending
+        try:
+            return await way.answer_of(way.primary, share=1.0)
+        except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
+            error = known(exc)
+            way.note_primary(error)
+        if way.asked is not None and route.fallback is not None and covers(route.fallback, error):
+            instead = await answer_instead(self._table, codec, ending, way.asked, until=way.until)
+            if instead is not None:
+                return instead
+        ending.outcome = outcome_of(error)
+        return codec.refuse(error)
+
+
+class _Way(Generic[R, A]):
+    """One request from the choice of a version to the end.
+
+    `is_tried`: the candidate has the first try. `account` is that of the version chosen, None for a
+    request that does not count. `asked` is the request as it was read last, `until` when its deadline
+    passes, by the monotonic clock. `is_refused`: the primary found fault with the request.
+    """
+
+    __slots__ = (
+        "_copy", "_has_begun", "_marks", "_read_for", "_trial", "account", "asked", "candidate",
+        "codec", "ending", "is_refused", "is_tried", "message", "primary", "route", "until",
+    )  # fmt: skip
+
+    def __init__(
+        self, codec: Codec[R, A], message: R, route: LiveRoute, trial: LiveTrial, started: float
+    ) -> None:
+        self.codec = codec
+        self.message = message
+        self.route = route
+        self._trial = trial
+        self.primary, self.candidate = trial.primary, trial.candidate
+        self.primary.holds += 1
+        self.candidate.holds += 1
+        self.ending = Ending(route, trial.primary, started)
+        self.account: Account | None = None
+        self.asked: InferenceRequest | None = None
+        self.until = 0.0
+        self.is_tried = False
+        self.is_refused = False
+        self._read_for: LiveVariant | None = None
+        self._has_begun = False
+        self._marks: Marks = ()
+        self._copy: Copy | None = None
+
+    def choose(self) -> None:
+        """Settles which version has the first try, and where the request counts. Raises nothing."""
+        trial, report = self._trial, self._trial.report
+        if not trial.takes_part(self._value_of):
+            return
+        if not trial.is_moved(self._value_of):
+            self.account = report.primary
+        elif trial.is_full:
+            report.candidate.shed += 1
+        else:
+            self.account = report.candidate
+            self.is_tried = True
+            self.ending.variant, self.ending.row = self.candidate, self.candidate.row
+
+    def _value_of(self, by: Source, name: str) -> str | None:
+        try:
+            if by is Source.INPUT:
+                return row_key(self.read(self.primary)[1].get(name))
+            return READERS[by](self.message, name)
+        except Exception:  # noqa: BLE001 - whoever answers says what is wrong with it
+            return None
+
+    def read(self, variant: LiveVariant) -> tuple[InferenceRequest, dict[str, Array]]:
+        """The request, and its inputs as that version takes them.
+
+        Raises:
+            InvalidRequest, InvalidInput, UnsupportedMediaType: it does not take them.
+        """
+        asked = self.asked
+        is_read = self._read_for is variant or self._trial.reads_alike
+        if asked is None or not is_read:
+            asked = self.codec.decode(self.message, variant.spec.signature)
+            if self.asked is None:
+                self.until = monotonic() + timeout_s_of(self.route, asked)
+            self.asked, self._read_for = asked, variant
+        require_outputs(asked.outputs, variant)
+        return asked, variant.conform(asked.inputs)
+
+    async def answer_of(self, variant: LiveVariant, *, share: float) -> A:
+        """The answer of a version, within that share of the time that is left. Raises what it does."""
+        asked, inputs = self.read(variant)
+        left_s = max(0.0, self.until - monotonic()) * share
+        began = perf_counter()
+        outputs = await self._run(variant, inputs, timeout_s=left_s)
+        seconds = None if isinstance(outputs, Found) else perf_counter() - began
+        finished = variant.finish(outputs)
+        marks = (*marks_of(outputs), *self._marks)
+        answer = self.codec.encode(response_of(self.route, variant, asked, finished, marks), asked)
+        self.ending.outcome = Outcome.OK
+        self._note_answer(variant, inputs, finished, seconds)
+        return answer
+
+    async def _run(
+        self, variant: LiveVariant, inputs: dict[str, Array], *, timeout_s: float
+    ) -> Outputs:
+        call = variant.runner if variant.cache is None else variant.cache.call(inputs)
+        variant.load.enter()
+        try:
+            outputs = call.run_now(inputs)
+            if outputs is None:
+                self._begin()
+                outputs = await call.infer(inputs, timeout_s=timeout_s)
+                self.route.admission.note_answered()
+        finally:
+            variant.load.leave()
+        return outputs
+
+    def _begin(self) -> None:
+        if not self._has_begun:
+            self.route.begin(None if self.asked is None else self.asked.timeout_s)
+            self._has_begun = True
+
+    def begin_rescue(self) -> None:
+        """Hands the request over to the primary."""
+        self.ending.variant, self.ending.row = self.primary, self.primary.row
+        self._marks = ((RESCUED, self.candidate.number.encode()),)
+
+    def note_rescue(self, error: ShipwayError) -> None:
+        """Enters what the candidate did not answer, unless the primary found fault with it too."""
+        if self.account is not None and not self.is_refused:
+            note_error(self.account, error)
+
+    def note_primary(self, error: ShipwayError) -> None:
+        """Enters what the primary did not answer; where it had the first try, in its own account."""
+        if self._has_begun and self.asked is not None:
+            note_end(self.route, self.asked, error)
+        self.is_refused = is_refusal(error)
+        if self.is_tried or self.account is None or self.is_refused:
+            return
+        note_error(self.account, error)
+        if self.asked is not None and not isinstance(error, QueueFull):
+            self._copied(self.asked.inputs)
+
+    def _note_answer(
+        self,
+        variant: LiveVariant,
+        inputs: dict[str, Array],
+        finished: Outputs,
+        seconds: float | None,
+    ) -> None:
+        is_first = self.is_tried == (variant is self.candidate)
+        if self.account is None or not is_first:
+            return
+        summary = variant.summarise(finished)
+        note_answer(self.account, summary, seconds)
+        if not self.is_tried:
+            copy = self._copied({**inputs, **finished})
+            if copy is not None:
+                copy.outputs, copy.summary, copy.seconds = finished, summary, seconds
+
+    def _copied(self, arrays: dict[str, Array]) -> Copy | None:
+        """The copy for the candidate, when this request is one of those that are copied."""
+        if not self._trial.is_mirrored():
+            return None
+        size = len(self.message.body) + sum(array.nbytes for array in arrays.values())
+        request_id = "" if self.asked is None else self.asked.id
+        self._copy = Copy(self.read, request_id=request_id, size_bytes=size)
+        return self._copy
+
+    def end(self, task: asyncio.Task[A]) -> None:
+        """Counts the request out. Its answer, if it has one, is written after this and before a copy."""
+        self.primary.holds -= 1
+        self.candidate.holds -= 1
+        if self._has_begun:
+            self.route.end()
+        leave(self.ending)
+        if self._copy is not None and not task.cancelled():
+            self._trial.mirror.offer(self._copy)
