@@ -12,10 +12,11 @@ from alembic import command
 from alembic.config import Config
 
 from shipway.control.changes import Request, put
-from shipway.core.deployments import Order, accepted, activated, released
+from shipway.core.audit import first_broken_link
+from shipway.core.deployments import Order, accepted, activated, released, stepped
 from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
-from shipway.core.evidence import Moments
-from shipway.core.rollouts import RolloutPhase, begun
+from shipway.core.evidence import Account, Moments, TrialReport
+from shipway.core.rollouts import Decision, Event, RolloutPhase, begun
 from shipway.core.strategies import BlueGreen, Canary, RolloutPlan
 from shipway.core.versions import VersionRef
 from shipway.store.sql import migration
@@ -93,8 +94,13 @@ def test_a_rollout_and_its_end_are_written_with_the_endpoint_and_its_audit_recor
     first = activated(accepted(None, spec, V1, inline=False, order=order("r0")), NOW)
     rolling = released(accepted(first, spec_of(spec, 2), V2, inline=False, order=order("r1")), NOW)
     wish = Order(id="r2", actor="ada", now=NOW, supersedes=True)
-    second = accepted(rolling, spec_of(spec, 3), V3, inline=False, order=wish)
-    steps = [(None, first), (first, rolling), (rolling, second)]
+    seen = TrialReport(
+        rollout="r1", epoch=1, primary=Account(latency={3: 1}), candidate=Account(scores={-4: 2})
+    )
+    pause = Decision(event=Event.PAUSE, message="", seen=seen)
+    paused = stepped(rolling, pause, NOW)
+    second = accepted(paused, spec_of(spec, 3), V3, inline=False, order=wish)
+    steps = [(None, first), (first, rolling), (rolling, paused), (paused, second)]
     for before, after in steps:
         with database.transaction() as tx:
             put(tx, before, after, request, "endpoint.deploy")
@@ -103,7 +109,8 @@ def test_a_rollout_and_its_end_are_written_with_the_endpoint_and_its_audit_recor
         events = tx.audit.newest(limit=10)
         assert tx.endpoints.get("dev", "churn") == second
     assert found == {"r1": RolloutPhase.SUPERSEDED, "r2": RolloutPhase.PREPARING}
-    assert len(events) == 3
+    assert len(events) == 4
+    assert first_broken_link(reversed(events)) is None
     assert events[0].details["after"]["rollout"]["id"] == "r2"
     assert events[0].details["reason"] == "because"
 

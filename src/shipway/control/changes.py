@@ -69,7 +69,7 @@ def _facts(state: EndpointState | None) -> dict[str, Any] | None:
     if state is None:
         return None
     facts = {
-        "spec": msgspec.to_builtins(state.spec),
+        "spec": msgspec.to_builtins(state.spec, str_keys=True),
         "phase": state.phase.value,
         "active": _name(state.active),
         "target": _name(state.target),
@@ -80,7 +80,7 @@ def _facts(state: EndpointState | None) -> dict[str, Any] | None:
 
 def _rollout_facts(rollout: Rollout) -> dict[str, Any]:
     """A rollout with the evidence that decided its last move; without its history, which is here."""
-    facts: dict[str, Any] = msgspec.to_builtins(rollout)
+    facts: dict[str, Any] = msgspec.to_builtins(rollout, str_keys=True)
     seen = facts.pop("seen")
     if seen is not None:
         seen["pairs"].pop("worst")  # callers' inputs are no matter for the audit record

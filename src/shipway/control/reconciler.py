@@ -195,7 +195,7 @@ class Reconciler:
         for name in read.followers:
             await self._follow_safely(name)
         for action in plan(desired, observed, now):
-            _log.info("%s", action)
+            _log.info("%s", _line(action))
             if await self._carried_out(action):
                 self.poke()
 
@@ -267,7 +267,7 @@ class Reconciler:
             raise
         except Exception:  # noqa: BLE001 - the loop's outermost frame
             self._failures += 1
-            _log.exception("%s cannot be carried out", action)
+            _log.exception("%s cannot be carried out", _line(action))
             return False
         return True
 
@@ -316,6 +316,14 @@ class Reconciler:
                 return
             after, verb = _moved(before, action, now)
             put(tx, before, after, Request(actor=ACTOR, now=now, reason=after.message), verb)
+
+
+def _line(action: Action) -> str:
+    """The action in a line; the evidence of a rollout's move is on the audit record."""
+    if not isinstance(action, MoveRollout):
+        return str(action)
+    decision = action.decision
+    return f"Rollout of {action.target} on {action.endpoint}: {decision.event}: {decision.message}"
 
 
 def _moved(before: EndpointState, action: Move, now: datetime) -> tuple[EndpointState, str]:

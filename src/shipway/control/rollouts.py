@@ -10,7 +10,7 @@ import msgspec
 from shipway.control.changes import Request, put
 from shipway.control.rollout_views import RolloutView, rollout_view, worst_pairs
 from shipway.control.views import Seen
-from shipway.core.assignment import place_of
+from shipway.core.assignment import is_moved, key_text, place_of
 from shipway.core.deployments import stepped
 from shipway.core.endpoints import EndpointState
 from shipway.core.errors import EndpointNotFound, InvalidRequest, RolloutNotFound
@@ -245,5 +245,6 @@ def _version_of(rollout: Rollout, outcome: Outcome) -> str | None:
                 return str(version)
         return None
     assert outcome.key is not None
-    is_new = place_of(rollout.id, outcome.key) < rollout.weight_pct
+    place = place_of(rollout.id, key_text(outcome.key) or "")
+    is_new = is_moved(place, rollout.weight_pct)
     return str(rollout.candidate if is_new else rollout.primary)
