@@ -114,6 +114,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     rollout: RolloutLine | None = None
 
     @property
+    def aim(self) -> str | None:
+        """The version that is to serve: the target of a change under way, else the active one."""
+        return self.target or self.active
+
+    @property
     def replicas(self) -> tuple[Replica, ...]:
         """All replicas of all variants."""
         return tuple(replica for variant in self.variants for replica in variant.replicas)

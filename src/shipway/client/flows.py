@@ -57,8 +57,7 @@ def changed(session: Session, call: Call[Change], waiting: Waiting) -> Flow[Chan
     asked = change.endpoint
     if asked is None or change.dry_run or not waiting.wait:
         return change
-    version = asked.target or asked.active
-    endpoint = yield from live(session, asked.name, timeout_s=waiting.timeout_s, version=version)
+    endpoint = yield from live(session, asked.name, timeout_s=waiting.timeout_s, version=asked.aim)
     return msgspec.structs.replace(change, endpoint=endpoint)
 
 
