@@ -90,7 +90,7 @@ _EXITS = {
     Exit.INVALID: "the input, spec or artifact is not valid",
     Exit.CONFLICT: "the present state forbids it",
     Exit.UNAVAILABLE: "a server, replica, store or environment is away or broken",
-    Exit.NOT_DONE: "a deploy failed, or was not live in time",
+    Exit.NOT_DONE: "a deploy failed, was not live in time, or its rollout ended without it",
     Exit.BUG: "a bug in Shipway, or in the model's code",
     Exit.INTERRUPTED: "ended with Ctrl-C",
 }
@@ -98,9 +98,8 @@ _EXITS = {
 
 def cli() -> str:
     """Every command with its arguments and options, and the exit codes."""
-    commands = cast(Any, typer.main.get_command(app)).commands
     parts = ["# Command line\n", "Answers go to stdout, everything else to stderr.\n"]
-    for name, command in commands.items():
+    for name, command in _commands(typer.main.get_command(app)):
         parts.append(f"## shipway {name}\n\n{command.help}\n")
         rows = [_parameter(parameter) for parameter in command.params]
         if rows:
@@ -108,6 +107,14 @@ def cli() -> str:
     parts.append("## Exit codes\n")
     parts.append(_table(["code", "meaning"], [(str(int(c)), w) for c, w in _EXITS.items()]))
     return "\n".join(parts)
+
+
+def _commands(group: Any) -> Iterable[tuple[str, Any]]:
+    """Every command with its whole name; those of a group after the group."""
+    for name, command in group.commands.items():
+        yield name, command
+        for inner, own in _commands(command) if hasattr(command, "commands") else ():
+            yield f"{name} {inner}", own
 
 
 def _parameter(parameter: Any) -> tuple[str, str, str]:

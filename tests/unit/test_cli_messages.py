@@ -55,9 +55,18 @@ def test_help_imports_nothing_heavy():
     assert "predict" in done.stdout
 
 
+def commands_of(group):
+    """Every command by its whole name."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from ((f"{name} {inner}", own) for inner, own in commands_of(command))
+        else:
+            yield name, command
+
+
 def test_every_command_explains_itself_and_its_options():
     root = typer.main.get_command(app)
-    for name, command in root.commands.items():
+    for name, command in commands_of(root):
         assert command.help, name
         for parameter in command.params:
             if parameter.param_type_name == "option":
@@ -65,12 +74,12 @@ def test_every_command_explains_itself_and_its_options():
 
 
 def test_every_change_can_be_tried_dry_and_every_command_answers_in_json():
-    commands = typer.main.get_command(app).commands
     options = {
         name: {option for p in command.params for option in p.opts}
-        for name, command in commands.items()
+        for name, command in commands_of(typer.main.get_command(app))
     }
-    for name in ("apply", "delete", "deploy", "rollback"):
+    words = [f"rollout {word}" for word in ("pause", "resume", "promote", "abort")]
+    for name in ("apply", "delete", "deploy", "rollback", *words):
         assert "--dry-run" in options[name]
     silent = {"up", "down", "demo", "schema", "control", "gateway", "replica"}
     assert {name for name, found in options.items() if "--json" not in found} <= silent

@@ -25,6 +25,7 @@ from shipway.core.failures import LastWord, last_word
 from shipway.core.observed import Observed
 from shipway.core.registry import VersionRecord
 from shipway.core.replicas import Replica, ReplicaState
+from shipway.core.strategies import Canary, RolloutPlan
 from shipway.core.versions import VersionRef
 from shipway.testing.bundles import manifest_of
 from shipway.wire.snapshot import GatewayReport, VariantReport
@@ -105,6 +106,28 @@ def test_deploying_the_active_version_gives_up_the_target():
     back = accepted(starting, spec_of("churn:1"), V1, inline=False)
     assert (back.phase, back.active, back.target) == (Phase.LIVE, V1, None)
     assert "give up churn:2; churn:1 serves on" in described(starting, back)
+
+
+def test_a_plan_is_told_step_by_step_before_it_begins():
+    plan = RolloutPlan(stages=(Canary(steps=(5, 50), hold_s=9),), success="fewer alarms")
+    before = live()
+    after = accepted(before, spec_of("churn:2", rollout=plan), V2, inline=False)
+    said = described(before, after)
+    assert said[:3] == (
+        "start churn:2 to replace churn:1",
+        "then canary 5 %, 9 s",
+        "then canary 50 %, 9 s",
+    )
+    assert said[3].startswith("rolled back by: error_rate")
+    assert said[4] == "success: fewer alarms"
+    other = accepted_by(
+        after,
+        after.spec,
+        V3,
+        inline=False,
+        order=Order(id="s", actor="a", now=NOW, supersedes=True),
+    )
+    assert described(after, other)[0] == "give up the rollout of churn:2"
 
 
 def test_a_failed_target_may_be_tried_again():

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
 import typer
 
 from shipway.cli.output import show_json
-from shipway.client.answers import Change
+from shipway.client.answers import Change, Endpoint
 from shipway.client.flows import SpecFields
+from shipway.client.synchronous import Client
 from shipway.core.endpoints import Placement
 from shipway.core.errors import InvalidRequest, InvalidSpec
 
@@ -77,33 +79,47 @@ def confirmed(question: str) -> bool:
     return typer.confirm(question)
 
 
+def carried_out(
+    client: Client, change: Change, *, label: str, timeout_s: float | None, as_json: bool
+) -> Change:
+    """Shows what an accepted change does, then waits for it; the change with how it ended.
+
+    So a plan is read before its first step. `timeout_s` is None not to wait.
+    """
+    if not as_json:
+        _show_steps(change)
+    endpoint = change.endpoint
+    if endpoint is None or change.dry_run:
+        return change
+    if timeout_s is not None:
+        with waiting(label):
+            endpoint = client.wait(endpoint.name, version=endpoint.aim, timeout_s=timeout_s)
+    if not as_json:
+        _show_state(endpoint)
+    return msgspec.structs.replace(change, endpoint=endpoint)
+
+
 def show_change(change: Change, *, as_json: bool) -> None:
-    """Prints one change."""
+    """Prints a change that is done."""
     if as_json:
         show_json(change)
         return
+    _show_steps(change)
+    if change.endpoint is not None and not change.dry_run:
+        _show_state(change.endpoint)
+
+
+def _show_steps(change: Change) -> None:
     prefix = "would: " if change.dry_run else ""
     for line in change.changes:
         typer.echo(f"{prefix}{line}")
     if not change.changes:
         typer.echo("Nothing changes." if change.dry_run else "Nothing changed.")
-    if change.endpoint is not None and not change.dry_run:
-        typer.echo(_state(change))
 
 
-def _state(change: Change) -> str:
-    endpoint = change.endpoint
-    if endpoint is None:
-        return ""
+def _show_state(endpoint: Endpoint) -> None:
     serves = f", serves {endpoint.active}" if endpoint.active else ""
     where = f", {endpoint.url}" if endpoint.url else ""
-    return f"Endpoint `{endpoint.name}` is {endpoint.phase.value}{serves}{where}."
-
-
-def show_changes(changes: Sequence[Change], *, as_json: bool) -> None:
-    """Prints several changes."""
-    if as_json:
-        show_json(changes)
-        return
-    for change in changes:
-        show_change(change, as_json=False)
+    typer.echo(f"Endpoint `{endpoint.name}` is {endpoint.phase.value}{serves}{where}.")
+    if endpoint.rollout is not None:
+        typer.echo(f"Watch the rollout: shipway rollout watch {endpoint.name}")

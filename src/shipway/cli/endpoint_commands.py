@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from shipway.cli.options import DryRun, Json, NoWait, Server, StateDir, TimeoutS
+from shipway.cli.options import DryRun, EndpointName, Json, NoWait, Server, StateDir, TimeoutS
 
-EndpointName = Annotated[str, typer.Argument(help="The endpoint's name.")]
+Supersede = Annotated[
+    bool, typer.Option("--supersede", help="Take the place of a rollout that is under way.")
+]
 
 
 def deploy(
@@ -32,6 +34,35 @@ def deploy(
         float | None, typer.Option("--warm", help="Seconds to keep the old version warm.")
     ] = None,
     environment: Annotated[str | None, typer.Option(help="Environment that serves it.")] = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How it replaces the version before: `canary`, `blue_green`, `shadow`, `ab`, or"
+            " `none` for all at once; several make a chain. The endpoint keeps it."
+        ),
+    ] = None,
+    steps: Annotated[
+        str | None, typer.Option(help="Canary: its shares, such as `5,25,50`.")
+    ] = None,
+    hold: Annotated[
+        float | None, typer.Option(help="Seconds that each step, preview or shadow lasts at least.")
+    ] = None,
+    share: Annotated[
+        float | None, typer.Option(help="Shadow: per cent of requests that are copied.")
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="A/B: the outcome that decides.")] = None,
+    goal: Annotated[str | None, typer.Option(help="A/B: `increase` or `decrease`.")] = None,
+    weight: Annotated[int | None, typer.Option(help="A/B: the new version's per cent.")] = None,
+    bake: Annotated[
+        float | None, typer.Option(help="Blue-green: seconds to watch after the switch.")
+    ] = None,
+    pause: Annotated[
+        bool, typer.Option("--pause", help="A person lets it go on at the end of each stage.")
+    ] = False,
+    success: Annotated[
+        str | None, typer.Option(help="What the change is for; kept on record with it.")
+    ] = None,
+    supersede: Supersede = False,
     dry_run: DryRun = False,
     no_wait: NoWait = False,
     timeout_s: TimeoutS = 300.0,
@@ -39,8 +70,10 @@ def deploy(
     state_dir: StateDir = None,
     as_json: Json = False,
 ) -> None:
-    """Put a version behind an endpoint: start and warm it, switch, drain the old one."""
-    from shipway.cli.changes import show_change, spec_fields, waiting
+    """Put a version behind an endpoint: start and warm it, switch or roll it out, drain the old one."""
+    from shipway.cli.changes import carried_out, spec_fields
+    from shipway.cli.output import show_json
+    from shipway.cli.plans import plan_of, steps_of
     from shipway.cli.sessions import client_of
 
     fields = spec_fields(
@@ -52,16 +85,31 @@ def deploy(
         warm_s=warm_s,
         environment=environment,
     )
-    with client_of(server, state_dir) as client, waiting(f"Deploying {model}"):
-        change = client.deploy(
-            model,
-            endpoint=endpoint,
-            dry_run=dry_run,
-            wait=not no_wait,
-            timeout_s=timeout_s,
-            **fields,
+    options = {
+        "steps": steps_of(steps),
+        "hold": hold,
+        "share": share,
+        "metric": metric,
+        "goal": goal,
+        "weight": weight,
+        "bake": bake,
+        "pause": pause,
+    }
+    if (plan := plan_of(strategy or [], options, success=success)) is not None:
+        fields["rollout"] = plan
+    with client_of(server, state_dir) as client:
+        accepted = client.deploy(
+            model, endpoint=endpoint, dry_run=dry_run, supersede=supersede, wait=False, **fields
         )
-    show_change(change, as_json=as_json)
+        change = carried_out(
+            client,
+            accepted,
+            label=f"Deploying {model}",
+            timeout_s=None if no_wait else timeout_s,
+            as_json=as_json,
+        )
+    if as_json:
+        show_json(change)
 
 
 def apply(
@@ -69,6 +117,7 @@ def apply(
     file: Annotated[
         Path, typer.Option("--file", "-f", help="YAML with one or more endpoints; `-` reads stdin.")
     ],
+    supersede: Supersede = False,
     dry_run: DryRun = False,
     no_wait: NoWait = False,
     timeout_s: TimeoutS = 300.0,
@@ -77,19 +126,25 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Make endpoints what a YAML file says they are."""
-    from shipway.cli.changes import show_changes, waiting
+    from shipway.cli.changes import carried_out
+    from shipway.cli.output import show_json
     from shipway.cli.sessions import client_of
     from shipway.cli.specs import specs_in
 
     specs = specs_in(file)
     with client_of(server, state_dir) as client:
-        changes = []
-        for spec in specs:
-            with waiting(f"Applying {spec.name}"):
-                changes.append(
-                    client.apply(spec, dry_run=dry_run, wait=not no_wait, timeout_s=timeout_s)
-                )
-    show_changes(changes, as_json=as_json)
+        changes = [
+            carried_out(
+                client,
+                client.apply(spec, dry_run=dry_run, supersede=supersede, wait=False),
+                label=f"Applying {spec.name}",
+                timeout_s=None if no_wait else timeout_s,
+                as_json=as_json,
+            )
+            for spec in specs
+        ]
+    if as_json:
+        show_json(changes)
 
 
 def get(

@@ -8,8 +8,9 @@ import msgspec
 import typer
 
 from shipway.cli.output import age_of, show_table
-from shipway.client.answers import Endpoint, Status, Variant
+from shipway.client.answers import Endpoint, RolloutLine, Status, Variant
 from shipway.client.synchronous import Client
+from shipway.core.endpoints import Phase
 from shipway.core.errors import NotFound
 
 _LONGEST_EXAMPLE = 2000
@@ -33,6 +34,15 @@ def show_endpoints(endpoints: Sequence[Endpoint]) -> None:
     ]
     columns = ["endpoint", "environment", "phase", "replicas", "serves", "target", "previous"]
     show_table([*columns, "url"], rows, empty=_NO_ENDPOINT)
+    for endpoint in endpoints:
+        if endpoint.rollout is not None:
+            typer.echo(rollout_hint(endpoint.name, endpoint.rollout))
+
+
+def rollout_hint(endpoint: str, rollout: RolloutLine) -> str:
+    """A rollout under way in a line, and how to follow it."""
+    place = f"{rollout.phase.value} at `{rollout.step}` ({rollout.weight_pct} %)"
+    return f"{endpoint}: rollout of {rollout.candidate}, {place}: shipway rollout watch {endpoint}"
 
 
 def _replicas_of(endpoint: Endpoint) -> str:
@@ -53,7 +63,7 @@ def _replicas_of(endpoint: Endpoint) -> str:
 def show_endpoint(endpoint: Endpoint, client: Client) -> None:
     """One endpoint with its variants and replicas."""
     show_endpoints([endpoint])
-    if endpoint.message:
+    if endpoint.message and endpoint.phase is not Phase.RELEASING:
         typer.echo(f"\n{endpoint.message}")
     typer.echo("")
     show_variants([endpoint])
@@ -94,7 +104,7 @@ def show_status(status: Status, client: Client) -> None:
     typer.echo("")
     show_endpoints(status.endpoints)
     for endpoint in status.endpoints:
-        if endpoint.message:
+        if endpoint.message and endpoint.phase is not Phase.RELEASING:
             typer.echo(f"{endpoint.name}: {endpoint.message}")
     if status.endpoints:
         typer.echo("")

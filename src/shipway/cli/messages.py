@@ -70,6 +70,7 @@ MESSAGES: dict[type[errors.ShipwayError], Words] = {
     errors.StateUnusable: Words("State directory unusable", Exit.UNAVAILABLE),
     errors.SchemaTooNew: Words("Newer state", Exit.UNAVAILABLE),
     errors.DeployFailed: Words("Deploy failed", Exit.NOT_DONE),
+    errors.NotPromoted: Words("Not promoted", Exit.NOT_DONE),
     errors.Bug: Words("A bug in Shipway", Exit.BUG),
     errors.ModelFailed: Words("The model's code failed", Exit.BUG),
 }

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+EndpointName = Annotated[str, typer.Argument(help="The endpoint's name.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change; change nothing.")]
 Server = Annotated[
@@ -17,5 +18,10 @@ StateDir = Annotated[
     Path | None,
     typer.Option("--dir", help="State directory of the server.", show_default="./.shipway"),
 ]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not wait until it is live.")]
-TimeoutS = Annotated[float, typer.Option("--timeout", help="Seconds to wait until it is live.")]
+NoWait = Annotated[
+    bool, typer.Option("--no-wait", help="Do not wait until it is live or its rollout has begun.")
+]
+TimeoutS = Annotated[
+    float,
+    typer.Option("--timeout", help="Seconds to wait until it is live or its rollout has begun."),
+]

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import typer
@@ -14,11 +14,20 @@ import typer
 from shipway.client.upload import OnProgress, nobody_watches
 from shipway.core.tensors import Array
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
 
 def show_json(value: Any) -> None:
     """Prints a value as indented JSON."""
     encoded = msgspec.json.encode(value, enc_hook=_plain)
     typer.echo(msgspec.json.format(encoded, indent=2).decode())
+
+
+def show_json_line(value: Any) -> None:
+    """Prints a value as JSON in a line of its own, for who reads as they come."""
+    typer.echo(msgspec.json.encode(value, enc_hook=_plain).decode())
 
 
 def _plain(value: Any) -> Any:
@@ -31,14 +40,18 @@ def show_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "", empty: str = ""
 ) -> None:
     """Prints a table, or the line `empty` when there are no rows. Columns called `#…` align right."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    cells = [[escape(text_of(cell)) for cell in row] for row in rows]
-    if not cells and empty:
+    listed = list(rows)
+    if not listed and empty:
         typer.echo(empty)
         return
+    show(table_of(columns, listed, title=title))
+
+
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> Table:
+    """A table without lines. Cells that are rich's own texts keep their style."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     for column in columns:
         right = column.startswith("#")
@@ -47,12 +60,19 @@ def show_table(
             justify="right" if right else "left",
             overflow="fold",
         )
-    for row in cells:
-        table.add_row(*row)
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(text_of(cell)) for cell in row))
+    return table
+
+
+def show(rendered: RenderableType) -> None:
+    """Prints what rich can render."""
+    from rich.console import Console
+
     # A pipe has no width; a table wrapped for one could not be read by `grep`.
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     with console.capture() as captured:
-        console.print(table)
+        console.print(rendered)
     # Not by rich, which ends the process with 1 when the reader (`| head`) has seen enough.
     typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 

@@ -9,7 +9,10 @@ import msgspec
 
 from shipway.core.bundles import Manifest
 from shipway.core.endpoints import EndpointSpec, Phase
+from shipway.core.guards import Finding
 from shipway.core.replicas import Batches
+from shipway.core.rollouts import UNDER_WAY, Moment, RolloutPhase
+from shipway.core.strategies import RolloutPlan
 from shipway.core.tensors import Array
 
 
@@ -83,6 +86,16 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     asleep: bool = False
 
 
+class RolloutLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A rollout under way in a line; `Client.rollout` has the whole of it."""
+
+    id: str
+    candidate: str
+    phase: RolloutPhase
+    step: str = ""
+    weight_pct: int = 0
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint: what it should be, and what it is. Versions read `churn:2`."""
 
@@ -98,6 +111,12 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     previous_until: datetime | None = None
     variants: tuple[Variant, ...] = ()
     url: str = ""
+    rollout: RolloutLine | None = None
+
+    @property
+    def aim(self) -> str | None:
+        """The version that is to serve: the target of a change under way, else the active one."""
+        return self.target or self.active
 
     @property
     def replicas(self) -> tuple[Replica, ...]:
@@ -111,6 +130,100 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: Endpoint | None = None
     changes: tuple[str, ...] = ()
     dry_run: bool = False
+
+
+class RolloutStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a plan. `state` is `done`, `now` or `ahead`; it is held for `hold_s` at least."""
+
+    label: str
+    weight_pct: int = 0
+    mirror_pct: float = 0.0
+    hold_s: float = 0.0
+    pause: bool = False
+    state: str = "ahead"
+
+
+class Side(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen of one version in the present step; times are None of nothing.
+
+    `labels` are the shares of its most frequent answers, `score` is the middle of its numbers.
+    """
+
+    version: str
+    weight_pct: int = 0
+    answered: int = 0
+    failed: int = 0
+    rejected: int = 0
+    shed: int = 0
+    error_pct: float = 0.0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    labels: dict[str, float] = {}
+    score: float | None = None
+    last_error: str = ""
+
+
+class PairCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen of requests that both versions answered."""
+
+    compared: int = 0
+    agreed: int = 0
+    dropped: int = 0
+    disagreement_pct: float = 0.0
+    median_distance: float | None = None
+    median_delay_ms: float | None = None
+
+
+class OutcomeMeans(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcomes of one metric, over the whole rollout."""
+
+    metric: str
+    primary_n: int = 0
+    primary_mean: float = 0.0
+    candidate_n: int = 0
+    candidate_mean: float = 0.0
+
+
+class Rollout(msgspec.Struct, frozen=True, kw_only=True):
+    """A rollout: its plan, where it stands, what was seen, and what the guards say of it.
+
+    `elapsed_s` is how long the present step has lasted. `preview` is where the candidate answers by
+    itself while the rollout is under way.
+    """
+
+    id: str
+    endpoint: str
+    phase: RolloutPhase
+    primary: Side
+    candidate: Side
+    environment: str = ""
+    plan: RolloutPlan | None = None
+    steps: tuple[RolloutStep, ...] = ()
+    step: str = ""
+    elapsed_s: float = 0.0
+    message: str = ""
+    findings: tuple[Finding, ...] = ()
+    pairs: PairCounts | None = None
+    outcomes: tuple[OutcomeMeans, ...] = ()
+    history: tuple[Moment, ...] = ()
+    started_at: datetime | None = None
+    started_by: str = ""
+    ended_at: datetime | None = None
+    preview: str = ""
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it has not ended."""
+        return self.phase in UNDER_WAY
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of outcomes: counted, known by their id already, or of neither version."""
+
+    counted: int = 0
+    known: int = 0
+    unmatched: int = 0
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ import msgspec
 from shipway.client.answers import (
     Alias,
     Change,
+    Counted,
     Diff,
     Endpoint,
     EndpointMetadata,
@@ -18,14 +19,17 @@ from shipway.client.answers import (
     Model,
     Place,
     Prediction,
+    Rollout,
     Status,
     Version,
 )
 from shipway.client.exchange import Answer, Call, Plane, reading
 from shipway.client.openinference import infer_body, read_prediction
 from shipway.core.endpoints import EndpointSpec
+from shipway.core.evidence import Pair
+from shipway.core.rollouts import Event
 from shipway.core.tensors import Array
-from shipway.core.versions import VersionQuery, VersionRef
+from shipway.core.versions import VersionQuery, VersionRef, parse_version
 
 _API = "/api/v1"
 _UPLOAD_TIMEOUT_S = 600.0
@@ -148,12 +152,12 @@ def endpoint(name: str) -> Call[Endpoint]:
     return Call(method="GET", path=_path("endpoints", name), read=reading(Endpoint))
 
 
-def apply(spec: EndpointSpec, *, dry_run: bool) -> Call[Change]:
+def apply(spec: EndpointSpec, *, dry_run: bool, supersede: bool) -> Call[Change]:
     """Makes an endpoint what its spec says."""
     return Call(
         method="PUT",
         path=_path("endpoints", spec.name),
-        query=_dry(dry_run=dry_run),
+        query={**_dry(dry_run=dry_run), **({"supersede": "true"} if supersede else {})},
         read=reading(Change),
         **_json(spec),
     )
@@ -173,14 +177,19 @@ def _dry(*, dry_run: bool) -> dict[str, str]:
     return {"dry_run": "true"} if dry_run else {}
 
 
-def deploy(name: str, model: str, *, dry_run: bool, **fields: Any) -> Call[Change]:
-    """Puts a version behind an endpoint; `fields` are those of `EndpointSpec`, None to leave one."""
+def deploy(
+    model: str, *, endpoint: str | None, dry_run: bool, supersede: bool, **fields: Any
+) -> Call[Change]:
+    """Puts a version behind an endpoint, by default the one of the model's own name.
+
+    `fields` are those of `EndpointSpec`, None to leave one.
+    """
     wanted = {key: value for key, value in fields.items() if value is not None}
     return Call(
         method="POST",
-        path=_path("endpoints", name, "deploy"),
+        path=_path("endpoints", endpoint or parse_version(model).model, "deploy"),
         read=reading(Change),
-        **_json({"model": model, "dry_run": dry_run, **wanted}),
+        **_json({"model": model, "dry_run": dry_run, "supersede": supersede, **wanted}),
     )
 
 
@@ -191,6 +200,48 @@ def rollback(name: str, *, dry_run: bool) -> Call[Change]:
         path=_path("endpoints", name, "rollback"),
         query=_dry(dry_run=dry_run),
         read=reading(Change),
+    )
+
+
+def rollout(name: str) -> Call[Rollout]:
+    """The endpoint's rollout under way, or its last one."""
+    path = _path("endpoints", name, "rollout")
+    return Call(method="GET", path=path, read=reading(Rollout))
+
+
+def rollouts(name: str, *, limit: int) -> Call[tuple[Rollout, ...]]:
+    """The endpoint's rollouts, newest first."""
+    return Call(
+        method="GET",
+        path=_path("endpoints", name, "rollouts"),
+        query={"limit": str(limit)},
+        read=reading(tuple[Rollout, ...]),
+    )
+
+
+def rollout_pairs(name: str) -> Call[tuple[Pair, ...]]:
+    """The mirrored requests on which the two versions differed most."""
+    path = _path("endpoints", name, "rollout", "pairs")
+    return Call(method="GET", path=path, read=reading(tuple[Pair, ...]))
+
+
+def act_on_rollout(name: str, event: Event, *, reason: str, dry_run: bool) -> Call[Rollout]:
+    """A person's word on the rollout under way: pause, resume, promote or abort."""
+    return Call(
+        method="POST",
+        path=_path("endpoints", name, "rollout", event.value),
+        read=reading(Rollout),
+        **_json({"reason": reason, "dry_run": dry_run}),
+    )
+
+
+def post_outcomes(name: str, outcomes: Sequence[dict[str, Any]]) -> Call[Counted]:
+    """Counts what happened after predictions."""
+    return Call(
+        method="POST",
+        path=_path("endpoints", name, "rollout", "outcomes"),
+        read=reading(Counted),
+        **_json(outcomes),
     )
 
 

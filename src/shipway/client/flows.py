@@ -13,15 +13,17 @@ from shipway.client.answers import Alias, Change, Diff, Endpoint, Prediction
 from shipway.client.exchange import Call, Flow, Pause, one
 from shipway.client.session import Session
 from shipway.client.tables import inputs_of
-from shipway.core.endpoints import EndpointSpec, Limits, Phase, Placement, Residency, Scaling
+from shipway.core.endpoints import Limits, Phase, Placement, Residency, Scaling
 from shipway.core.errors import (
     DeadlineExceeded,
     DeployFailed,
     InvalidInput,
     InvalidRequest,
     InvalidSpec,
+    NotPromoted,
 )
 from shipway.core.profile import Profile
+from shipway.core.strategies import RolloutPlan
 from shipway.core.versions import VersionQuery, VersionRef, parse_version
 
 _POLL_S = 0.05
@@ -39,29 +41,34 @@ class SpecFields(TypedDict, total=False):
     scaling: Scaling | dict[str, float]
     residency: Residency | str
     warm_s: float
+    rollout: RolloutPlan | dict[str, Any]
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether to wait until a change is live, and for how long at most."""
+    """Whether to wait until a change is live or its rollout has begun, and for how long at most."""
 
     wait: bool = True
     timeout_s: float = DEPLOY_TIMEOUT_S
 
 
-def changed(session: Session, call: Call[Change], waiting: Waiting, *, name: str) -> Flow[Change]:
-    """Makes a change, and waits until it is live."""
+def changed(session: Session, call: Call[Change], waiting: Waiting) -> Flow[Change]:
+    """Makes a change, and waits until it is live or its rollout has begun."""
     change = yield from one(call)
-    if change.dry_run or not waiting.wait:
+    asked = change.endpoint
+    if asked is None or change.dry_run or not waiting.wait:
         return change
-    endpoint = yield from live(session, name, timeout_s=waiting.timeout_s)
+    endpoint = yield from live(session, asked.name, timeout_s=waiting.timeout_s, version=asked.aim)
     return msgspec.structs.replace(change, endpoint=endpoint)
 
 
-def live(session: Session, name: str, *, timeout_s: float) -> Flow[Endpoint]:
-    """The endpoint, once no change of it is under way: the gateways route to its version.
+def live(
+    session: Session, name: str, *, timeout_s: float, version: str | None = None
+) -> Flow[Endpoint]:
+    """The endpoint, once its version is started: live on all gateways, or in a rollout.
 
     Raises:
         DeployFailed: the version could not be started.
+        NotPromoted: `version` was given up, or another one took its place.
         DeadlineExceeded: `timeout_s` passed first.
     """
     deadline = time.monotonic() + timeout_s
@@ -77,6 +84,13 @@ def live(session: Session, name: str, *, timeout_s: float) -> Flow[Endpoint]:
     session.forget(name)
     if endpoint.phase is Phase.FAILED:
         raise _failure(endpoint)
+    if version is not None and version not in (endpoint.active, endpoint.target):
+        raise NotPromoted(
+            f"Endpoint `{name}` serves {endpoint.active}, not {version}. {endpoint.message}".strip(),
+            next_step=f"See `shipway rollout history {name}`.",
+            endpoint=name,
+            active=endpoint.active,
+        )
     return endpoint
 
 
@@ -89,27 +103,6 @@ def _failure(endpoint: Endpoint) -> DeployFailed:
         endpoint=endpoint.name,
         active=endpoint.active,
     )
-
-
-def deploy(
-    session: Session,
-    model: str,
-    waiting: Waiting,
-    *,
-    endpoint: str | None,
-    dry_run: bool,
-    fields: SpecFields,
-) -> Flow[Change]:
-    """Puts a version behind an endpoint, by default the one of the model's own name."""
-    name = endpoint or parse_version(model).model
-    call = calls.deploy(name, model, dry_run=dry_run, **fields)
-    return (yield from changed(session, call, waiting, name=name))
-
-
-def apply(session: Session, spec: EndpointSpec, waiting: Waiting, *, dry_run: bool) -> Flow[Change]:
-    """Makes an endpoint what its spec says."""
-    call = calls.apply(spec, dry_run=dry_run)
-    return (yield from changed(session, call, waiting, name=spec.name))
 
 
 def profile(query: VersionQuery) -> Flow[Profile | None]:

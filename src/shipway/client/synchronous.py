@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from time import sleep
@@ -11,16 +11,18 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from shipway.client import calls, flows, packing, registering
+from shipway.client import calls, flows, packing, registering, releasing
 from shipway.client.answers import (
     Alias,
     Change,
+    Counted,
     Diff,
     Endpoint,
     Logs,
     Model,
     Place,
     Prediction,
+    Rollout,
     Status,
     Version,
 )
@@ -29,11 +31,14 @@ from shipway.client.exchange import Answer, Call, Flow, Pause, Run, Step, Work
 from shipway.client.faults import error_from, network_reason, unreachable
 from shipway.client.flows import DEPLOY_TIMEOUT_S, SpecFields, Waiting
 from shipway.client.packing import PackOptions
+from shipway.client.releasing import ROLLOUT_TIMEOUT_S, Outcome
 from shipway.client.session import BYPASS_PROXIES, Session
 from shipway.client.upload import OnProgress, nobody_watches
 from shipway.core.endpoints import EndpointSpec
 from shipway.core.errors import ShipwayError
+from shipway.core.evidence import Pair
 from shipway.core.profile import Profile
+from shipway.core.rollouts import Event
 from shipway.core.versions import parse_version
 
 T = TypeVar("T")
@@ -166,6 +171,7 @@ class Client:
         *,
         endpoint: str | None = None,
         dry_run: bool = False,
+        supersede: bool = False,
         wait: bool = True,
         timeout_s: float = DEPLOY_TIMEOUT_S,
         **fields: Unpack[SpecFields],
@@ -173,30 +179,34 @@ class Client:
         """Puts a version behind an endpoint (by default of the model's name), and waits until live.
 
         Creates the endpoint when there is none. The version before keeps serving until the new one
-        is ready, and stays warm for a rollback.
+        is ready, and stays warm for a rollback. With a plan (`rollout`, here or in the endpoint's spec)
+        it waits until the rollout has begun; `wait_rollout` waits for its end.
 
         Raises:
             DeployFailed: the version could not be started.
+            NotPromoted: the version was given up at once, or another took its place.
+            RolloutUnderWay: another rollout is under way, and it was not to `supersede` it.
             DeadlineExceeded: it was not live within `timeout_s`.
         """
-        waiting = Waiting(wait=wait, timeout_s=timeout_s)
-        return self._run(
-            flows.deploy(
-                self._session, model, waiting, endpoint=endpoint, dry_run=dry_run, fields=fields
-            )
+        call = calls.deploy(
+            model, endpoint=endpoint, dry_run=dry_run, supersede=supersede, **fields
         )
+        waiting = Waiting(wait=wait, timeout_s=timeout_s)
+        return self._run(flows.changed(self._session, call, waiting))
 
     def apply(
         self,
         spec: EndpointSpec,
         *,
         dry_run: bool = False,
+        supersede: bool = False,
         wait: bool = True,
         timeout_s: float = DEPLOY_TIMEOUT_S,
     ) -> Change:
         """Makes an endpoint what its spec says, and waits until live. Raises like `deploy`."""
+        call = calls.apply(spec, dry_run=dry_run, supersede=supersede)
         waiting = Waiting(wait=wait, timeout_s=timeout_s)
-        return self._run(flows.apply(self._session, spec, waiting, dry_run=dry_run))
+        return self._run(flows.changed(self._session, call, waiting))
 
     def rollback(
         self,
@@ -209,15 +219,85 @@ class Client:
         """Brings back the version that served before, and waits until live. Raises like `deploy`."""
         call = calls.rollback(endpoint, dry_run=dry_run)
         waiting = Waiting(wait=wait, timeout_s=timeout_s)
-        return self._run(flows.changed(self._session, call, waiting, name=endpoint))
+        return self._run(flows.changed(self._session, call, waiting))
 
     def delete(self, endpoint: str, *, dry_run: bool = False) -> Change:
         """Stops and forgets an endpoint; its models stay registered."""
         return self._send(calls.delete(endpoint, dry_run=dry_run))
 
-    def wait(self, endpoint: str, *, timeout_s: float = DEPLOY_TIMEOUT_S) -> Endpoint:
-        """The endpoint, once its change is live. Raises like `deploy`."""
-        return self._run(flows.live(self._session, endpoint, timeout_s=timeout_s))
+    def wait(
+        self, endpoint: str, *, version: str | None = None, timeout_s: float = DEPLOY_TIMEOUT_S
+    ) -> Endpoint:
+        """The endpoint, once its change is live or its rollout has begun. Raises like `deploy`.
+
+        With `version`, another one in its place is an error too.
+        """
+        return self._run(flows.live(self._session, endpoint, timeout_s=timeout_s, version=version))
+
+    def rollout(self, endpoint: str, id: str | None = None) -> Rollout:  # noqa: A002
+        """The rollout under way or the last one, or the one of that id."""
+        return self._run(releasing.found(endpoint, id))
+
+    def rollouts(self, endpoint: str, *, limit: int = 20) -> tuple[Rollout, ...]:
+        """The endpoint's rollouts, newest first."""
+        return self._send(calls.rollouts(endpoint, limit=limit))
+
+    def pause_rollout(self, endpoint: str, *, reason: str = "", dry_run: bool = False) -> Rollout:
+        """Keeps the rollout at its step until it is resumed; guards still watch.
+
+        Raises:
+            RolloutNotPossible: none is under way, or it is not in a phase for that.
+        """
+        return self._send(
+            calls.act_on_rollout(endpoint, Event.PAUSE, reason=reason, dry_run=dry_run)
+        )
+
+    def resume_rollout(self, endpoint: str, *, reason: str = "", dry_run: bool = False) -> Rollout:
+        """Lets a paused rollout go on. Raises like `pause_rollout`."""
+        return self._send(
+            calls.act_on_rollout(endpoint, Event.RESUME, reason=reason, dry_run=dry_run)
+        )
+
+    def promote_rollout(self, endpoint: str, *, reason: str = "", dry_run: bool = False) -> Rollout:
+        """Gives the candidate all traffic now, whatever the guards say. Raises like `pause_rollout`."""
+        return self._send(
+            calls.act_on_rollout(endpoint, Event.PROMOTE, reason=reason, dry_run=dry_run)
+        )
+
+    def abort_rollout(self, endpoint: str, *, reason: str = "", dry_run: bool = False) -> Rollout:
+        """Gives the primary all traffic again. Raises like `pause_rollout`."""
+        return self._send(
+            calls.act_on_rollout(endpoint, Event.ABORT, reason=reason, dry_run=dry_run)
+        )
+
+    def wait_rollout(self, endpoint: str, *, timeout_s: float = ROLLOUT_TIMEOUT_S) -> Rollout:
+        """The rollout under way, once it is promoted. Control may be away meanwhile.
+
+        Raises:
+            NotPromoted: it was rolled back, aborted or superseded; `details` name the phase and guard.
+            DeadlineExceeded: it had not ended within `timeout_s`; it goes on.
+            RolloutNotFound: the endpoint has had none.
+        """
+        return self._run(releasing.ended(self._session, endpoint, timeout_s=timeout_s))
+
+    def rollout_pairs(self, endpoint: str) -> tuple[Pair, ...]:
+        """The mirrored requests on which the two versions differed most, worst first."""
+        return self._send(calls.rollout_pairs(endpoint))
+
+    def post_outcomes(
+        self, endpoint: str, outcomes: Iterable[Outcome | Mapping[str, Any]]
+    ) -> Counted:
+        """Counts what happened after predictions, for metrics of guards and A/B tests.
+
+        Each is a dict or `shipway.client.releasing.Outcome`: `metric`, `value`, and the `version` that
+        answered or the caller's `key`; an `id` makes one that is posted twice count once. There may be
+        any number of them.
+
+        Raises:
+            InvalidRequest: one cannot be read; those before it may be counted.
+            RolloutNotFound: no rollout is under way.
+        """
+        return self._run(releasing.posted(endpoint, outcomes))
 
     def logs(self, endpoint: str, *, tail: int = 200) -> Logs:
         """The last lines of an endpoint's replicas."""

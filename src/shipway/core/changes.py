@@ -28,7 +28,9 @@ def _moves(before: EndpointState, after: EndpointState) -> tuple[str, ...]:
     if after.target is not None and after.phase is Phase.STARTING:
         is_new = before.target != after.target or before.phase is not Phase.STARTING
         replaced = f" to replace {after.active}" if after.active else ""
-        return (f"start {after.target}{replaced}", *_plan(after)) if is_new else ()
+        begun = (f"start {after.target}{replaced}", *_plan(after)) if is_new else ()
+        ended = before.under_way
+        return (f"give up the rollout of {ended.candidate}", *begun) if ended and is_new else begun
     if before.target is not None and after.target is None:
         return (f"give up {before.target}; {after.active} serves on",)
     return ()

@@ -23,7 +23,8 @@ ShipwayError
 ├── DependencyError             something we depend on is missing, broken or away
 │   ├── NoReadyReplica, ReplicaLost, StoreUnavailable, ServerUnreachable
 │   ├── BundleCorrupt, EnvironmentFailed, StateUnusable, SchemaTooNew
-│   ├── DeployFailed
+│   └── DeployFailed            the version could not be started
+│       └── NotPromoted         its rollout ended without it
 └── Bug                         ours, or the model's code
     └── ModelFailed
 
@@ -303,6 +304,12 @@ class DeployFailed(DependencyError):
     """An endpoint could not start its new version; the one before (if any) still serves."""
 
     code = "deploy_failed"
+
+
+class NotPromoted(DeployFailed):
+    """A rollout ended without its candidate; `details` hold its `phase`, and the `guard` that failed."""
+
+    code = "not_promoted"
 
 
 class Bug(ShipwayError):

@@ -52,6 +52,7 @@ STATUS_OF: dict[str, int] = {
     "state_unusable": 503,
     "schema_too_new": 503,
     "deploy_failed": 503,
+    "not_promoted": 503,
     "bug": _INTERNAL,
     "model_failed": _INTERNAL,
 }
