@@ -161,7 +161,7 @@ def test_a_caller_keeps_their_version_through_restarts_gateways_and_growing_weig
 
 
 def restart_gateway(server):
-    records = [p for p in (server.state_dir / "run").glob("gateway-*.json")]
+    records = list((server.state_dir / "run").glob("gateway-*.json"))
     (record,) = records
     os.kill(json.loads(record.read_text())["pid"], signal.SIGKILL)
 

@@ -21,7 +21,7 @@ from shipway.cli.demo.traffic import Totals, Traffic
 from shipway.cli.manifests import parity_line
 from shipway.client.answers import Endpoint
 from shipway.client.synchronous import Client
-from shipway.core.errors import ShipwayError
+from shipway.core.errors import NotPromoted, ShipwayError
 
 LIMIT_S = 90.0
 LEAST_RATE = 200
@@ -222,7 +222,7 @@ def _release_badly(timeline: Timeline, client: Client, traffic: Traffic) -> None
     client.deploy("tumours:3", rollout=_CANARY)
     try:
         client.wait_rollout("tumours", timeout_s=_ROLLOUT_S)
-    except RolloutEnded as error:
+    except NotPromoted as error:
         typer.echo(f"         {error.message}")
     rollout = client.rollout("tumours")
     alone = traffic.wait_for_version("tumours", "2", timeout_s=10.0)
