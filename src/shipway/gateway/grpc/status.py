@@ -79,6 +79,7 @@ CODE_OF: dict[str, Code] = {
     "state_unusable": Code.UNAVAILABLE,
     "schema_too_new": Code.UNAVAILABLE,
     "deploy_failed": Code.UNAVAILABLE,
+    "not_promoted": Code.UNAVAILABLE,
     "bug": Code.INTERNAL,
     "model_failed": Code.INTERNAL,
 }
