@@ -63,7 +63,8 @@ class Account(msgspec.Struct, kw_only=True):
     `answered` were answered by it; `failed` raised, were lost with their replica, found none ready or
     came too late (also where the primary then answered); `rejected` were refused as the caller's fault
     though the primary took them; `shed` were refused for load and say nothing of the version.
-    `latency` buckets the seconds of the answered. `labels` and `scores` describe the first row of each
+    `latency` buckets the seconds of the answered, `slowest` those that came in the slowest seconds (see
+    `shipway.core.stalls`). `labels` and `scores` describe the first row of each
     answer: its label, and its number (a probability, a regression's value).
     """
 
@@ -72,6 +73,7 @@ class Account(msgspec.Struct, kw_only=True):
     rejected: int = 0
     shed: int = 0
     latency: Buckets = {}
+    slowest: Buckets = {}
     labels: dict[str, int] = {}
     scores: Buckets = {}
     last_error: str = ""
@@ -146,10 +148,11 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """All that a decision about a rollout may look at.
 
-    `step` is what was seen in the present step, `before` in the one before it. `outcomes` are by metric, over the whole rollout.
-    `exits` counts the ends of the candidate's replicas since the rollout began. `gateways` is how many live gateways report on the present
-    step, of `expected`. `elapsed_s` is how long the step has lasted. `problem` says why the candidate
-    cannot answer now; empty while it can.
+    `step` is what was seen in the present step, `before` in the one before it. `outcomes` are by
+    metric, over the whole rollout. `exits` counts the ends of the candidate's replicas since the
+    rollout began. `gateways` is how many live gateways report on the present step, of `expected`.
+    `elapsed_s` is how long the step has lasted. `problem` says why the candidate cannot answer now;
+    empty while it can. `problem_s` is how long that has been so.
     """
 
     step: TrialReport
@@ -160,11 +163,12 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     gateways: int = 1
     expected: int = 1
     problem: str = ""
+    problem_s: float = 0.0
 
 
 def merged(accounts: Iterable[Account]) -> Account:
     """The sum of accounts."""
-    sum_ = Account(latency={}, labels={}, scores={})
+    sum_ = Account(latency={}, slowest={}, labels={}, scores={})
     for one in accounts:
         sum_.answered += one.answered
         sum_.failed += one.failed
@@ -172,6 +176,7 @@ def merged(accounts: Iterable[Account]) -> Account:
         sum_.shed += one.shed
         sum_.last_error = one.last_error or sum_.last_error
         _add(sum_.latency, one.latency)
+        _add(sum_.slowest, one.slowest)
         _add(sum_.scores, one.scores)
         for label, count in one.labels.items():
             count_label(sum_.labels, label, count)

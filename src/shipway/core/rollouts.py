@@ -279,6 +279,7 @@ def setting_of(rollout: Rollout) -> Setting:
         mirror_pct=rollout.position.mirror_pct,
         test=rollout.position.test,
         steps=sum(position.is_observed for position in laid_out),
+        is_last=rollout.step + 1 == len(laid_out),
     )
 
 

@@ -1,0 +1,133 @@
+"""What a guard says, and how its numbers are put into words."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from math import exp, log
+
+import msgspec
+
+from shipway.core.evidence import Account, TrialReport
+from shipway.core.strategies import Ab
+
+
+class Verdict(StrEnum):
+    """What a guard says."""
+
+    PASS = "pass"
+    """There is evidence enough, and none of harm."""
+
+    RUNNING = "running"
+    """There is not evidence enough yet."""
+
+    INCONCLUSIVE = "inconclusive"
+    """The time is up, and there was not evidence enough."""
+
+    ERROR = "error"
+    """It could not be measured."""
+
+    FAIL = "fail"
+    """The candidate does harm."""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """A verdict of one guard. `message` says it in words, `numbers` what it was made from."""
+
+    guard: str
+    verdict: Verdict
+    message: str
+    numbers: dict[str, float] = {}
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """Under what a step runs: the candidate's share, whether it is mirrored, its A/B test if it is one.
+
+    `steps` is in how many steps of the whole plan the guards look. `is_last`: the candidate is promoted
+    after this step.
+    """
+
+    weight_pct: int
+    mirror_pct: float = 0.0
+    test: Ab | None = None
+    steps: int = 1
+    is_last: bool = False
+
+    @property
+    def has_primary(self) -> bool:
+        """Whether the primary answers beside the candidate."""
+        return self.weight_pct < 100
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether the candidate gets requests."""
+        return self.weight_pct > 0 or self.mirror_pct > 0
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """What a guard looks at. `alpha` is its part of the error budget, in this step."""
+
+    step: TrialReport
+    setting: Setting
+    alpha: float
+    min_requests: int
+
+    def halved(self) -> Look:
+        """One of two looks that share the budget."""
+        return msgspec.structs.replace(self, alpha=self.alpha / 2)
+
+
+_ORDER = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.RUNNING, Verdict.ERROR, Verdict.FAIL)
+
+
+def worst(findings: list[Finding]) -> tuple[Finding, ...]:
+    """The one that is furthest from a pass, of those of one guard; the first of equals."""
+    by_harm = sorted(findings, key=lambda one: _ORDER.index(one.verdict), reverse=True)
+    return tuple(by_harm[:1])
+
+
+def verdict_of(*, is_beyond: bool, log_e: float, alpha: float, is_enough: bool) -> Verdict:
+    """What follows from an effect, whether it is `is_beyond` what is let pass, and the evidence for it.
+
+    It takes both to fail. A guard whose effect is beyond and whose evidence leans that way waits.
+    """
+    if is_beyond and log_e >= log(1 / alpha):
+        return Verdict.FAIL
+    if not is_enough or (is_beyond and log_e > 0):
+        return Verdict.RUNNING
+    return Verdict.PASS
+
+
+def seen_of(account: Account) -> int:
+    """The requests that say something of a version."""
+    return account.answered + account.failed + account.rejected
+
+
+def share_of(part: int, whole: int) -> float:
+    """The part; 0 of nothing."""
+    return part / whole if whole else 0.0
+
+
+def e_value(log_e: float) -> float:
+    """The e-value itself, as far as it is worth writing down."""
+    return exp(min(log_e, 50.0))
+
+
+def pct(share: float) -> str:
+    """A share in words."""
+    return f"{round(100 * share, 2):g} %"
+
+
+def ms(seconds: float) -> str:
+    """A time in words."""
+    value = 1000 * seconds
+    return f"{value:,.0f} ms" if value >= 100 else f"{round(value, 1):g} ms"
+
+
+def waiting(verdict: Verdict, message: str, look: Look, *seen: tuple[str, int]) -> str:
+    """The message, and what is waited for. `seen`: how many there are of what."""
+    if verdict is not Verdict.RUNNING:
+        return message
+    for what, count in seen:
+        if count < look.min_requests:
+            return f"Only {count:,} of {look.min_requests:,} {what} yet. {message}"
+    return f"It may be chance yet. {message}"
