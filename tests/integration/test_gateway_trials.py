@@ -1,0 +1,304 @@
+"""Who gets the candidate, what is counted of both versions, and what becomes of copies."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from shipway.core.assignment import place_of
+from shipway.core.endpoints import Limits
+from shipway.core.errors import ModelFailed, QueueFull, ReplicaLost
+from shipway.core.signature import Field, Layout, Signature
+from shipway.core.strategies import Segment, Source, Sticky
+from shipway.core.tensors import DataType
+from shipway.gateway.app import labelled
+from shipway.gateway.mirror import MOST_AT_ONCE, MOST_WAITING
+
+sys.path.insert(0, str(Path(__file__).parent))
+from trial_world import DOORS, Hangs, Raises, settled, token, trial_world, until
+
+USERS = [f"user-{number}" for number in range(40)]
+
+
+def sent_by(source, user):
+    """The options of a request by a user, whose key is where the source says."""
+    match source:
+        case Source.HEADER:
+            return {"headers": {"x-user": user}}
+        case Source.CLAIM:
+            return {"headers": {"authorization": token(sub=user)}}
+        case Source.KEY:
+            return {"headers": {"x-api-key": user}}
+        case Source.JSON_PATH:
+            return {"params": {"user": user}, "parameters": {"user": user}}
+
+
+NAMES = {
+    Source.HEADER: "X-User", Source.CLAIM: "sub", Source.JSON_PATH: "parameters.user", Source.KEY: "",
+}  # fmt: skip
+
+
+_NO_JSON = ("grpc", Source.JSON_PATH)
+
+
+@pytest.mark.parametrize(
+    ("door", "source"),
+    [(door, source) for door in ("rest", "grpc") for source in NAMES if (door, source) != _NO_JSON],
+)
+async def test_same_key_gets_the_same_version_and_stays_as_the_weight_grows(tmp_path, door, source):
+    sticky = Sticky(by=source, name=NAMES[source])
+    moved = set()
+    async with trial_world(tmp_path, weight=5, sticky=sticky) as world:
+        for epoch, weight in enumerate((5, 25, 50, 100), start=1):
+            world.apply(weight=weight, sticky=sticky, epoch=epoch)
+            now = set()
+            for user in USERS:
+                versions = {
+                    await world.version_for(4, door=door, **sent_by(source, user)) for _ in range(2)
+                }
+                assert len(versions) == 1
+                now |= {user} if versions == {2} else set()
+            assert moved <= now
+            moved = now
+            assert world.seen.candidate.answered == 2 * len(now)
+            assert world.seen.primary.answered == 2 * (len(USERS) - len(now))
+        assert moved == set(USERS)
+
+
+async def test_same_key_gets_the_same_version_through_every_door(tmp_path):
+    sticky = Sticky(name="x-user")
+    async with trial_world(tmp_path, weight=50, sticky=sticky) as world:
+        for user in USERS[:10]:
+            versions = {
+                await world.version_for(4, door=door, headers={"x-user": user}) for door in DOORS
+            }
+            assert versions == {2 if place_of("r1", user) < 50 else 1}
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_first_row_of_an_input_is_a_key(tmp_path, door):
+    sticky = Sticky(by=Source.INPUT, name="x")
+    async with trial_world(tmp_path, weight=50, sticky=sticky) as world:
+        for value in range(1, 20):
+            expected = 2 if place_of("r1", str(value)) < 50 else 1
+            assert await world.version_for(value, 99, door=door) == expected
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("by", [Source.CLAIM, Source.INPUT, Source.JSON_PATH])
+async def test_what_cannot_be_read_as_a_key_never_fails_a_request(tmp_path, door, by):
+    sticky = Sticky(by=by, name="nowhere.at.all")
+    segments = (Segment(by=Source.CLAIM, name="org", values=("a",)),)
+    for options in ({}, {"segments": segments}):
+        async with trial_world(tmp_path, weight=50, sticky=sticky, **options) as world:
+            for bearer in ("Bearer x.y", "Bearer a.!!!.c", "Bearer", "Basic x"):
+                status, _, said = await world.ask(4, door=door, headers={"authorization": bearer})
+                assert (status, said) == (200, "")
+            assert (await world.ask("a", door=door))[0] >= 400
+
+
+async def test_requests_without_a_key_are_assigned_by_weight(tmp_path):
+    async with trial_world(tmp_path, weight=30, sticky=Sticky(name="x-user")) as world:
+        for _ in range(400):
+            await world.ask(4)
+        assert world.seen.primary.answered + world.seen.candidate.answered == 400
+        assert 70 <= world.seen.candidate.answered <= 170  # 120 expected, deviation 9
+
+
+async def test_requests_outside_of_the_segments_get_the_primary_and_count_nowhere(tmp_path):
+    segments = (
+        Segment(name="x-country", values=("it", "pt")),
+        Segment(by=Source.INPUT, name="x", values=("4", "5")),
+    )
+    async with trial_world(tmp_path, weight=100, segments=segments, mirror_pct=100) as world:
+        assert await world.version_for(4, headers={"x-country": "it"}) == 2
+        for value, country in ((4, "de"), (6, "it")):
+            assert await world.version_for(value, headers={"x-country": country}) == 1
+        assert await world.version_for(4) == 1
+        await settled()
+        assert (world.seen.primary.answered, world.seen.candidate.answered) == (0, 1)
+
+
+async def test_accounts_last_as_long_as_the_step(tmp_path):
+    async with trial_world(tmp_path, weight=100) as world:
+        await world.ask(4)
+        first = world.route.trial
+        world.apply(weight=100, tolerance=0.5)
+        assert world.route.trial is first
+        world.apply(weight=100, epoch=2)
+        assert world.route.trial is not first
+        await world.ask(4)
+        assert world.table.trials() == {"main": world.seen}
+        assert (first.report.candidate.answered, world.seen.candidate.answered) == (1, 1)
+        world.apply(rollout=None)
+        assert world.route.trial is None
+        assert world.table.trials() == {}
+
+
+async def test_request_of_an_old_step_is_counted_there(tmp_path):
+    async with trial_world(tmp_path, weight=100) as world:
+        old = world.seen
+        gate = asyncio.Event()
+
+        class Waits(Raises):
+            async def infer(self, inputs, *, timeout_s):
+                await gate.wait()
+                return {"y": inputs["x"] * 2}
+
+        world.put(2, Waits(None, late=True))
+        waiting = world.send(4)
+        await settled()
+        world.apply(weight=50, epoch=2)
+        gate.set()
+        await waiting
+        assert (old.candidate.answered, world.seen.candidate.answered) == (1, 0)
+
+
+async def test_trial_of_a_version_that_is_not_there_is_ignored(tmp_path):
+    async with trial_world(tmp_path, weight=0, versions=(1,)) as world:
+        assert world.route.trial is None
+        assert await world.ask(4) == (200, 12.0, "")
+
+
+async def test_labels_and_metadata_name_the_primary_and_the_candidate(tmp_path):
+    for weight in (0, 75, 100):
+        async with trial_world(tmp_path, weight=weight) as world:
+            assert [labelled(world.route, name) for name in ("stable", "canary")] == ["1", "2"]
+            assert b'"serving":"main:1"' in world.route.metadata(None)
+            assert world.route.is_ready
+
+
+async def test_primary_is_not_closed_while_the_candidate_has_its_requests(tmp_path):
+    async with trial_world(tmp_path, weight=100, limits=Limits(deadline_ms=300)) as world:
+        world.put(2, Hangs())
+        waiting = world.send(4)
+        await settled()
+        world.apply(weight=100, versions=(2,))
+        world.table.sweep()
+        answer = await waiting
+        assert (answer.status, dict(answer.headers)[b"x-shipway-rescued"]) == (200, b"2")
+
+
+# Copies
+
+WRONG_COLUMN = Signature(
+    layout=Layout.COLUMNS,
+    inputs=(Field(name="z", dtype=DataType.FP64),),
+    outputs=(Field(name="y", dtype=DataType.FP64),),
+)
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_pairs_of_both_versions_are_compared_and_callers_see_the_primary_alone(
+    tmp_path, door
+):
+    async with trial_world(tmp_path, mirror_pct=100) as world:
+        for _ in range(10):
+            assert await world.ask(6, door=door) == (200, 18.0, "")
+        pairs = world.seen.pairs
+        await until(lambda: pairs.compared == 10)
+        assert (pairs.agreed, pairs.dropped, len(pairs.worst)) == (0, 0, 10)
+        assert pairs.worst[0].distance == pytest.approx(1 / 3)
+        kept = pairs.worst[0]
+        assert (kept.inputs, kept.primary, kept.candidate) == ({"x": 6}, {"y": 18}, {"y": 12})
+        assert sum(pairs.delays.values()) == 10
+        assert (world.seen.primary.answered, world.seen.candidate.answered) == (10, 10)
+
+
+async def test_share_of_requests_is_copied_and_pairs_within_the_tolerance_agree(tmp_path):
+    async with trial_world(tmp_path, mirror_pct=25, tolerance=0.34) as world:
+        for _ in range(200):
+            await world.ask(6, id="mine")
+        await until(lambda: not world.route.trial.mirror._tasks)
+        pairs = world.seen.pairs
+        assert 20 <= pairs.compared <= 85  # 50 expected, deviation 6
+        assert pairs.agreed == pairs.compared
+        assert pairs.worst[0].request_id == "mine"
+
+
+@pytest.mark.parametrize(
+    ("exc", "counted"),
+    [
+        (ReplicaLost("on purpose"), (5, 0, 0)),
+        (RuntimeError("on purpose"), (5, 0, 0)),
+        (QueueFull("on purpose", retry_after_s=1), (0, 0, 5)),
+    ],
+)
+async def test_copies_that_fail_are_counted_and_callers_do_not_notice(
+    tmp_path, exc, counted, capfd
+):
+    async with trial_world(tmp_path, mirror_pct=100) as world:
+        world.put(2, Raises(exc, late=True))
+        for _ in range(5):
+            assert await world.ask(6) == (200, 18.0, "")
+        seen = world.seen.candidate
+        await until(lambda: (seen.failed, seen.rejected, seen.shed) == counted)
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_copy_that_the_candidates_own_signature_refuses_is_rejected(tmp_path, door):
+    async with trial_world(tmp_path, mirror_pct=100, signatures={2: WRONG_COLUMN}) as world:
+        assert await world.ask(6, door=door) == (200, 18.0, "")
+        await until(lambda: world.seen.candidate.rejected == 1)
+
+
+async def test_request_that_the_primary_failed_is_copied_and_one_that_it_refused_is_not(tmp_path):
+    async with trial_world(tmp_path, mirror_pct=100) as world:
+        world.put(1, Raises(ModelFailed("on purpose")))
+        assert (await world.ask(6))[0] == 500
+        await until(lambda: world.seen.candidate.answered == 1)
+        assert (await world.ask("a"))[0] == 422
+        await settled()
+        assert (world.seen.candidate.answered, world.seen.candidate.rejected) == (1, 0)
+        assert world.seen.pairs.compared == 0
+
+
+async def test_candidate_that_hangs_costs_callers_nothing_and_copies_are_bounded(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("shipway.gateway.mirror.MOST_INLINE_AT_ONCE", MOST_AT_ONCE)
+    async with trial_world(tmp_path, mirror_pct=100) as world:
+        hangs = Hangs()
+        candidate = world.put(2, hangs)
+        for _ in range(MOST_WAITING + MOST_AT_ONCE + 10):
+            assert await world.ask(6) == (200, 18.0, "")
+        await settled()
+        assert (hangs.inside, world.seen.pairs.dropped) == (MOST_AT_ONCE, 10)
+        mirror = world.route.trial.mirror
+        world.apply(mirror_pct=100, epoch=2)
+        await settled()
+        assert (hangs.inside, len(mirror._tasks), len(mirror._waiting)) == (0, 0, 0)
+        assert candidate.in_flight == 0
+        assert await world.ask(6) == (200, 18.0, "")
+        await settled()
+        assert hangs.inside == 1
+        world.apply(rollout=None)
+        await settled()
+        assert hangs.inside == 0
+
+
+async def test_copy_has_the_endpoints_deadline(tmp_path):
+    async with trial_world(tmp_path, mirror_pct=100, limits=Limits(deadline_ms=50)) as world:
+        hangs = Hangs()
+        world.put(2, hangs)
+        await world.ask(6, headers={"x-request-timeout-ms": "10"})
+        await until(lambda: world.seen.candidate.failed == 1)
+        assert hangs.timeouts == [0.05]
+
+
+async def test_copies_that_would_fill_the_memory_are_dropped(tmp_path, monkeypatch):
+    monkeypatch.setattr("shipway.gateway.mirror.MOST_WAITING_BYTES", 500)
+    async with trial_world(tmp_path, mirror_pct=100) as world:
+        world.put(2, Hangs())
+        for _ in range(12):
+            await world.ask(6)
+        assert 0 < world.seen.pairs.dropped < 12
+
+
+async def test_candidate_in_this_process_runs_in_a_thread_for_copies(tmp_path):
+    async with trial_world(tmp_path, mirror_pct=100) as world:
+        runner = world.route.variant("2").runner
+        runner.run_now = None  # a call of it would fail the copy
+        await world.ask(6)
+        await until(lambda: world.seen.pairs.compared == 1)
