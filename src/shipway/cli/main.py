@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shipway.cli import endpoint_commands, model_commands, role_commands, server_commands
+from shipway.cli import (
+    endpoint_commands,
+    environment_commands,
+    model_commands,
+    promotion_commands,
+    role_commands,
+    server_commands,
+)
 
 if TYPE_CHECKING:
     from shipway.core.errors import Bug
@@ -23,6 +30,8 @@ app = typer.Typer(
 server_commands.add_to(app)
 model_commands.add_to(app)
 endpoint_commands.add_to(app)
+promotion_commands.add_to(app)
+environment_commands.add_to(app)
 role_commands.add_to(app)
 
 

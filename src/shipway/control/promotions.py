@@ -37,7 +37,8 @@ class PromotionView(msgspec.Struct, frozen=True, kw_only=True):
     `rules` are all that a promotion needs; there are none without a policy (`has_policy`).
     `promotion` is the one on record. `admitted`: it may be deployed there, freezes and strategies
     apart. `alias` is the one named like the environment: where it points now, and with `previous`
-    where it pointed before. `followers` are the endpoints that follow it.
+    where it pointed before. `followers` are the endpoints that follow it, `serving` those of the
+    environment where the version serves or is on its way.
     """
 
     environment: str
@@ -51,6 +52,7 @@ class PromotionView(msgspec.Struct, frozen=True, kw_only=True):
     alias: int | None
     previous: int | None
     followers: tuple[str, ...]
+    serving: tuple[str, ...]
     dry_run: bool = False
 
 
@@ -251,6 +253,11 @@ def _view(
         alias=alias,
         previous=alias,
         followers=tuple(state.spec.name for state in following),
+        serving=tuple(
+            state.spec.name
+            for state in tx.endpoints.list()
+            if state.spec.environment == environment and record.ref in (state.active, state.target)
+        ),
     )
 
 

@@ -62,7 +62,9 @@ def tumours(directory: Path) -> Lesson:
     sent = test_x.iloc[:_SENT_ROWS]
     versions = tuple(
         Trained(
-            artifact=_dumped(pipeline.fit(train_x, labels), directory / f"tumours-{number}.joblib"),
+            artifact=_dumped(
+                pipeline.fit(train_x, labels), directory / f"tumours-{number}.joblib"
+            ),
             metric="accuracy",
             score=float(pipeline.score(test_x, test_y)),
             answers=pipeline.predict_proba(sent).tolist(),
