@@ -31,7 +31,9 @@ from shipway.backends.process import ProcessBackend
 from shipway.control.audit import AuditLog
 from shipway.control.capacity import Capacity
 from shipway.control.endpoints import Endpoints
+from shipway.control.environments import Environments
 from shipway.control.local_versions import LocalVersions
+from shipway.control.promotions import Promotions
 from shipway.control.reconciler import Reconciler
 from shipway.control.registry import Registry
 from shipway.control.rollouts import Rollouts
@@ -199,6 +201,8 @@ def _services(
         now=clock,
         endpoints=endpoints,
         reconciler=reconciler,
+        environments=Environments(database),
+        promotions=Promotions(database),
         replicas_of=endpoints.replicas_of,
         upload_limits=UploadLimits(max_bytes=settings.max_bundle_bytes),
     )

@@ -8,15 +8,33 @@ import msgspec
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
-from shipway.api import audit, endpoints, internal, models, rollouts, status
+from shipway.api import (
+    audit,
+    endpoints,
+    environments,
+    internal,
+    models,
+    promotions,
+    rollouts,
+    status,
+)
 from shipway.api.faults import add_fault_handlers
 from shipway.api.messages import answer, answers, components
 from shipway.api.services import Services
 from shipway.core.release import VERSION
+from shipway.wire.policies import policy_schema
 from shipway.wire.specs import spec_schema
 
 PREFIX = "/api/v1"
-ROUTERS: tuple[Any, ...] = (models, audit, endpoints, rollouts, status)
+ROUTERS: tuple[Any, ...] = (
+    models,
+    audit,
+    endpoints,
+    rollouts,
+    environments,
+    promotions,
+    status,
+)
 """Modules with a `router`, mounted below `/api/v1`; `ANSWERS` lists the structs they describe."""
 
 
@@ -57,6 +75,11 @@ def _add_own_routes(app: FastAPI) -> None:
     def endpoint_schema() -> Response:
         """JSON Schema of `EndpointSpec`."""
         return answer(spec_schema())
+
+    @app.get(f"{PREFIX}/schemas/environment")
+    def environment_schema() -> Response:
+        """JSON Schema of `EnvironmentPolicy`."""
+        return answer(policy_schema())
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

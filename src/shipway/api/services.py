@@ -26,8 +26,9 @@ def _no_replicas(endpoint: str, version: str) -> Sequence[Any]:
 class Services:
     """The use cases behind the API. `now` is the clock of the process.
 
-    `endpoints` and `reconciler` are what `api.endpoints`, `api.status` and `api.internal` call. `replicas_of` gives the running
-    copies of a version (`churn:2`) behind an endpoint, by the endpoint's name.
+    `endpoints`, `reconciler`, `environments` and `promotions` are what the modules of their names,
+    `api.status` and `api.internal` call. `replicas_of` gives the running copies of a version
+    (`churn:2`) behind an endpoint, by the endpoint's name.
     """
 
     registry: Registry
@@ -37,6 +38,8 @@ class Services:
     endpoints: Any = None
     reconciler: Any = None
     rollouts: Any = None
+    environments: Any = None
+    promotions: Any = None
     replicas_of: Callable[[str, str], Sequence[Any]] = _no_replicas
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
 

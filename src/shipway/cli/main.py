@@ -9,7 +9,9 @@ import typer
 
 from shipway.cli import (
     endpoint_commands,
+    environment_commands,
     model_commands,
+    promotion_commands,
     role_commands,
     rollout_commands,
     server_commands,
@@ -30,6 +32,8 @@ server_commands.add_to(app)
 model_commands.add_to(app)
 endpoint_commands.add_to(app)
 rollout_commands.add_to(app)
+promotion_commands.add_to(app)
+environment_commands.add_to(app)
 role_commands.add_to(app)
 
 

@@ -88,10 +88,10 @@ def demo(
 
 def schema(
     kind: Annotated[
-        str, typer.Argument(help="`endpoint` (EndpointSpec) or `model` (model.yaml).")
+        str, typer.Argument(help="`endpoint`, `environment` (its policy) or `model` (model.yaml).")
     ] = "endpoint",
 ) -> None:
-    """Print the JSON Schema of an endpoint spec, or of model.yaml."""
+    """Print the JSON Schema of an endpoint spec, of an environment's policy, or of model.yaml."""
     from shipway.cli.output import show_json
     from shipway.cli.serving import schema_of
 

@@ -33,17 +33,20 @@ def settings_of(
 
 
 def schema_of(kind: str) -> dict[str, Any]:
-    """The JSON Schema of `endpoint` specs or of `model` (model.yaml).
+    """The JSON Schema of `endpoint` specs, of an `environment`'s policy or of `model` (model.yaml).
 
     Raises:
-        InvalidSpec: the kind is neither.
+        InvalidSpec: the kind is none of these.
     """
     from shipway.bundles.overrides import overrides_schema
+    from shipway.wire.policies import policy_schema
     from shipway.wire.specs import spec_schema
 
-    schemas = {"endpoint": spec_schema, "model": overrides_schema}
+    schemas = {"endpoint": spec_schema, "environment": policy_schema, "model": overrides_schema}
     if kind not in schemas:
-        raise InvalidSpec(f"There is no schema `{kind}`.", next_step="Use `endpoint` or `model`.")
+        raise InvalidSpec(
+            f"There is no schema `{kind}`.", next_step="Use `endpoint`, `environment` or `model`."
+        )
     return schemas[kind]()
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import msgspec
 
 from shipway.core.bundles import Manifest
+from shipway.core.candidacy import Opinion, Promotion, Rule
 from shipway.core.endpoints import EndpointSpec, Phase
 from shipway.core.guards import Finding
+from shipway.core.policy import DeclaredPolicy
 from shipway.core.replicas import Batches
 from shipway.core.rollouts import UNDER_WAY, Moment, RolloutPhase
 from shipway.core.strategies import RolloutPlan
@@ -334,3 +336,46 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
             if name in self.outputs:
                 return self.outputs[name]
         return next(iter(self.outputs.values()))
+
+
+class PolicyChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What a change of a policy did, or with `dry_run` would do. `declared` is None once it is gone."""
+
+    name: str
+    declared: DeclaredPolicy | None = None
+    changes: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+class Reviewed(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody said last of a version, and whether it has weight."""
+
+    reviewer: str
+    decision: Opinion
+    reason: str = ""
+    at: datetime | None = None
+    counts: bool = True
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a version stands on its way into an environment.
+
+    `rules` are all that a promotion needs, met or not. `promotion` is on record once it was promoted,
+    and `admitted` says that it may be deployed there. `alias` is the number that the alias named like
+    the environment points at, `previous` what it pointed at before; `followers` are the endpoints that
+    follow the alias, `serving` those of the environment where the version serves or is on its way.
+    """
+
+    environment: str
+    version: str
+    digest: str
+    has_policy: bool = True
+    rules: tuple[Rule, ...] = ()
+    reviews: tuple[Reviewed, ...] = ()
+    promotion: Promotion | None = None
+    admitted: bool = False
+    alias: int | None = None
+    previous: int | None = None
+    followers: tuple[str, ...] = ()
+    serving: tuple[str, ...] = ()
+    dry_run: bool = False

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from shipway.client import calls, flows, packing, registering, releasing
+from shipway.client import calls, flows, packing, promoting, registering, releasing
 from shipway.client.answers import (
     Alias,
     Change,
@@ -21,8 +21,10 @@ from shipway.client.answers import (
     Logs,
     Model,
     Place,
+    PolicyChange,
     Prediction,
     Rollout,
+    Standing,
     Status,
     Version,
 )
@@ -34,9 +36,11 @@ from shipway.client.packing import PackOptions
 from shipway.client.releasing import ROLLOUT_TIMEOUT_S, Outcome
 from shipway.client.session import BYPASS_PROXIES, Session
 from shipway.client.upload import OnProgress, nobody_watches
+from shipway.core.candidacy import Opinion
 from shipway.core.endpoints import EndpointSpec
 from shipway.core.errors import ShipwayError
 from shipway.core.evidence import Pair
+from shipway.core.policy import DeclaredPolicy, EnvironmentPolicy
 from shipway.core.profile import Profile
 from shipway.core.rollouts import Event
 from shipway.core.versions import parse_version
@@ -153,6 +157,52 @@ class AsyncClient:
     async def where(self, model: str) -> tuple[Place, ...]:
         """Which endpoints run which versions of a model, and where."""
         return await self._send(calls.where(model))
+
+    async def policies(self) -> tuple[DeclaredPolicy, ...]:
+        """The policies of all environments that have one, by name."""
+        return await self._send(promoting.policies())
+
+    async def policy(self, environment: str) -> DeclaredPolicy:
+        """The policy of an environment."""
+        return await self._send(promoting.policy(environment))
+
+    async def apply_policy(
+        self, policy: EnvironmentPolicy, *, dry_run: bool = False
+    ) -> PolicyChange:
+        """Makes an environment's policy what it says."""
+        return await self._send(promoting.apply(policy, dry_run=dry_run))
+
+    async def delete_policy(self, environment: str, *, dry_run: bool = False) -> PolicyChange:
+        """Forgets an environment's policy: every version may enter it."""
+        return await self._send(promoting.delete(environment, dry_run=dry_run))
+
+    async def promotions(self, version: str) -> tuple[Standing, ...]:
+        """Where a version stands in each environment: what is met, what is missing, who said what."""
+        return await self._send(promoting.standings(version))
+
+    async def promote(
+        self, version: str, environment: str, *, reason: str = "", dry_run: bool = False
+    ) -> Standing:
+        """Lets exactly these bytes into an environment, and points the alias of its name at them.
+
+        Raises:
+            PolicyUnmet: the environment's policy is not met; `details["unmet"]` lists each rule.
+        """
+        return await self._send(
+            promoting.promote(version, environment, reason=reason, dry_run=dry_run)
+        )
+
+    async def approve(self, version: str, environment: str, *, reason: str = "") -> Standing:
+        """Says that a version, given by number, may enter an environment; binds to its bytes."""
+        return await self._send(
+            promoting.review(version, environment, Opinion.APPROVED, reason=reason)
+        )
+
+    async def reject(self, version: str, environment: str, *, reason: str = "") -> Standing:
+        """Says that a version must not enter an environment; only your approval takes it back."""
+        return await self._send(
+            promoting.review(version, environment, Opinion.REJECTED, reason=reason)
+        )
 
     async def endpoints(self) -> tuple[Endpoint, ...]:
         """Every endpoint."""

@@ -6,10 +6,11 @@ import secrets
 
 import msgspec
 
+from shipway.control.admission import require_admitted
 from shipway.control.changes import Request
 from shipway.control.registry import resolved
 from shipway.core.deployments import Order, accepted, follows
-from shipway.core.endpoints import EndpointSpec, EndpointState
+from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
 from shipway.core.errors import InvalidSpec
 from shipway.core.fallbacks import static_outputs
 from shipway.core.placement import placed
@@ -34,11 +35,14 @@ def accept(
         ModelNotFound, VersionNotFound, AliasNotFound: there is no such version.
         InvalidSpec: the fallback could not answer for it.
         RolloutUnderWay: another version is being rolled out.
+        PolicyUnmet: the environment's policy does not let the version in.
     """
     record = resolved(tx, parse_version(spec.model))
     _check_fallback(tx, spec, record)
     inline = placed(spec.placement, record.manifest, releases_memory=releases_memory).inline
     before = tx.endpoints.get(spec.environment, spec.name)
+    if not _is_in(before, record.ref):
+        require_admitted(tx, spec, record, now=request.now)
     order = Order(
         id=new_id(spec.name),
         actor=request.actor,
@@ -48,6 +52,14 @@ def accept(
     return Accepted(
         before=before, after=accepted(before, spec, record.ref, inline=inline, order=order)
     )
+
+
+def _is_in(state: EndpointState | None, version: VersionRef) -> bool:
+    """Whether the version serves or is on its way already: then only other settings change."""
+    if state is None:
+        return False
+    is_coming = state.phase in (Phase.STARTING, Phase.RELEASING) and state.target == version
+    return is_coming or state.active == version
 
 
 def new_id(endpoint: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from shipway.control.admission import let_back
 from shipway.control.changes import Request, put, record
 from shipway.control.deploying import accept
 from shipway.control.views import (
@@ -127,7 +128,9 @@ class Endpoints:
         with self._changing() as tx:
             before = _existing(tx, self.environment, name)
             after = rolled_back(before, request.now, is_warm=self._is_warm(before, request.now))
-            return self._put(tx, before, after, request, "endpoint.rollback")
+            remarks = let_back(tx, before, after, request)
+            change = self._put(tx, before, after, request, "endpoint.rollback")
+        return msgspec.structs.replace(change, changes=(*change.changes, *remarks))
 
     def delete(self, name: str, request: Request) -> ChangeView:
         """Forgets the endpoint; its replicas stop once their requests are answered.

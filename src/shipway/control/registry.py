@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from shipway.control.admission import require_alias_admitted
 from shipway.core.audit import Change
 from shipway.core.bundles import Manifest
 from shipway.core.diff import Difference, differences
@@ -151,12 +152,16 @@ class Registry:
         Raises:
             ModelNotFound, VersionNotFound, AliasNotFound: the version does not exist.
             InvalidSpec: the alias is malformed, or is the reserved word `latest`.
+            PolicyUnmet: an endpoint follows it in an environment that does not admit the version, or
+                it has the name of such an environment.
         """
         checked_alias(alias)
         with self._database.transaction() as tx:
-            ref = resolved(tx, query).ref
+            record = resolved(tx, query)
+            ref = record.ref
             previous = tx.aliases.all_of(ref.model).get(alias)
             if previous != ref.number:
+                require_alias_admitted(tx, record, alias, now=now)
                 tx.aliases.point(alias, ref)
                 details = {"before": previous, "after": ref.number, "reason": reason}
                 subject = f"{ref.model}@{alias}"

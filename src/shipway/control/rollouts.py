@@ -7,6 +7,7 @@ from math import isfinite
 
 import msgspec
 
+from shipway.control.admission import require_standing
 from shipway.control.changes import Request, put
 from shipway.control.rollout_views import RolloutView, rollout_view, worst_pairs
 from shipway.control.views import Seen
@@ -113,9 +114,13 @@ class Rollouts:
         Raises:
             EndpointNotFound: there is no such endpoint.
             RolloutNotPossible: there is no rollout, or it is not in a phase for that.
+            PolicyUnmet: it shall go on, and the candidate's promotion was withdrawn meanwhile.
         """
         with self._database.transaction() as tx:
             before = self._existing(tx, endpoint)
+            if event in (Event.RESUME, Event.PROMOTE):
+                then = f"or end it with `shipway rollout abort {endpoint}`"
+                require_standing(tx, before, then=then)
             words = f"{_WORDS[event]} {request.reason}".strip()
             decision = Decision(event=event, message=words, seen=self._step_of(before))
             after = stepped(before, decision, request.now)

@@ -12,6 +12,8 @@ from shipway.store.sql import migration
 from shipway.store.sql.audit import AuditRows
 from shipway.store.sql.endpoints import EndpointRows
 from shipway.store.sql.engine import WRITES, create_engine
+from shipway.store.sql.environments import PolicyRows, PromotionRows, ReviewRows
+from shipway.store.sql.evaluations import EvaluationRows
 from shipway.store.sql.faults import translated_faults
 from shipway.store.sql.models import AliasRows, ModelRows, VersionRows
 from shipway.store.sql.outcomes import OutcomeRows
@@ -28,6 +30,10 @@ class Transaction:
         self.endpoints = EndpointRows(connection)
         self.rollouts = RolloutRows(connection)
         self.outcomes = OutcomeRows(connection)
+        self.evaluations = EvaluationRows(connection)
+        self.policies = PolicyRows(connection)
+        self.reviews = ReviewRows(connection)
+        self.promotions = PromotionRows(connection)
         self.audit = AuditRows(connection)
 
 

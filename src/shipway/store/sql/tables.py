@@ -131,20 +131,21 @@ environments = sa.Table(
     sa.Column("policy", sa.Text, nullable=False),
 )
 
-# What a person said about these bytes in that environment; the newest word of each person counts.
+# What a person said about these bytes of a model in that environment; the newest word of each counts.
 reviews = sa.Table(
     "reviews",
     metadata,
     sa.Column("environment", sa.String(63), primary_key=True),
     sa.Column("digest", sa.String(80), primary_key=True),
+    sa.Column("model", sa.String(63), primary_key=True),
     sa.Column("reviewer", sa.String(200), primary_key=True),
-    sa.Column("version", sa.String(80), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
     sa.Column("decision", sa.String(16), nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("at", Instant, nullable=False),
 )
 
-# Which bytes were let into which environment.
+# Which bytes were let into which environment; `policy_generation` is 0 where there was no policy.
 promotions = sa.Table(
     "promotions",
     metadata,
@@ -154,6 +155,7 @@ promotions = sa.Table(
     sa.Column("number", sa.Integer, nullable=False),
     sa.Column("at", Instant, nullable=False),
     sa.Column("by", sa.Text, nullable=False),
+    sa.Column("policy_generation", sa.Integer, nullable=False),
 )
 
 audit = sa.Table(

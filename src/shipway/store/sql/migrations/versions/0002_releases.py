@@ -93,12 +93,13 @@ def _create_environments() -> None:
         "reviews",
         sa.Column("environment", sa.String(63), nullable=False),
         sa.Column("digest", sa.String(80), nullable=False),
+        sa.Column("model", sa.String(63), nullable=False),
         sa.Column("reviewer", sa.String(200), nullable=False),
-        sa.Column("version", sa.String(80), nullable=False),
+        sa.Column("number", sa.Integer, nullable=False),
         sa.Column("decision", sa.String(16), nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("at", Instant, nullable=False),
-        sa.PrimaryKeyConstraint("environment", "digest", "reviewer", name="pk_reviews"),
+        sa.PrimaryKeyConstraint("environment", "digest", "model", "reviewer", name="pk_reviews"),
     )
     op.create_table(
         "promotions",
@@ -108,6 +109,7 @@ def _create_environments() -> None:
         sa.Column("number", sa.Integer, nullable=False),
         sa.Column("at", Instant, nullable=False),
         sa.Column("by", sa.Text, nullable=False),
+        sa.Column("policy_generation", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("environment", "digest", "model", name="pk_promotions"),
     )
 
