@@ -31,6 +31,7 @@ from shipway.backends.process import ProcessBackend
 from shipway.control.audit import AuditLog
 from shipway.control.capacity import Capacity
 from shipway.control.endpoints import Endpoints
+from shipway.control.evaluations import Evaluations
 from shipway.control.local_versions import LocalVersions
 from shipway.control.reconciler import Reconciler
 from shipway.control.registry import Registry
@@ -194,6 +195,7 @@ def _services(
     return Services(
         registry=registry,
         rollouts=rollouts,
+        evaluations=Evaluations(database),
         audit=AuditLog(database),
         staging=Staging(settings.state_dir / "staging"),
         now=clock,

@@ -8,7 +8,7 @@ import msgspec
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
-from shipway.api import audit, endpoints, internal, models, rollouts, status
+from shipway.api import audit, endpoints, evaluations, internal, models, rollouts, status
 from shipway.api.faults import add_fault_handlers
 from shipway.api.messages import answer, answers, components
 from shipway.api.services import Services
@@ -16,7 +16,7 @@ from shipway.core.release import VERSION
 from shipway.wire.specs import spec_schema
 
 PREFIX = "/api/v1"
-ROUTERS: tuple[Any, ...] = (models, audit, endpoints, rollouts, status)
+ROUTERS: tuple[Any, ...] = (models, audit, endpoints, rollouts, evaluations, status)
 """Modules with a `router`, mounted below `/api/v1`; `ANSWERS` lists the structs they describe."""
 
 

@@ -37,6 +37,7 @@ class Services:
     endpoints: Any = None
     reconciler: Any = None
     rollouts: Any = None
+    evaluations: Any = None
     replicas_of: Callable[[str, str], Sequence[Any]] = _no_replicas
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
 

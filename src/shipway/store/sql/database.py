@@ -12,6 +12,7 @@ from shipway.store.sql import migration
 from shipway.store.sql.audit import AuditRows
 from shipway.store.sql.endpoints import EndpointRows
 from shipway.store.sql.engine import WRITES, create_engine
+from shipway.store.sql.evaluations import EvaluationRows
 from shipway.store.sql.faults import translated_faults
 from shipway.store.sql.models import AliasRows, ModelRows, VersionRows
 from shipway.store.sql.outcomes import OutcomeRows
@@ -28,6 +29,7 @@ class Transaction:
         self.endpoints = EndpointRows(connection)
         self.rollouts = RolloutRows(connection)
         self.outcomes = OutcomeRows(connection)
+        self.evaluations = EvaluationRows(connection)
         self.audit = AuditRows(connection)
 
 
