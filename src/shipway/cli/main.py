@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shipway.cli import endpoint_commands, model_commands, role_commands, server_commands
+from shipway.cli import (
+    endpoint_commands,
+    evaluation_commands,
+    model_commands,
+    role_commands,
+    server_commands,
+)
 
 if TYPE_CHECKING:
     from shipway.core.errors import Bug
@@ -23,6 +29,7 @@ app = typer.Typer(
 server_commands.add_to(app)
 model_commands.add_to(app)
 endpoint_commands.add_to(app)
+evaluation_commands.add_to(app)
 role_commands.add_to(app)
 
 

@@ -11,18 +11,18 @@ from shipway.client.evaluating.judged import Judged, canonical_order
 from shipway.client.evaluating.metrics import BETTER, values_of
 from shipway.client.evaluating.resampling import (
     LEVEL,
-    draws_for,
     drawn,
+    draws_for,
     interval,
     mcnemar_p_value,
     paired_p_value,
 )
 from shipway.client.evaluating.tallies import tally_of
-from shipway.core.evaluations import Against, Difference, Measure, Slice
+from shipway.core.evaluations import Against, Difference, Measure, Slice, Task
 from shipway.core.tensors import Array
 
 FEW_ROWS = 30
-McNEMAR = "McNemar, mid-p"
+MCNEMAR = "McNemar, mid-p"
 BOOTSTRAP = "paired bootstrap"
 OnDraw = Callable[[int], None]
 
@@ -76,8 +76,16 @@ def verdict_of(
         slices=slices,
         against=against,
         resamples=draws,
-        notes=(*notes, *slice_notes),
+        notes=(*_averages(judged), *notes, *slice_notes),
     )
+
+
+def _averages(judged: Judged) -> tuple[str, ...]:
+    if judged.task is Task.REGRESSION:
+        return ()
+    if len(judged.classes) == 2:
+        return (f"precision, recall and f1 are of the class `{judged.classes[1]}`.",)
+    return ("precision, recall and f1 are means over the classes.",)
 
 
 def measured(
@@ -119,7 +127,7 @@ def _compared(
         replicates = ours[name] - theirs[name]
         test, p_value = BOOTSTRAP, paired_p_value(replicates)
         if name == "accuracy":
-            test, p_value = McNEMAR, _mcnemar(judged, other)
+            test, p_value = MCNEMAR, _mcnemar(judged, other)
         low, high = interval(replicates, value)
         differences.append(
             Difference(

@@ -112,9 +112,11 @@ def _squares(judged: Judged) -> Array:
     probabilities = judged.probabilities
     assert probabilities is not None
     if len(judged.classes) == 2:
-        return (probabilities[:, 1] - judged.truth) ** 2
+        misses: Array = probabilities[:, 1] - judged.truth
+        return misses**2
     of_truth = probabilities[np.arange(judged.rows), judged.truth]
-    return np.sum(probabilities**2, axis=1) - 2 * of_truth + 1
+    squares: Array = np.sum(probabilities**2, axis=1) - 2 * of_truth + 1
+    return squares
 
 
 class _Ranked:
