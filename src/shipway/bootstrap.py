@@ -32,6 +32,7 @@ from shipway.control.audit import AuditLog
 from shipway.control.capacity import Capacity
 from shipway.control.endpoints import Endpoints
 from shipway.control.environments import Environments
+from shipway.control.evaluations import Evaluations
 from shipway.control.local_versions import LocalVersions
 from shipway.control.promotions import Promotions
 from shipway.control.reconciler import Reconciler
@@ -196,6 +197,7 @@ def _services(
     return Services(
         registry=registry,
         rollouts=rollouts,
+        evaluations=Evaluations(database),
         audit=AuditLog(database),
         staging=Staging(settings.state_dir / "staging"),
         now=clock,

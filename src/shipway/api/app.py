@@ -12,6 +12,7 @@ from shipway.api import (
     audit,
     endpoints,
     environments,
+    evaluations,
     internal,
     models,
     promotions,
@@ -32,6 +33,7 @@ ROUTERS: tuple[Any, ...] = (
     endpoints,
     rollouts,
     environments,
+    evaluations,
     promotions,
     status,
 )

@@ -38,21 +38,21 @@ def components(kinds: list[Any]) -> dict[str, Any]:
     return msgspec.json.schema_components(kinds, ref_template=_REF)[1]
 
 
-def body_of(kind: type[T]) -> Any:
+def body_of(kind: type[T], *, most_bytes: int = _MAX_BODY_BYTES) -> Any:
     """A dependency that gives the request's JSON body as that struct.
 
-    It raises BodyTooLarge over 1 MiB, and InvalidRequest, naming the path, for anything else.
+    It raises BodyTooLarge over `most_bytes`, and InvalidRequest, naming the path, for anything else.
     """
 
     async def read(request: Request) -> T:
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
-            if len(body) > _MAX_BODY_BYTES:
+            if len(body) > most_bytes:
                 raise BodyTooLarge(
-                    f"The body is over the limit of {_MAX_BODY_BYTES} bytes.",
+                    f"The body is over the limit of {most_bytes} bytes.",
                     next_step="Send a smaller one.",
-                    limit_bytes=_MAX_BODY_BYTES,
+                    limit_bytes=most_bytes,
                 )
         return _decoded(bytes(body), kind)
 

@@ -40,6 +40,7 @@ class Services:
     rollouts: Any = None
     environments: Any = None
     promotions: Any = None
+    evaluations: Any = None
     replicas_of: Callable[[str, str], Sequence[Any]] = _no_replicas
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
 

@@ -81,6 +81,11 @@ def example_rows(sample: Sample) -> dict[str, Array]:
     return {name: array[chosen] for name, array in sample.inputs.items()}
 
 
+def delimiter_of(first_line: bytes) -> str:
+    """What parts the columns of a CSV file: of comma, semicolon and tab the most frequent in its first line."""
+    return max((",", ";", "\t"), key=lambda mark: first_line.count(mark.encode()))
+
+
 def _content(path: Path) -> bytes:
     try:
         content = path.read_bytes()
@@ -124,8 +129,7 @@ def _csv(content: bytes) -> pa.Table:
 
 
 def _csv_table(content: bytes, types: dict[str, pa.DataType]) -> pa.Table:
-    first_line = content.split(b"\n", 1)[0]
-    delimiter = max((",", ";", "\t"), key=lambda mark: first_line.count(mark.encode()))
+    delimiter = delimiter_of(content.split(b"\n", 1)[0])
     return csv.read_csv(
         pa.BufferReader(content),
         parse_options=csv.ParseOptions(delimiter=delimiter),

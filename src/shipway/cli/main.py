@@ -10,6 +10,7 @@ import typer
 from shipway.cli import (
     endpoint_commands,
     environment_commands,
+    evaluation_commands,
     model_commands,
     promotion_commands,
     role_commands,
@@ -34,6 +35,7 @@ endpoint_commands.add_to(app)
 rollout_commands.add_to(app)
 promotion_commands.add_to(app)
 environment_commands.add_to(app)
+evaluation_commands.add_to(app)
 role_commands.add_to(app)
 
 

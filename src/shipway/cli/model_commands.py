@@ -143,7 +143,8 @@ def show(
     state_dir: StateDir = None,
     as_json: Json = False,
 ) -> None:
-    """Show one version: signature, environment, parity report, profile, lineage."""
+    """Show one version: signature, environment, parity report, profile, evaluations, lineage."""
+    from shipway.cli.evaluations import show_evaluations
     from shipway.cli.manifests import show_version
     from shipway.cli.output import show_json
     from shipway.cli.sessions import client_of
@@ -152,7 +153,11 @@ def show(
         found = client.show(version)
         if as_json:
             return show_json(found)
-        return show_version(found, client.profile(version))
+        show_version(found, client.profile(version))
+        if evaluated := client.evaluations(version):
+            typer.echo("\nEvaluations")
+            show_evaluations(version, evaluated)
+        return None
 
 
 def diff(

@@ -26,6 +26,7 @@ from shipway.client.answers import (
 from shipway.client.exchange import Answer, Call, Plane, reading
 from shipway.client.openinference import infer_body, read_prediction
 from shipway.core.endpoints import EndpointSpec
+from shipway.core.evaluations import Evaluation, Findings
 from shipway.core.evidence import Pair
 from shipway.core.rollouts import Event
 from shipway.core.tensors import Array
@@ -287,4 +288,23 @@ def infer(
         body=body,
         headers=headers,
         timeout_s=timeout_s,
+    )
+
+
+def keep_evaluation(query: VersionQuery, findings: Findings) -> Call[Evaluation]:
+    """Keeps what an evaluation found of a version."""
+    return Call(
+        method="POST",
+        path=_path("models", query.model, "versions", selector(query), "evaluations"),
+        read=reading(Evaluation),
+        **_json(findings),
+    )
+
+
+def evaluations(query: VersionQuery) -> Call[tuple[Evaluation, ...]]:
+    """The evaluations of a version, newest first."""
+    return Call(
+        method="GET",
+        path=_path("models", query.model, "versions", selector(query), "evaluations"),
+        read=reading(tuple[Evaluation, ...]),
     )

@@ -29,6 +29,7 @@ from shipway.client.answers import (
     Version,
 )
 from shipway.client.discovery import addresses
+from shipway.client.evaluating.question import EvaluateOptions, question_of
 from shipway.client.exchange import Answer, Call, Flow, Pause, Run, Step, Work
 from shipway.client.faults import error_from, network_reason, unreachable
 from shipway.client.flows import DEPLOY_TIMEOUT_S, SpecFields, Waiting
@@ -39,6 +40,7 @@ from shipway.client.upload import OnProgress, nobody_watches
 from shipway.core.candidacy import Opinion
 from shipway.core.endpoints import EndpointSpec
 from shipway.core.errors import ShipwayError
+from shipway.core.evaluations import Evaluation
 from shipway.core.evidence import Pair
 from shipway.core.policy import DeclaredPolicy, EnvironmentPolicy
 from shipway.core.profile import Profile
@@ -369,6 +371,47 @@ class Client:
                 timeout_s=timeout_s,
             )
         )
+
+    def evaluate(
+        self,
+        version: str,
+        data: Any,
+        *,
+        label: str,
+        on_progress: OnProgress = nobody_watches,
+        **options: Unpack[EvaluateOptions],
+    ) -> Evaluation:
+        """How well a version does on held-out data; the result is kept with the version.
+
+        The version answers behind a temporary endpoint of its own, which is deleted afterwards.
+
+        Args:
+            version: such as `churn:2`.
+            data: a path (Parquet, CSV, JSON, `.npz`), a frame, a dict of columns, or records.
+            label: the column of the truth.
+            on_progress: called with the step, how much is done, and how much there is.
+            options: as in `shipway.client.evaluating.question.EvaluateOptions`.
+
+        Raises:
+            InvalidRequest: the data lacks a column or a label, or holds classes that are unknown.
+            MissingDependency: scikit-learn is not installed.
+            PolicyUnmet: the environment does not let the version run.
+        """
+        # pyarrow is not loaded before somebody has data.
+        from shipway.client.evaluating.flow import evaluated
+        from shipway.client.evaluating.stands import Stands
+
+        question, stands = question_of(version, label, options), Stands(self._session)
+        try:
+            return self._run(
+                evaluated(self._session, stands, question, data, on_progress=on_progress)
+            )
+        finally:
+            self._run(stands.taken_down())
+
+    def evaluations(self, version: str) -> tuple[Evaluation, ...]:
+        """The evaluations of a version, newest first."""
+        return self._send(calls.evaluations(parse_version(version)))
 
     def _send(self, call: Call[T]) -> T:
         url = self._session.base_url(call.plane)

@@ -1,4 +1,4 @@
-"""Evaluations as rows."""
+"""Evaluations as rows, found by the bundle that they are of."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class EvaluationRows:
         self._connection = connection
 
     def add(self, evaluation: Evaluation) -> None:
-        """Keeps an evaluation; its id is new."""
+        """Keeps an evaluation; its id must be new."""
         row = {
             "id": evaluation.id,
             "model": evaluation.model,
@@ -27,10 +27,10 @@ class EvaluationRows:
         }
         self._connection.execute(sa.insert(evaluations).values(row))
 
-    def of_digest(self, digest: str) -> list[Evaluation]:
-        """Those of a bundle, newest first."""
-        mine = evaluations.c.digest == digest
-        newest = (evaluations.c.at.desc(), evaluations.c.id.desc())
-        query = sa.select(evaluations.c.result).where(mine).order_by(*newest)
-        texts = self._connection.scalars(query)
-        return [msgspec.json.decode(text, type=Evaluation) for text in texts]
+    def of_digest(self, digest: str, *, limit: int = 100) -> list[Evaluation]:
+        """The newest evaluations of these bytes, under whatever name and number, newest first."""
+        query = sa.select(evaluations.c.result).where(evaluations.c.digest == digest)
+        newest = query.order_by(evaluations.c.at.desc(), evaluations.c.id).limit(limit)
+        return [
+            msgspec.json.decode(text, type=Evaluation) for text in self._connection.scalars(newest)
+        ]

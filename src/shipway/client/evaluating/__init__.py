@@ -1,0 +1,1 @@
+"""How well a version does on held-out data: its answers, judged with intervals and a paired test."""
