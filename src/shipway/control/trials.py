@@ -37,6 +37,7 @@ class Trials:
     def __init__(self) -> None:
         self._reports: dict[str, dict[tuple[str, str], TrialReport]] = {}
         self._begins: dict[str, _Begin] = {}
+        self._problems: dict[str, float] = {}
 
     def note(self, report: GatewayReport) -> None:
         """Takes in what a gateway says of the rollouts."""
@@ -49,6 +50,7 @@ class Trials:
         kept = set(endpoints)
         self._reports = {name: said for name, said in self._reports.items() if name in kept}
         self._begins = {name: begin for name, begin in self._begins.items() if name in kept}
+        self._problems = {name: at_s for name, at_s in self._problems.items() if name in kept}
 
     def evidence(
         self,
@@ -67,6 +69,7 @@ class Trials:
             for (gateway, _), trial in said.items()
             if (trial.rollout, trial.epoch) == (rollout.id, rollout.epoch)
         }
+        problem = _problem(one, rollout.candidate, observed)
         return Evidence(
             step=merged_reports(said.values(), rollout=rollout.id, epoch=rollout.epoch),
             elapsed_s=self._elapsed_s(rollout, now, steady_s),
@@ -75,8 +78,15 @@ class Trials:
             exits=ended_since(rollout, observed.replicas),
             gateways=sum(gateway.id in mine for gateway in observed.gateways),
             expected=len(observed.gateways),
-            problem=_problem(one, rollout.candidate, observed),
+            problem=problem,
+            problem_s=self._problem_s(rollout.endpoint, problem, steady_s),
         )
+
+    def _problem_s(self, endpoint: str, problem: str, steady_s: float) -> float:
+        if not problem:
+            self._problems.pop(endpoint, None)
+            return 0.0
+        return steady_s - self._problems.setdefault(endpoint, steady_s)
 
     def _elapsed_s(self, rollout: Rollout, now: datetime, steady_s: float) -> float:
         """How long the step has lasted: by the steady clock since this process saw it first."""

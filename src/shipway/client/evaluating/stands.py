@@ -58,9 +58,10 @@ class Stands:
         self._names.append(name)
         waiting = Waiting(timeout_s=DEPLOY_TIMEOUT_S)
         try:
-            yield from flows.deploy(
-                self._session, str(version), waiting, endpoint=name, dry_run=False, fields=fields
+            call = calls.deploy(
+                str(version), endpoint=name, dry_run=False, supersede=False, **fields
             )
+            yield from flows.changed(self._session, call, waiting)
         except PolicyUnmet as refusal:
             raise PolicyUnmet(
                 f"This environment does not let `{version}` run, not even to be evaluated."
