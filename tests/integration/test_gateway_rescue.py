@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from shipway.core.errors import (
 from shipway.core.signature import Field, Layout, Signature
 from shipway.core.telemetry import Column, Outcome, answers
 from shipway.core.tensors import DataType
+from shipway.gateway.trials import ENOUGH, TOO_LONG_S
 
 sys.path.insert(0, str(Path(__file__).parent))
 from trial_world import DOORS, Hangs, Raises, settled, trial_world
@@ -132,6 +134,23 @@ async def test_candidate_that_hangs_gets_half_of_the_deadline(tmp_path):
         assert await world.ask(4, headers={"x-request-timeout-ms": "100"}) == (200, 12.0, "2")
         assert hangs.timeouts[1] == pytest.approx(0.05, abs=0.01)
         assert world.seen.candidate.failed == 2
+
+
+async def test_candidate_that_hangs_gets_far_less_once_the_primary_is_known_to_be_fast(tmp_path):
+    async with trial_world(tmp_path, weight=0) as world:
+        for _ in range(ENOUGH):
+            await world.ask(4)
+        world.table.sweep()
+        assert world.route.trial.patience_s == TOO_LONG_S
+        world.apply(weight=100, epoch=2)
+        hangs = Hangs()
+        world.put(2, hangs)
+        waiting = world.send(4)
+        await settled()
+        assert hangs.timeouts == [TOO_LONG_S]
+        waiting.cancel()
+        world.apply(weight=100, rollout="another")
+        assert world.route.trial.patience_s == inf
 
 
 async def test_candidate_that_hangs_does_not_fill_the_queue(tmp_path):

@@ -2,8 +2,11 @@
 
 import asyncio
 import sys
+import time
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from shipway.core.assignment import place_of
@@ -13,7 +16,13 @@ from shipway.core.signature import Field, Layout, Signature
 from shipway.core.strategies import Segment, Source, Sticky
 from shipway.core.tensors import DataType
 from shipway.gateway.app import labelled
+from shipway.gateway.follow import Follower
+from shipway.gateway.http import serve
+from shipway.gateway.main import bound
+from shipway.gateway.metrics import page as metrics_page
 from shipway.gateway.mirror import MOST_AT_ONCE, MOST_WAITING
+from shipway.wire.codec import Answer
+from shipway.wire.snapshot import GatewayReport, Snapshot
 
 sys.path.insert(0, str(Path(__file__).parent))
 from trial_world import DOORS, Hangs, Raises, settled, token, trial_world, until
@@ -178,6 +187,77 @@ async def test_primary_is_not_closed_while_the_candidate_has_its_requests(tmp_pa
         world.table.sweep()
         answer = await waiting
         assert (answer.status, dict(answer.headers)[b"x-shipway-rescued"]) == (200, b"2")
+
+
+class Control:
+    """An `http.Application` that gives one snapshot, and keeps the reports that it gets."""
+
+    def __init__(self, snapshot):
+        self.snapshot, self.reports, self.at = snapshot, [], []
+
+    def handle(self, request):
+        if request.method == "POST":
+            self.reports.append(msgspec.msgpack.decode(request.body, type=GatewayReport))
+            self.at.append(time.monotonic())
+            return Answer(200, b"", ())
+        if b"revision=" + self.snapshot.revision.encode() in request.query:
+            return asyncio.ensure_future(self._same())
+        return Answer(200, msgspec.msgpack.encode(self.snapshot), ())
+
+    async def _same(self):
+        await asyncio.sleep(0.1)
+        return Answer(304, b"", ())
+
+    def body_limit(self, path):
+        return 1 << 20
+
+    def refuse(self, error, path):
+        return Answer(500, b"", ())
+
+
+@asynccontextmanager
+async def followed(world, directory):
+    """Control, and a gateway that follows it and reports to it."""
+    control = Control(Snapshot.of((world.route_spec(weight=100),)))
+    listening, stopping = bound("127.0.0.1", 0), asyncio.Event()
+    serving = asyncio.ensure_future(serve(control, listening, stopping, drain_s=0.1))
+    follower = Follower(
+        world.table, gateway="g", address="", environment="dev", state_dir=directory,
+        control_url=f"http://127.0.0.1:{listening.getsockname()[1]}", changed=asyncio.Event(),
+    )  # fmt: skip
+    following = asyncio.ensure_future(follower.run())
+    try:
+        yield control
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
+        stopping.set()
+        await serving
+
+
+async def test_gateway_reports_what_it_saw_twice_a_second_and_who_it_is(tmp_path):
+    async with trial_world(tmp_path, rollout=None) as world:
+        instances = set()
+        for _ in range(2):
+            async with followed(world, tmp_path) as control:
+                await until(lambda c=control: c.reports and c.reports[-1].trials)
+                await world.ask(4)
+                known = len(control.reports)
+                await until(lambda c=control, n=known: len(c.reports) >= n + 3)
+            report = control.reports[-1]
+            assert report.trials["main"].candidate.answered >= 1
+            assert report.trials["main"] == world.seen
+            assert control.at[-1] - control.at[-3] < 1.9  # twice 0.5 s, and not twice 1 s
+            instances |= {one.instance for one in control.reports}
+        assert len(instances) == 2
+        assert "" not in instances
+
+
+async def test_weight_of_each_version_is_on_the_metrics_page(tmp_path):
+    async with trial_world(tmp_path, weight=25) as world:
+        page = metrics_page(world.table).decode()
+        assert 'shipway_weight_ratio{endpoint="main",version="main:1"} 0.75' in page
+        assert 'shipway_weight_ratio{endpoint="main",version="main:2"} 0.25' in page
 
 
 # Copies

@@ -74,10 +74,14 @@ class TrialWorld:
         self.gateway = Gateway(self.table, serving)
         self.services = Services(self.table, serving)
 
-    def apply(
+    def apply(self, **options):
+        """Applies a snapshot of the endpoint; see `route_spec`."""
+        self.table.apply(Snapshot.of((self.route_spec(**options),)))
+
+    def route_spec(
         self, *, weight=0, versions=(1, 2), limits=None, fallback=None, signatures=None, **of
     ):
-        """Applies a snapshot; without `rollout=None`, with a trial of these fields."""
+        """The endpoint in a rollout; `of` are fields of the trial, `rollout=None` for none."""
         variants = []
         for number in versions:
             bundle = self.directory / f"{number}"
@@ -92,11 +96,10 @@ class TrialWorld:
             )  # fmt: skip
         fields = {"rollout": "r1", "epoch": 1, "primary": "main:1", "candidate": "main:2", **of}
         trial = Trial(**fields) if fields["rollout"] else None
-        route = Route(
+        return Route(
             name="main", limits=limits or Limits(), variants=tuple(variants), trial=trial,
             fallback=fallback,
         )  # fmt: skip
-        self.table.apply(Snapshot.of((route,)))
 
     @property
     def route(self):

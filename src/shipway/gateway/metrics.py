@@ -44,6 +44,12 @@ QUEUE_LIMIT = Family(
     help="Requests that may be inside an endpoint at once, over all gateways of the machine.",
     labels=_ENDPOINT,
 )
+WEIGHT = Family(
+    name="shipway_weight_ratio",
+    kind="gauge",
+    help="A version's share (0 to 1) of its endpoint's requests, for callers who name no version.",
+    labels=_VERSION,
+)
 CACHE_HITS = Family(
     name="shipway_cache_hits_total",
     kind="counter",
@@ -101,7 +107,7 @@ MEMORY = Family(
 
 FAMILIES = (
     *(REQUESTS, SECONDS, IN_FLIGHT, QUEUE_LIMIT, CACHE_HITS, CACHE_MISSES),
-    *(RETRIES, FALLBACKS, REPLICAS, EJECTED, GATEWAYS, CPU, MEMORY),
+    *(RETRIES, FALLBACKS, REPLICAS, EJECTED, WEIGHT, GATEWAYS, CPU, MEMORY),
 )
 """Every metric, in the order of the page."""
 
@@ -159,6 +165,7 @@ def _of_routes(table: RouteTable, sums: _Sums) -> Iterator[str]:
     of_variant: Sequence[tuple[Family, Callable[..., float]]] = (
         (REPLICAS, lambda variant: float(variant.runner.ready_replicas)),
         (EJECTED, lambda variant: float(variant.runner.ejected)),
+        (WEIGHT, lambda variant: variant.spec.weight_pct / 100),
     )
     for family, value in of_variant:
         yield from simple(family, [(_labels((v.endpoint, v.spec.key)), value(v)) for v in variants])

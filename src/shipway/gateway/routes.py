@@ -285,7 +285,10 @@ class RouteTable:
             route.gate.others = self.counters.others_inside(route.name)
 
     def sweep(self) -> None:
-        """Closes the variants that left and have answered their last request; drops old answers."""
+        """Closes the variants that left and have answered their last request; drops old answers.
+
+        Lets the rollouts under way learn from the answers seen since.
+        """
         for variant in self._leaving:
             if variant.in_flight == 0:
                 variant.close()
@@ -293,6 +296,9 @@ class RouteTable:
         for variant in self._all_variants():
             if variant.cache is not None:
                 variant.cache.expire()
+        for route in self._routes.values():
+            if route.trial is not None:
+                route.trial.learn()
 
     def reports(self) -> tuple[VariantReport, ...]:
         """What control is told of every variant, those on their way out included."""

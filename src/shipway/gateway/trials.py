@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from math import inf
 
 from shipway.core.assignment import is_moved, place_of
-from shipway.core.evidence import Account, TrialReport
+from shipway.core.evidence import Account, TrialReport, quantile
 from shipway.core.signature import Signature
 from shipway.core.strategies import Source
 from shipway.gateway.mirror import Mirror
@@ -15,6 +16,18 @@ from shipway.wire.snapshot import Route, Trial
 
 MOST_TRIED = 0.5
 """The candidate holds at most this share of the endpoint's queue: one that hangs does not fill it."""
+
+CANDIDATES_SHARE = 0.5
+"""Of a request's deadline, for the candidate; the primary has the rest to answer in its place."""
+
+TOO_LONG = 10.0
+TOO_LONG_S = 1.0
+ENOUGH = 100
+"""A candidate has a second, or so many times what the primary's slowest hundredth takes, if that is more.
+
+Once the primary has answered enough for that to be known. Callers have deadlines of their own that they
+do not tell: a candidate that hangs must not use them up.
+"""
 
 ValueOf = Callable[[Source, str], str | None]
 """Gives what a request says of its caller, by where it is and its name."""
@@ -25,10 +38,12 @@ class LiveTrial:
 
     `report` has the accounts, which requests that began in this step are entered in even once it is
     over. `reads_alike`: a request that was decoded for one version is decoded for the other.
+    `patience_s` is how long the candidate may take.
     """
 
-    def __init__(self, spec: Trial) -> None:
+    def __init__(self, spec: Trial, *, patience_s: float = inf) -> None:
         self.spec = spec
+        self.patience_s = patience_s
         self.report = TrialReport(
             rollout=spec.rollout, epoch=spec.epoch, primary=Account(), candidate=Account()
         )
@@ -52,6 +67,17 @@ class LiveTrial:
     def is_full(self) -> bool:
         """Whether the candidate holds as many requests as it may."""
         return self.candidate.load.in_flight >= self._most_tried
+
+    def allowed_s(self, left_s: float) -> float:
+        """How long the candidate may take of a request that has that long."""
+        return min(left_s * CANDIDATES_SHARE, self.patience_s)
+
+    def learn(self) -> None:
+        """Takes over from the primary's answers how long is too long."""
+        latency = self.report.primary.latency
+        slow_s = quantile(latency, 0.99)
+        if slow_s is not None and sum(latency.values()) >= ENOUGH:
+            self.patience_s = max(TOO_LONG_S, TOO_LONG * slow_s)
 
     def takes_part(self, value_of: ValueOf) -> bool:
         """Whether a request is inside of all segments."""
@@ -87,13 +113,18 @@ def trial_of(
     by_key = {variant.spec.key: variant for variant in variants}
     if spec is None or spec.primary not in by_key or spec.candidate not in by_key:
         return None
-    trial = before if before is not None and _step(before.spec) == _step(spec) else LiveTrial(spec)
+    trial = _continued(spec, before)
     trial.follow(spec, route, by_key[spec.primary], by_key[spec.candidate])
     return trial
 
 
-def _step(spec: Trial) -> tuple[str, int]:
-    return spec.rollout, spec.epoch
+def _continued(spec: Trial, before: LiveTrial | None) -> LiveTrial:
+    if before is None or before.spec.rollout != spec.rollout:
+        return LiveTrial(spec)
+    if before.spec.epoch == spec.epoch:
+        return before
+    before.learn()
+    return LiveTrial(spec, patience_s=before.patience_s)
 
 
 def _form(signature: Signature) -> object:

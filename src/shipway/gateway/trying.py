@@ -1,8 +1,8 @@
 """The request's way while its endpoint is in a rollout: choose → try → rescue → account.
 
 Whatever goes wrong with the candidate, the primary answers: in its own reading of the request, within
-the request's own deadline, of which the candidate has the first half. Only what the primary fails with
-is told to callers.
+the request's own deadline, of which the candidate has the first half at most. Only what the primary
+fails with is told to callers.
 """
 
 from __future__ import annotations
@@ -41,9 +41,6 @@ from shipway.gateway.variants import LiveVariant
 from shipway.wire.callers import READERS, Sent
 from shipway.wire.codec import RESCUED, Codec
 
-CANDIDATES_SHARE = 0.5
-"""Of a request's deadline, for the candidate; the primary has the rest to answer in its place."""
-
 R = TypeVar("R", bound=Sent)
 A = TypeVar("A")
 
@@ -70,7 +67,7 @@ class Trying:
         if not way.is_tried:
             return await self._by_primary(way)
         try:
-            return await way.answer_of(way.candidate, share=CANDIDATES_SHARE)
+            return await way.answer_of(way.candidate)
         except Exception as exc:  # noqa: BLE001 - a candidate's failure is its own
             error = known(exc)
         way.begin_rescue()
@@ -82,7 +79,7 @@ class Trying:
     async def _by_primary(self, way: _Way[R, A]) -> A:
         route, codec, ending = way.route, way.codec, way.ending
         try:
-            return await way.answer_of(way.primary, share=1.0)
+            return await way.answer_of(way.primary)
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
             error = known(exc)
             way.note_primary(error)
@@ -166,10 +163,12 @@ class _Way(Generic[R, A]):
         require_outputs(asked.outputs, variant)
         return asked, variant.conform(asked.inputs)
 
-    async def answer_of(self, variant: LiveVariant, *, share: float) -> A:
-        """The answer of a version, within that share of the time that is left. Raises what it does."""
+    async def answer_of(self, variant: LiveVariant) -> A:
+        """The answer of a version, in the time that it may take. Raises what it fails with."""
         asked, inputs = self.read(variant)
-        left_s = max(0.0, self.until - monotonic()) * share
+        left_s = max(0.0, self.until - monotonic())
+        if variant is self.candidate:
+            left_s = self._trial.allowed_s(left_s)
         began = perf_counter()
         outputs = await self._run(variant, inputs, timeout_s=left_s)
         seconds = None if isinstance(outputs, Found) else perf_counter() - began
