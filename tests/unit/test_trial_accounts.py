@@ -84,7 +84,7 @@ def test_odd_outputs_are_summed_up_without_raising(of, one, other):
     outputs = {names[0]: one, names[-1]: other}
     summary = compile_summary(of, ModelConfig())(outputs)
     account = Account()
-    note_answer(account, summary, 0.1)
+    note_answer(account, summary)
     assert account.answered == 1
     json.dumps(first_row(outputs), allow_nan=False)
     assert difference(summary, Summary()) in (0.0, 1.0)
@@ -159,7 +159,7 @@ def test_accounts_of_several_gateways_add_up_to_that_of_one(answers, data):
     for is_ok, number, label in answers:
         for account in (whole, data.draw(st.sampled_from(parts))):
             if is_ok:
-                note_answer(account, Summary(label, number), number)
+                note_answer(account, Summary(label, number))
             else:
                 note_error(account, ModelFailed("m"))
     assert merged(parts) == merged([whole])

@@ -14,11 +14,9 @@ def is_refusal(error: ShipwayError) -> bool:
     return isinstance(error, CallerError) and not isinstance(error, QueueFull | DeadlineExceeded)
 
 
-def note_answer(account: Account, summary: Summary, seconds: float | None) -> None:
-    """Enters an answer. `seconds` is None where the version's model was not run for it."""
+def note_answer(account: Account, summary: Summary) -> None:
+    """Enters an answer; how long it took is for `stalls.Seconds`."""
     account.answered += 1
-    if seconds is not None:
-        _count(account.latency, bucket_of(seconds))
     if summary.label is not None:
         count_label(account.labels, summary.label)
     if summary.score is not None:

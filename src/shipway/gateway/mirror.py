@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from time import perf_counter
+from time import monotonic, perf_counter
 
 from shipway.core.accounts import is_among_worst, keep_pair, note_answer, note_error, note_pair
 from shipway.core.evidence import Pair, TrialReport
 from shipway.core.inference import InferenceRequest
 from shipway.core.outputs import Outputs
+from shipway.core.stalls import Seconds
 from shipway.core.summaries import Summary, first_row
 from shipway.core.tensors import Array
 from shipway.gateway.faults import known
@@ -51,8 +52,9 @@ class Copy:
 class Mirror:
     """The copies of one step of a rollout. What it sees goes into the report."""
 
-    def __init__(self, report: TrialReport) -> None:
+    def __init__(self, report: TrialReport, seconds: Seconds) -> None:
         self._report = report
+        self._seconds = seconds
         self._tolerance = 0.0
         self._candidate: LiveVariant | None = None
         self._deadline_s = 0.0
@@ -109,7 +111,8 @@ class Mirror:
         finally:
             candidate.load.leave()
         summary = candidate.summarise(finished)
-        note_answer(self._report.candidate, summary, seconds)
+        note_answer(self._report.candidate, summary)
+        self._seconds.count(seconds, at_s=monotonic())
         if copy.outputs is not None:
             delay_s = None if copy.seconds is None else seconds - copy.seconds
             self._compare(copy, copy.outputs, inputs, finished, summary, delay_s)

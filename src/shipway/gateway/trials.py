@@ -9,6 +9,7 @@ from math import inf
 from shipway.core.assignment import is_moved, place_of
 from shipway.core.evidence import Account, TrialReport, quantile
 from shipway.core.signature import Signature
+from shipway.core.stalls import Seconds
 from shipway.core.strategies import Source
 from shipway.gateway.mirror import Mirror
 from shipway.gateway.variants import LiveVariant
@@ -47,7 +48,9 @@ class LiveTrial:
         self.report = TrialReport(
             rollout=spec.rollout, epoch=spec.epoch, primary=Account(), candidate=Account()
         )
-        self.mirror = Mirror(self.report)
+        self.primary_seconds = Seconds(self.report.primary)
+        self.candidate_seconds = Seconds(self.report.candidate)
+        self.mirror = Mirror(self.report, self.candidate_seconds)
         self.primary: LiveVariant
         self.candidate: LiveVariant
         self.reads_alike = False

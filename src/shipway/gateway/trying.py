@@ -231,7 +231,11 @@ class _Way(Generic[R, A]):
         if self.account is None or not is_first:
             return
         summary = variant.summarise(finished)
-        note_answer(self.account, summary, seconds)
+        note_answer(self.account, summary)
+        if seconds is not None:
+            trial = self._trial
+            counted = trial.candidate_seconds if self.is_tried else trial.primary_seconds
+            counted.count(seconds, at_s=monotonic())
         if not self.is_tried:
             copy = self._copied({**inputs, **finished})
             if copy is not None:
