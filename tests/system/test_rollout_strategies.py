@@ -13,9 +13,11 @@ import msgspec
 import pytest
 
 from shipway.cli.demo.traffic import Traffic
+from shipway.core.bundles import Format
 from shipway.core.signature import Field, Layout, Signature
 from shipway.core.tensors import DataType
-from shipway.testing.live import live_server, onnx_bundle, python_bundle
+from shipway.testing.bundles import write_bundle
+from shipway.testing.live import INHERIT, live_server, onnx_bundle, python_bundle
 
 RATE = 300
 XS = [round(random.Random(7).uniform(0.5, 10.0), 3) for _ in range(64)]
@@ -83,23 +85,27 @@ def server(tmp_path_factory):
         assert server.register("double", directory / "v2") == 2
         server.numbers = {"good": 2}
         for name, text in BAD.items():
-            manifest = python_bundle(directory / name, text)
-            if name == "wrong-input":
-                with_whole_numbers(directory / name, manifest)
+            make = whole_numbers_bundle if name == "wrong-input" else python_bundle
+            make(directory / name, text)
             server.numbers[name] = server.register("double", directory / name)
         yield server
 
 
-def with_whole_numbers(directory, manifest):
-    """The same bundle, whose input takes whole numbers alone."""
-    signature = Signature(
-        layout=Layout.COLUMNS,
-        inputs=(Field(name="x", dtype=DataType.INT64),),
-        outputs=(Field(name="y", dtype=DataType.FP64),),
+def whole_numbers_bundle(directory, text):
+    """A bundle of that code, whose input takes whole numbers alone."""
+    write_bundle(
+        directory,
+        files={"model/model.py": text.encode()},
+        artifact="model",
+        format=Format.PYTHON,
+        options={"class": "model:Model"},
+        signature=Signature(
+            layout=Layout.COLUMNS,
+            inputs=(Field(name="x", dtype=DataType.INT64),),
+            outputs=(Field(name="y", dtype=DataType.FP64),),
+        ),
+        environment=INHERIT,
     )
-    content = msgspec.structs.replace(manifest.content, signature=signature)
-    changed = msgspec.structs.replace(manifest, content=content)
-    (directory / "shipway.json").write_bytes(msgspec.json.encode(changed))
 
 
 def body(x: float) -> str:
@@ -125,11 +131,11 @@ class Buyers(threading.Thread):
         self._server, self._traffic, self._endpoint = server, traffic, endpoint
         self._gain = gain
         self._random = random.Random(3)
-        self._stop = threading.Event()
+        self._ending = threading.Event()
 
     def run(self):
         done: dict[str, int] = {}
-        while not self._stop.wait(0.3):
+        while not self._ending.wait(0.3):
             outcomes = []
             for version, count in self._traffic.totals(self._endpoint).versions.items():
                 share = 0.3 if version == "1" else 0.3 + self._gain
@@ -147,7 +153,7 @@ class Buyers(threading.Thread):
                 self._server.control.post(path, json=outcomes[at : at + 5000])
 
     def end(self):
-        self._stop.set()
+        self._ending.set()
         self.join()
 
 
