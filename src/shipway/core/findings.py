@@ -138,10 +138,10 @@ def ms(seconds: float) -> str:
 
 
 def waiting(verdict: Verdict, message: str, look: Look, *seen: tuple[str, int]) -> str:
-    """The message, and what is waited for. `seen`: how many there are of what."""
+    """The message, or what is waited for. `seen`: how many there are of what."""
     if verdict is not Verdict.RUNNING:
         return message
     for what, count in seen:
         if count < look.min_requests:
-            return f"Only {count:,} of {look.min_requests:,} {what} yet. {message}"
+            return f"Only {count:,} of {look.min_requests:,} {what} yet."
     return f"It may be chance yet. {message}"

@@ -56,7 +56,7 @@ def _crashes(guard: Crashes | None, evidence: Evidence) -> tuple[Finding, ...]:
     finding = Finding(
         guard="crashes",
         verdict=Verdict.FAIL if is_bad else Verdict.PASS,
-        message=f"Its processes ended {evidence.exits} times; at most {guard.max_exits} are let pass.",
+        message=f"Its processes ended {evidence.exits} times; up to {guard.max_exits} times are let pass.",
         numbers={"exits": float(evidence.exits)},
     )
     return (finding,)
@@ -111,7 +111,7 @@ def _or_failed(whole: Finding, *lately: Finding) -> list[Finding]:
 def _unheard(findings: list[Finding], evidence: Evidence) -> tuple[Finding, ...]:
     """Without a gateway that reports on the step, only harm that was seen before stands."""
     is_due = evidence.elapsed_s > REPORTS_DUE_S
-    message = f"No gateway of {evidence.expected} has reported on this step for {evidence.elapsed_s:.0f} s."
+    message = f"None of {evidence.expected} gateways reports on this step, {evidence.elapsed_s:.0f} s old."
     return tuple(
         finding
         if finding.verdict is Verdict.FAIL

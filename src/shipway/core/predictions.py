@@ -72,7 +72,7 @@ def disagreement(guard: Disagreement, look: Look) -> tuple[Finding, ...]:
     )
     message = (
         f"The versions disagree on {pct(rate)} of {compared:,} pairs;"
-        f" at most {guard.max_pct:g} % are let pass."
+        f" at most {guard.max_pct:g} % is let pass."
     )
     finding = Finding(
         guard="disagreement",

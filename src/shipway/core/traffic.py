@@ -124,7 +124,7 @@ def _within(name: str, words: str, hits: int, bound_pct: float, look: Look) -> F
         alpha=look.alpha,
         is_enough=seen >= look.min_requests,
     )
-    message = f"{words} {pct(rate)} of {seen:,} requests; at most {bound_pct:g} % are let pass."
+    message = f"{words} {pct(rate)} of {seen:,} requests; at most {bound_pct:g} % is let pass."
     return Finding(
         guard=name,
         verdict=verdict,
