@@ -245,6 +245,14 @@ def test_absolute_bound_of_latency_needs_no_primary() -> None:
         assert verdict("latency", guards, BAKE, evidence(account(ms=mine), Account())) == expected
 
 
+def test_answers_from_the_cache_do_not_keep_a_candidate_waiting_for_latencies() -> None:
+    cached = msgspec.structs.replace(account(1000), latency={300: 40})
+    for mine, primary in ((cached, account()), (account(), cached)):
+        assert verdict("latency", Guards(), CANARY, evidence(mine, primary)) is None
+    few = msgspec.structs.replace(account(900), latency={300: 40})
+    assert verdict("latency", Guards(), CANARY, evidence(few, account())) == "running"
+
+
 @pytest.mark.parametrize(
     ("stalled_s", "expected"), [(0, "pass"), (1, "pass"), (2, "pass"), (9, "fail")]
 )

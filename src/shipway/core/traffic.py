@@ -26,6 +26,9 @@ from shipway.core.strategies import ErrorRate, Latency, Rejections
 LEAST_DELAY_S = 0.005
 """So much slower is always let pass."""
 
+HARDLY = 10
+"""A model that ran for less than one in so many answers is not timed."""
+
 
 def error_rate(guard: ErrorRate, look: Look) -> Finding:
     """Whether the candidate fails more often than it may.
@@ -55,8 +58,11 @@ def latency(guard: Latency, look: Look) -> tuple[Finding, ...]:
     """Whether the candidate is slower than it may be.
 
     Without a primary beside it, it is compared with the primary of the step before where that is known.
+    Nothing is said where answers come from the cache so often that a version's model hardly runs.
     """
     primary = look.step.primary if look.setting.has_primary else _before(look)
+    if _is_idle(look.step.candidate, look) or (primary is not None and _is_idle(primary, look)):
+        return ()
     is_relative = guard.max_ratio is not None and primary is not None
     share = look.halved() if is_relative and guard.max_ms is not None else look
     bounds = []
@@ -65,6 +71,12 @@ def latency(guard: Latency, look: Look) -> tuple[Finding, ...]:
     if guard.max_ms is not None:
         bounds.append(_slow(guard, share, guard.max_ms / 1000, None))
     return worst(bounds)
+
+
+def _is_idle(account: Account, look: Look) -> bool:
+    """Whether a version answered a lot, and its model ran too seldom to be timed."""
+    is_busy = account.answered >= HARDLY * look.min_requests
+    return is_busy and sum(account.latency.values()) < look.min_requests
 
 
 def _before(look: Look) -> Account | None:
