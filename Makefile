@@ -6,7 +6,7 @@ TORCH  := torch==2.13.0
 PEERS  ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-peers overload soak many-models lock clean
+.PHONY: help demo test check bench bench-peers overload soak many-models rollout-errors lock clean
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ soak: $(VENV)/.dev ## five minutes under load with kills at random: right answer
 
 many-models: $(VENV)/.dev ## 100 models behind one server whose memory holds ten; MANY="--models 20" passes options
 	$(BIN)/python benchmarks/many_models.py $(MANY)
+
+rollout-errors: $(VENV)/.dev ## simulate rollouts: how often they decide wrongly, how soon rightly; ERRORS="--runs 200" passes options
+	$(BIN)/python benchmarks/rollout_errors.py $(ERRORS)
 
 lock: $(VENV)/.uv ## resolve requirements-dev.lock again
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra demo --no-emit-index-url --no-header \

@@ -86,3 +86,30 @@ def test_claim_about_the_best_of_several_peers_needs_all_of_them():
     assert verdict(runs) == "pass"
     assert verdict([*runs, run("mlflow", 0, 500)]) == "FAIL"
     assert verdict(runs[:-1]) == ""
+
+
+def test_interval_of_a_share_is_wilsons():
+    import rollout_runs
+
+    assert rollout_runs.wilson(0, 2000) == pytest.approx((0, 0.00192), abs=1e-5)
+    assert rollout_runs.wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+
+
+def test_simulated_rollout_is_promoted_when_equal_and_rolled_back_when_it_fails():
+    import rollout_runs
+    from rollout_traffic import Behaviour
+
+    case = rollout_runs.Case(name="equal", runs=1)
+    ending = rollout_runs.rolled_out(case, seed=1)
+    assert (ending.phase, ending.seconds) == ("promoted", 240.0)
+    failing = rollout_runs.Case(name="fails", runs=1, candidate=Behaviour(errors=1.0))
+    ending = rollout_runs.rolled_out(failing, seed=1)
+    assert (ending.phase, ending.guard) == ("rolled_back", "error_rate")
+    assert ending.exposed < 50
+
+
+def test_simulated_ab_test_finds_the_better_one():
+    import rollout_runs
+
+    better = rollout_runs.Trial(name="better", runs=1, primary=0.2, candidate=0.3)
+    assert rollout_runs.tested(better, seed=1).phase == "promoted"

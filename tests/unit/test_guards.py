@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -19,9 +20,12 @@ from shipway.core.evidence import (
     bucket_of,
 )
 from shipway.core.guards import Finding, Setting, Verdict, judged
+from shipway.core.rollouts import Decision, Event, begun, decide, moved
 from shipway.core.stalls import Seconds
 from shipway.core.strategies import (
     Ab,
+    BlueGreen,
+    Canary,
     Crashes,
     Disagreement,
     ErrorRate,
@@ -29,8 +33,12 @@ from shipway.core.strategies import (
     Guards,
     Latency,
     MetricGuard,
+    RolloutPlan,
+    Shadow,
     Shift,
 )
+from shipway.core.versions import VersionRef
+from shipway.core.windows import Windows, since
 
 CANARY = Setting(weight_pct=5, steps=4)
 SHADOW = Setting(weight_pct=0, mirror_pct=100.0)
@@ -237,6 +245,14 @@ def test_absolute_bound_of_latency_needs_no_primary() -> None:
         assert verdict("latency", guards, BAKE, evidence(account(ms=mine), Account())) == expected
 
 
+def test_answers_from_the_cache_do_not_keep_a_candidate_waiting_for_latencies() -> None:
+    cached = msgspec.structs.replace(account(1000), latency={300: 40})
+    for mine, primary in ((cached, account()), (account(), cached)):
+        assert verdict("latency", Guards(), CANARY, evidence(mine, primary)) is None
+    few = msgspec.structs.replace(account(900), latency={300: 40})
+    assert verdict("latency", Guards(), CANARY, evidence(few, account())) == "running"
+
+
 @pytest.mark.parametrize(
     ("stalled_s", "expected"), [(0, "pass"), (1, "pass"), (2, "pass"), (9, "fail")]
 )
@@ -404,3 +420,82 @@ def test_distance_beyond_is_not_enough_without_evidence() -> None:
         Account(answered=380, labels={"a": 190, "b": 190}),
     )
     assert verdict("shift", strict, CANARY, seen) == "pass"
+
+
+def test_harm_that_begins_late_is_not_lost_in_a_long_step() -> None:
+    windows, day = Windows(), account(10_000_000)
+    before = evidence(day, day, elapsed_s=86_401.0)
+    assert verdict("error_rate", Guards(), CANARY, windows.seen(before)) == "pass"
+    bad = account(10_000_000, failed=60)
+    after = windows.seen(evidence(bad, account(10_000_060), elapsed_s=86_402.0))
+    finding = said("error_rate", Guards(), CANARY, after)
+    assert finding is not None
+    assert (finding.verdict, finding.message[:30]) == ("fail", "In the last minute: Error rate")
+
+
+def test_windows_begin_with_counts_of_their_own() -> None:
+    windows = Windows()
+    assert windows.seen(evidence(account(100), account(900), elapsed_s=59)).recent is None
+    assert windows.seen(evidence(account(100), account(900), elapsed_s=61)).recent == since(
+        evidence(account(), account()).step, evidence(account(), account()).step
+    )
+    later = windows.seen(evidence(account(130, failed=2), account(950), elapsed_s=70))
+    assert later.window == 2
+    assert later.recent is not None
+    assert (later.recent.candidate.answered, later.recent.candidate.failed) == (30, 2)
+    gone = windows.seen(evidence(account(10), account(9), elapsed_s=75)).recent
+    assert gone is not None
+    assert gone.candidate.answered == 0, "a gateway that is gone takes its counts along"
+
+
+def test_without_a_primary_the_step_before_is_the_measure() -> None:
+    before = account(900, failed=100, ms=10)
+    setting = msgspec.structs.replace(BAKE, before=before)
+    for failed, expected in ((100, "pass"), (200, "fail")):
+        seen = evidence(account(1000 - failed, failed=failed), Account())
+        assert verdict("error_rate", Guards(), setting, seen) == expected
+    for mine, expected in ((14, "pass"), (30, "fail")):
+        seen = evidence(account(ms=mine), Account())
+        assert verdict("latency", Guards(), setting, seen) == expected
+
+
+PLANS = st.sampled_from(
+    [
+        RolloutPlan(),
+        RolloutPlan(stages=(Canary(hold_s=0.0, pause=True),), patience_s=0.0),
+        RolloutPlan(stages=(BlueGreen(),)),
+        RolloutPlan(stages=(Shadow(hold_s=1.0), Ab(metric="clicks"))),
+    ]
+)
+
+
+@given(plan=PLANS, seen=evidences, step=st.integers(0, 1))
+def test_decide_on_its_own_output_without_news_does_nothing(
+    plan: RolloutPlan, seen: Evidence, step: int
+) -> None:
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    versions = VersionRef(model="m", number=1), VersionRef(model="m", number=2)
+    rollout = begun(plan, *versions, id="r", place=("dev", "m"), actor="me", now=begin)
+    rollout = moved(rollout, Decision(event=Event.READY, message=""), begin)
+    rollout = msgspec.structs.replace(rollout, step=step)
+    decision = decide(rollout, seen)
+    if decision is None:
+        return
+    after = moved(rollout, decision, begin)
+    fresh = evidence(Account(), Account(), elapsed_s=0.0, exits=seen.exits)
+    has_moved_on = after.epoch > rollout.epoch
+    assert decide(after, fresh if has_moved_on else seen) is None
+
+
+@given(plan=PLANS, seen=evidences, step=st.integers(0, 1))
+def test_candidate_goes_on_only_when_every_guard_passes(
+    plan: RolloutPlan, seen: Evidence, step: int
+) -> None:
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    versions = VersionRef(model="m", number=1), VersionRef(model="m", number=2)
+    rollout = begun(plan, *versions, id="r", place=("dev", "m"), actor="me", now=begin)
+    rollout = moved(rollout, Decision(event=Event.READY, message=""), begin)
+    rollout = msgspec.structs.replace(rollout, step=step)
+    decision = decide(rollout, seen)
+    if decision is not None and decision.event in (Event.ADVANCE, Event.FINISH):
+        assert {one.verdict for one in decision.findings} <= {Verdict.PASS}

@@ -164,6 +164,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     expected: int = 1
     problem: str = ""
     problem_s: float = 0.0
+    recent: TrialReport | None = None
+    window: int = 1
 
 
 def merged(accounts: Iterable[Account]) -> Account:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from math import exp, log
+from math import exp, log, sqrt
 
 import msgspec
 
@@ -43,7 +43,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """Under what a step runs: the candidate's share, whether it is mirrored, its A/B test if it is one.
 
     `steps` is in how many steps of the whole plan the guards look. `is_last`: the candidate is promoted
-    after this step.
+    after this step. `before` is what was seen of the primary in the step before.
     """
 
     weight_pct: int
@@ -51,6 +51,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     test: Ab | None = None
     steps: int = 1
     is_last: bool = False
+    before: Account | None = None
 
     @property
     def has_primary(self) -> bool:
@@ -71,11 +72,16 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     alpha: float
     min_requests: int
 
+    def of(self, step: TrialReport, parts: int) -> Look:
+        """A look at other counts, with one of so many parts of the budget."""
+        return msgspec.structs.replace(self, step=step, alpha=self.alpha / parts)
+
     def halved(self) -> Look:
         """One of two looks that share the budget."""
-        return msgspec.structs.replace(self, alpha=self.alpha / 2)
+        return self.of(self.step, 2)
 
 
+_ROUNDING = 1e-9
 _ORDER = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.RUNNING, Verdict.ERROR, Verdict.FAIL)
 
 
@@ -85,16 +91,24 @@ def worst(findings: list[Finding]) -> tuple[Finding, ...]:
     return tuple(by_harm[:1])
 
 
-def verdict_of(*, is_beyond: bool, log_e: float, alpha: float, is_enough: bool) -> Verdict:
-    """What follows from an effect, whether it is `is_beyond` what is let pass, and the evidence for it.
+def verdict_of(
+    beyond: float, *, noise: float = 0.0, log_e: float, alpha: float, is_enough: bool
+) -> Verdict:
+    """What follows from how far an effect is `beyond` what is let pass, and from the evidence for it.
 
-    It takes both to fail. A guard whose effect is beyond and whose evidence leans that way waits.
+    To fail takes significance, and an effect that is beyond by more than `noise`, what chance may have
+    added to it. One that is beyond, with evidence that leans that way, waits.
     """
-    if is_beyond and log_e >= log(1 / alpha):
+    if beyond > noise + _ROUNDING and log_e >= log(1 / alpha):
         return Verdict.FAIL
-    if not is_enough or (is_beyond and log_e > 0):
+    if not is_enough or (beyond > _ROUNDING and log_e > 0):
         return Verdict.RUNNING
     return Verdict.PASS
+
+
+def noise_of(rate: float, count: int) -> float:
+    """Two standard errors of a share; 0 of nothing. Of 0.1 of 900 it is 0.02."""
+    return 2 * sqrt(rate * (1 - rate) / count) if count else 0.0
 
 
 def seen_of(account: Account) -> int:
@@ -124,10 +138,10 @@ def ms(seconds: float) -> str:
 
 
 def waiting(verdict: Verdict, message: str, look: Look, *seen: tuple[str, int]) -> str:
-    """The message, and what is waited for. `seen`: how many there are of what."""
+    """The message, or what is waited for. `seen`: how many there are of what."""
     if verdict is not Verdict.RUNNING:
         return message
     for what, count in seen:
         if count < look.min_requests:
-            return f"Only {count:,} of {look.min_requests:,} {what} yet. {message}"
+            return f"Only {count:,} of {look.min_requests:,} {what} yet."
     return f"It may be chance yet. {message}"

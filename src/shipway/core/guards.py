@@ -56,7 +56,7 @@ def _crashes(guard: Crashes | None, evidence: Evidence) -> tuple[Finding, ...]:
     finding = Finding(
         guard="crashes",
         verdict=Verdict.FAIL if is_bad else Verdict.PASS,
-        message=f"Its processes ended {evidence.exits} times; at most {guard.max_exits} are let pass.",
+        message=f"Its processes ended {evidence.exits} times; up to {guard.max_exits} times are let pass.",
         numbers={"exits": float(evidence.exits)},
     )
     return (finding,)
@@ -72,11 +72,7 @@ def _traffic(guards: Guards, setting: Setting, evidence: Evidence) -> tuple[Find
         alpha=_alpha(guards) / max(setting.steps, 1),
         min_requests=guards.min_requests,
     )
-    findings: list[Finding] = []
-    if guards.error_rate is not None:
-        findings += error_rate(guards.error_rate, look)
-    if guards.rejections is not None:
-        findings += rejections(guards.rejections, look)
+    findings = _endings(guards, look, evidence)
     if guards.latency is not None:
         findings += latency(guards.latency, look)
     if guards.shift is not None and setting.has_primary:
@@ -86,10 +82,36 @@ def _traffic(guards: Guards, setting: Setting, evidence: Evidence) -> tuple[Find
     return tuple(findings) if evidence.gateways > 0 else _unheard(findings, evidence)
 
 
+def _endings(guards: Guards, look: Look, evidence: Evidence) -> list[Finding]:
+    """Failures and refusals, in the whole step and in its present window.
+
+    Of their budget the step has half, and the k-th window 1 / (k * (k + 1)), so that all have it together.
+    """
+    looks = [look.of(look.step, 2)]
+    if evidence.recent is not None:
+        looks.append(look.of(evidence.recent, evidence.window * (evidence.window + 1)))
+    found: list[Finding] = []
+    if guards.error_rate is not None:
+        whole, *lately = (error_rate(guards.error_rate, one) for one in looks)
+        found += _or_failed(whole, *lately)
+    if guards.rejections is not None:
+        whole, *lately = (rejections(guards.rejections, one) for one in looks)
+        found += _or_failed(whole, *lately)
+    return found
+
+
+def _or_failed(whole: Finding, *lately: Finding) -> list[Finding]:
+    """What is said of the step, unless only its present window shows harm."""
+    failed = [one for one in lately if one.verdict is Verdict.FAIL]
+    if whole.verdict is Verdict.FAIL or not failed:
+        return [whole]
+    return [msgspec.structs.replace(failed[0], message=f"In the last minute: {failed[0].message}")]
+
+
 def _unheard(findings: list[Finding], evidence: Evidence) -> tuple[Finding, ...]:
     """Without a gateway that reports on the step, only harm that was seen before stands."""
     is_due = evidence.elapsed_s > REPORTS_DUE_S
-    message = f"No gateway of {evidence.expected} has reported on this step for {evidence.elapsed_s:.0f} s."
+    message = f"None of {evidence.expected} gateways reports on this step, {evidence.elapsed_s:.0f} s old."
     return tuple(
         finding
         if finding.verdict is Verdict.FAIL

@@ -167,27 +167,28 @@ def _against_primary(guard: MetricGuard, outcomes: Outcomes, alpha: float) -> Fi
         f"{_beside(guard.metric, outcomes)}: {_better(gain.value)};"
         f" at most {guard.max_loss:g} worse is let pass."
     )
-    return _judged(guard, gain, -gain.value > guard.max_loss, message, outcomes, alpha)
+    return _judged(guard, gain, -gain.value - guard.max_loss, message, outcomes, alpha)
 
 
 def _against_bound(guard: MetricGuard, bound: float, mine: Moments, alpha: float) -> Finding:
     gain = gain_over(bound, mine, guard.goal)
     side = "least" if guard.goal is Goal.INCREASE else "most"
     message = f"`{guard.metric}` is {mine.mean:.4g} of {mine.n:,} outcomes; it may be {bound:g} at {side}."
-    return _judged(guard, gain, gain.value < 0, message, Outcomes(candidate=mine), alpha)
+    return _judged(guard, gain, -gain.value, message, Outcomes(candidate=mine), alpha)
 
 
 def _judged(
     guard: MetricGuard,
     gain: Gain,
-    is_beyond: bool,  # noqa: FBT001 - the effect
+    beyond: float,
     message: str,
     outcomes: Outcomes,
     alpha: float,
 ) -> Finding:
     if not isfinite(gain.value + gain.variance):
         return _unmeasurable(_name(guard), guard.metric, outcomes)
-    verdict = verdict_of(is_beyond=is_beyond, log_e=gain.log_e, alpha=alpha, is_enough=True)
+    noise = 2 * sqrt(gain.variance)
+    verdict = verdict_of(beyond, noise=noise, log_e=gain.log_e, alpha=alpha, is_enough=True)
     return Finding(
         guard=_name(guard),
         verdict=verdict,

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from shipway.core.comparison import cells, grouped, kolmogorov, total_variation
+from typing import NamedTuple
+
+from shipway.core.comparison import (
+    cells,
+    grouped,
+    kolmogorov,
+    noise_of_labels,
+    noise_of_scores,
+    total_variation,
+)
 from shipway.core.evidence import Buckets
 from shipway.core.findings import (
     Finding,
@@ -20,6 +29,17 @@ from shipway.core.strategies import Disagreement, Shift
 
 WIDTHS = (1, 4, 16)
 """Scores are compared in buckets of 5 %, of 22 %, and of a factor of 2.2."""
+
+
+class Distance(NamedTuple):
+    """How far two distributions are apart, how far chance alone may put them, and the log e-value.
+
+    The evidence is looked for only where the distance is beyond what is let pass; it is 0 elsewhere.
+    """
+
+    value: float
+    noise: float
+    log_e: float
 
 
 def shift(guard: Shift, look: Look) -> tuple[Finding, ...]:
@@ -45,14 +65,14 @@ def disagreement(guard: Disagreement, look: Look) -> tuple[Finding, ...]:
     compared, other = look.step.pairs.compared, look.step.pairs.compared - look.step.pairs.agreed
     rate, log_e = share_of(other, compared), log_excess(other, compared, guard.max_pct / 100)
     verdict = verdict_of(
-        is_beyond=rate > guard.max_pct / 100,
+        rate - guard.max_pct / 100,
         log_e=log_e,
         alpha=look.alpha,
         is_enough=compared >= look.min_requests,
     )
     message = (
         f"The versions disagree on {pct(rate)} of {compared:,} pairs;"
-        f" at most {guard.max_pct:g} % are let pass."
+        f" at most {guard.max_pct:g} % is let pass."
     )
     finding = Finding(
         guard="disagreement",
@@ -66,36 +86,37 @@ def disagreement(guard: Disagreement, look: Look) -> tuple[Finding, ...]:
 def _shift_of_labels(
     guard: Shift, look: Look, mine: dict[str, int], primary: dict[str, int]
 ) -> Finding:
-    totals = sum(mine.values()), sum(primary.values())
-    log_e = log_mismatch(cells(mine, primary), share_of(totals[0], sum(totals)))
+    totals, log_e = (sum(mine.values()), sum(primary.values())), 0.0
     distance = total_variation(mine, primary)
-    return _shifted(guard, look, "labels", totals, distance, log_e)
+    if distance > guard.max_distance:
+        log_e = log_mismatch(cells(mine, primary), share_of(totals[0], sum(totals)))
+    noise = noise_of_labels(mine, primary)
+    return _shifted(guard, look, "labels", totals, Distance(distance, noise, log_e))
 
 
 def _shift_of_scores(guard: Shift, look: Look, mine: Buckets, primary: Buckets) -> Finding:
     """Finer buckets see more, wider ones see it sooner: the mean of their e-values is one too."""
-    totals = sum(mine.values()), sum(primary.values())
-    share = share_of(totals[0], sum(totals))
-    log_e = log_mean(
-        [
-            log_mismatch(cells(grouped(mine, width), grouped(primary, width)), share)
-            for width in WIDTHS
-        ]
-    )
-    return _shifted(guard, look, "scores", totals, kolmogorov(mine, primary), log_e)
+    totals, log_e = (sum(mine.values()), sum(primary.values())), 0.0
+    distance, share = kolmogorov(mine, primary), share_of(totals[0], sum(totals))
+    if distance > guard.max_distance:
+        both = [(grouped(mine, width), grouped(primary, width)) for width in WIDTHS]
+        log_e = log_mean([log_mismatch(cells(*one), share) for one in both])
+    found = Distance(distance, noise_of_scores(totals), log_e)
+    return _shifted(guard, look, "scores", totals, found)
 
 
 def _shifted(
-    guard: Shift, look: Look, kind: str, totals: tuple[int, int], distance: float, log_e: float
+    guard: Shift, look: Look, kind: str, totals: tuple[int, int], found: Distance
 ) -> Finding:
     verdict = verdict_of(
-        is_beyond=distance > guard.max_distance,
-        log_e=log_e,
+        found.value - guard.max_distance,
+        noise=found.noise,
+        log_e=found.log_e,
         alpha=look.alpha,
         is_enough=min(totals) >= look.min_requests,
     )
     message = (
-        f"The {kind} of {totals[0]:,} answers lie {distance:.2f} from those of"
+        f"The {kind} of {totals[0]:,} answers lie {found.value:.2f} from those of"
         f" {totals[1]:,} of the primary; at most {guard.max_distance:g} is let pass."
     )
     needed = (("answers", totals[0]), ("answers of the primary", totals[1]))
@@ -105,10 +126,11 @@ def _shifted(
         verdict=Verdict.ERROR if silent else verdict,
         message=silent or waiting(verdict, message, look, *needed),
         numbers={
-            "distance": distance,
+            "distance": found.value,
             "candidate_answers": float(totals[0]),
             "primary_answers": float(totals[1]),
-            "e_value": e_value(log_e),
+            "noise": found.noise,
+            "e_value": e_value(found.log_e),
         },
     )
 

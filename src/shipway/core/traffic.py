@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from math import hypot
+
 from shipway.core.comparison import above, less
-from shipway.core.evidence import bucket_of, quantile
+from shipway.core.evidence import Account, bucket_of, quantile
 from shipway.core.findings import (
     Finding,
     Look,
     Verdict,
     e_value,
     ms,
+    noise_of,
     pct,
     seen_of,
     share_of,
@@ -23,39 +26,68 @@ from shipway.core.strategies import ErrorRate, Latency, Rejections
 LEAST_DELAY_S = 0.005
 """So much slower is always let pass."""
 
+HARDLY = 10
+"""A model that ran for less than one in so many answers is not timed."""
 
-def error_rate(guard: ErrorRate, look: Look) -> tuple[Finding, ...]:
+
+def error_rate(guard: ErrorRate, look: Look) -> Finding:
     """Whether the candidate fails more often than it may.
 
-    Without a primary beside it, `max_increase_pct` is an absolute bound, unless there is another.
+    Without a primary beside it, that is `max_increase_pct` more than the primary failed in the step before,
+    or than never where that is not known, unless there is an absolute bound.
     """
     failed = look.step.candidate.failed
     if not look.setting.has_primary:
-        bound_pct = guard.max_increase_pct if guard.max_pct is None else guard.max_pct
+        bound_pct = _usual_pct(look) + guard.max_increase_pct
+        bound_pct = bound_pct if guard.max_pct is None else guard.max_pct
         words = "With no primary beside it, its error rate is"
-        return (_within("error_rate", words, failed, bound_pct, look),)
+        return _within("error_rate", words, failed, bound_pct, look)
     if guard.max_pct is None:
-        return (_more_errors(guard, look),)
+        return _more_errors(guard, look)
     bounded = _within("error_rate", "Its error rate is", failed, guard.max_pct, look.halved())
-    return worst([_more_errors(guard, look.halved()), bounded])
+    return worst([_more_errors(guard, look.halved()), bounded])[0]
 
 
-def rejections(guard: Rejections, look: Look) -> tuple[Finding, ...]:
+def rejections(guard: Rejections, look: Look) -> Finding:
     """Whether the candidate refuses what the primary takes."""
     refused = look.step.candidate.rejected
-    return (_within("rejections", "Only the candidate refuses", refused, guard.max_pct, look),)
+    return _within("rejections", "Only the candidate refuses", refused, guard.max_pct, look)
 
 
 def latency(guard: Latency, look: Look) -> tuple[Finding, ...]:
-    """Whether the candidate is slower than it may be."""
-    is_relative = look.setting.has_primary and guard.max_ratio is not None
+    """Whether the candidate is slower than it may be.
+
+    Without a primary beside it, it is compared with the primary of the step before where that is known.
+    Nothing is said where answers come from the cache so often that a version's model hardly runs.
+    """
+    primary = look.step.primary if look.setting.has_primary else _before(look)
+    if _is_idle(look.step.candidate, look) or (primary is not None and _is_idle(primary, look)):
+        return ()
+    is_relative = guard.max_ratio is not None and primary is not None
+    share = look.halved() if is_relative and guard.max_ms is not None else look
     bounds = []
-    if is_relative:
-        bounds.append(_slower(guard, look if guard.max_ms is None else look.halved()))
+    if guard.max_ratio is not None and primary is not None:
+        bounds.append(_slower(guard, share, primary, guard.max_ratio))
     if guard.max_ms is not None:
-        halved = look.halved() if is_relative else look
-        bounds.append(_slow(guard, halved, guard.max_ms / 1000, None))
+        bounds.append(_slow(guard, share, guard.max_ms / 1000, None))
     return worst(bounds)
+
+
+def _is_idle(account: Account, look: Look) -> bool:
+    """Whether a version answered a lot, and its model ran too seldom to be timed."""
+    is_busy = account.answered >= HARDLY * look.min_requests
+    return is_busy and sum(account.latency.values()) < look.min_requests
+
+
+def _before(look: Look) -> Account | None:
+    """The primary of the step before, if it was seen often enough to be a measure."""
+    before = look.setting.before
+    return None if before is None or before.answered < look.min_requests else before
+
+
+def _usual_pct(look: Look) -> float:
+    before = _before(look)
+    return 0.0 if before is None else 100 * share_of(before.failed, seen_of(before))
 
 
 def _more_errors(guard: ErrorRate, look: Look) -> Finding:
@@ -68,7 +100,8 @@ def _more_errors(guard: ErrorRate, look: Look) -> Finding:
     rate, usual = share_of(mine.failed, seen), share_of(primary.failed, beside)
     log_e = log_excess(mine.failed, mine.failed + primary.failed, share_of(seen, seen + beside))
     verdict = verdict_of(
-        is_beyond=rate - usual > guard.max_increase_pct / 100,
+        rate - usual - guard.max_increase_pct / 100,
+        noise=hypot(noise_of(rate, seen), noise_of(usual, beside)),
         log_e=log_e,
         alpha=look.alpha,
         is_enough=min(seen, beside) >= look.min_requests,
@@ -98,12 +131,12 @@ def _within(name: str, words: str, hits: int, bound_pct: float, look: Look) -> F
     seen = seen_of(look.step.candidate)
     rate, log_e = share_of(hits, seen), log_excess(hits, seen, bound_pct / 100)
     verdict = verdict_of(
-        is_beyond=rate > bound_pct / 100,
+        rate - bound_pct / 100,
         log_e=log_e,
         alpha=look.alpha,
         is_enough=seen >= look.min_requests,
     )
-    message = f"{words} {pct(rate)} of {seen:,} requests; at most {bound_pct:g} % are let pass."
+    message = f"{words} {pct(rate)} of {seen:,} requests; at most {bound_pct:g} % is let pass."
     return Finding(
         guard=name,
         verdict=verdict,
@@ -112,18 +145,17 @@ def _within(name: str, words: str, hits: int, bound_pct: float, look: Look) -> F
     )
 
 
-def _slower(guard: Latency, look: Look) -> Finding:
-    """Against the primary, once that has answered enough to be a measure."""
-    usual = quantile(look.step.primary.latency, guard.quantile)
-    answered = sum(look.step.primary.latency.values())
+def _slower(guard: Latency, look: Look, primary: Account, max_ratio: float) -> Finding:
+    """Against a primary, once that has answered enough to be a measure."""
+    usual, answered = quantile(primary.latency, guard.quantile), sum(primary.latency.values())
     if usual is None or answered < look.min_requests:
         return Finding(
             guard="latency",
             verdict=Verdict.RUNNING,
             message=f"Only {answered:,} of {look.min_requests:,} answers of the primary yet.",
         )
-    bound = max(usual * (guard.max_ratio or 1), usual + LEAST_DELAY_S)
-    return _slow(guard, look, bound, usual)
+    bound = max(usual * max_ratio, usual + LEAST_DELAY_S)
+    return _slow(guard, look, bound, usual if look.setting.has_primary else None)
 
 
 def _slow(guard: Latency, look: Look, bound: float, usual: float | None) -> Finding:
@@ -134,14 +166,16 @@ def _slow(guard: Latency, look: Look, bound: float, usual: float | None) -> Find
     """
     steady, limit = less(look.step.candidate.latency, look.step.candidate.slowest), bucket_of(bound)
     answered, late, allowed = sum(steady.values()), above(steady, limit), 1 - guard.quantile
+    share, noise = share_of(late, answered), 0.0
     if usual is None:
         log_e = log_excess(late, answered, allowed)
     else:
-        others = look.step.primary.latency
+        others, noise = look.step.primary.latency, noise_of(share, answered)
         part = share_of(answered, answered + sum(others.values()))
         log_e = log_excess(late, late + above(others, limit), part)
     verdict = verdict_of(
-        is_beyond=late > allowed * answered + 1e-6,
+        share - allowed,
+        noise=noise,
         log_e=log_e,
         alpha=look.alpha,
         is_enough=answered >= look.min_requests,
@@ -160,7 +194,7 @@ def _slow(guard: Latency, look: Look, bound: float, usual: float | None) -> Find
             "candidate_ms": 1000 * mine,
             **({} if usual is None else {"primary_ms": 1000 * usual}),
             "bound_ms": 1000 * bound,
-            "share_late": share_of(late, answered),
+            "share_late": share,
             "candidate_answers": float(answered),
             "e_value": e_value(log_e),
         },
