@@ -17,6 +17,9 @@ from shipway.core.deployments import Order, accepted, activated, released, stepp
 from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
 from shipway.core.evidence import Account, Moments, TrialReport
 from shipway.core.rollouts import Decision, Event, RolloutPhase, begun
+from shipway.core.evaluations import Evaluation, Measure, Task
+from shipway.core.evidence import Moments
+from shipway.core.rollouts import RolloutPhase, begun
 from shipway.core.strategies import BlueGreen, Canary, RolloutPlan
 from shipway.core.versions import VersionRef
 from shipway.store.sql import migration
@@ -84,6 +87,37 @@ def test_an_outcome_that_is_posted_twice_is_new_once(database: Database) -> None
     with database.transaction() as tx:
         assert tx.outcomes.unseen("r", ["b", "c", *many]) == {"c"}
         assert tx.outcomes.unseen("other", ["b"]) == {"b"}
+
+
+def evaluation(number: int, digest: str = "sha256:a", model: str = "churn") -> Evaluation:
+    accuracy = Measure(name="accuracy", value=0.9, low=0.8, high=0.95, better="higher")
+    return Evaluation(
+        id=f"{model}-{number}",
+        model=model,
+        number=1,
+        digest=digest,
+        at=NOW + timedelta(seconds=number),
+        by="ada",
+        task=Task.CLASSIFICATION,
+        label="churned",
+        data="test.parquet",
+        data_sha256="0" * 64,
+        rows=10,
+        resamples=1000,
+        measures=(accuracy,),
+        notes=("ä",),
+    )
+
+
+def test_evaluations_are_found_by_the_bytes_they_are_of_newest_first(database: Database) -> None:
+    first, second, elsewhere = evaluation(1), evaluation(2), evaluation(3, model="fraud")
+    with database.transaction() as tx:
+        for one in (second, elsewhere, first, evaluation(4, digest="sha256:b", model="other")):
+            tx.evaluations.add(one)
+    with database.reading() as tx:
+        assert tx.evaluations.of_digest("sha256:a") == [elsewhere, second, first]
+        assert tx.evaluations.of_digest("sha256:a", limit=1) == [elsewhere]
+        assert tx.evaluations.of_digest("sha256:c") == []
 
 
 def test_a_rollout_and_its_end_are_written_with_the_endpoint_and_its_audit_record(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from shipway.client.evaluating.judged import Judged, canonical_order
 from shipway.client.evaluating.metrics import BETTER, values_of
 from shipway.client.evaluating.resampling import (
-    LEVEL,
+    SIGNIFICANCE,
     drawn,
     draws_for,
     interval,
@@ -24,7 +24,13 @@ from shipway.core.tensors import Array
 FEW_ROWS = 30
 MCNEMAR = "McNemar, mid-p"
 BOOTSTRAP = "paired bootstrap"
-OnDraw = Callable[[int], None]
+
+
+class Drawing(msgspec.Struct, frozen=True, kw_only=True):
+    """How often the rows are drawn, and who hears of each time."""
+
+    draws: int
+    on_draw: Callable[[int], None] = lambda done: None
 
 
 class SliceColumn(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,27 +56,28 @@ def verdict_of(
     *,
     columns: tuple[SliceColumn, ...] = (),
     rival: tuple[str, Judged] | None = None,
+    draws: int | None = None,
     on_progress: Callable[[str, int, int], None] = lambda step, done, total: None,
 ) -> Verdict:
     """The metrics over all rows and by slice, and what differs from the rival (its name, its answers).
 
-    The order of the rows changes nothing.
+    Every interval is of so many `draws`, by default as many as `draws_for` has it. The order of the
+    rows changes nothing.
     """
     order = canonical_order([judged] if rival is None else [judged, rival[1]])
     judged = judged.taken(order)
-    draws = draws_for(judged.rows)
-
-    def on_draw(done: int) -> None:
-        on_progress("intervals", done, draws)
-
+    draws = draws_for(judged.rows) if draws is None else draws
+    drawing = Drawing(draws=draws, on_draw=lambda done: on_progress("intervals", done, draws))
     if rival is None:
-        measures, notes = measured(judged, on_draw=on_draw)
+        measures, notes = _measured(judged, drawing)
         against = None
     else:
-        name, other = rival[0], rival[1].taken(order)
-        measures, differences, notes = _compared(judged, other, on_draw=on_draw)
-        against = Against(version=name, differences=differences)
-    slices, slice_notes = _by_slice(judged, order, columns, on_progress)
+        other = rival[1].taken(order)
+        measures, differences, notes = _compared(judged, other, drawing)
+        against = Against(version=rival[0], differences=differences)
+    slices, slice_notes = _by_slice(
+        judged, [(c, c.codes[order]) for c in columns], draws, on_progress
+    )
     return Verdict(
         measures=measures,
         slices=slices,
@@ -88,13 +95,12 @@ def _averages(judged: Judged) -> tuple[str, ...]:
     return ("precision, recall and f1 are means over the classes.",)
 
 
-def measured(
-    judged: Judged, *, on_draw: OnDraw = lambda done: None
-) -> tuple[tuple[Measure, ...], tuple[str, ...]]:
+def _measured(judged: Judged, drawing: Drawing) -> tuple[tuple[Measure, ...], tuple[str, ...]]:
     """Each metric with its interval, in the order of `BETTER`, and what could not be measured."""
     values, notes = values_of(judged)
-    draws = draws_for(judged.rows)
-    (replicates,) = drawn([tally_of(judged)], judged.rows, draws=draws, on_draw=on_draw)
+    (replicates,) = drawn(
+        [tally_of(judged)], judged.rows, draws=drawing.draws, on_draw=drawing.on_draw
+    )
     return _with_intervals(values, replicates), notes
 
 
@@ -111,36 +117,41 @@ def _with_intervals(
 
 
 def _compared(
-    judged: Judged, other: Judged, *, on_draw: OnDraw
+    judged: Judged, other: Judged, drawing: Drawing
 ) -> tuple[tuple[Measure, ...], tuple[Difference, ...], tuple[str, ...]]:
     values, notes = values_of(judged)
     other_values, _ = values_of(other)
     ours, theirs = drawn(
         [tally_of(judged), tally_of(other)],
         judged.rows,
-        draws=draws_for(judged.rows),
-        on_draw=on_draw,
+        draws=drawing.draws,
+        on_draw=drawing.on_draw,
     )
-    differences = []
-    for name in (name for name in BETTER if name in values and name in other_values):
-        value = values[name] - other_values[name]
-        replicates = ours[name] - theirs[name]
-        test, p_value = BOOTSTRAP, paired_p_value(replicates)
-        if name == "accuracy":
-            test, p_value = MCNEMAR, _mcnemar(judged, other)
-        low, high = interval(replicates, value)
-        differences.append(
-            Difference(
-                name=name,
-                value=value,
-                low=low,
-                high=high,
-                p_value=p_value,
-                test=test,
-                verdict=verdict_on(name, value, p_value),
-            )
-        )
-    return _with_intervals(values, ours), tuple(differences), notes
+    shared = [name for name in BETTER if name in values and name in other_values]
+    tests = {name: (BOOTSTRAP, paired_p_value(ours[name] - theirs[name])) for name in shared}
+    if "accuracy" in tests:
+        tests["accuracy"] = (MCNEMAR, _mcnemar(judged, other))
+    differences = tuple(
+        _difference(name, values[name] - other_values[name], ours[name] - theirs[name], tests[name])
+        for name in shared
+    )
+    return _with_intervals(values, ours), differences, notes
+
+
+def _difference(
+    name: str, value: float, replicates: Array, tested: tuple[str, float]
+) -> Difference:
+    low, high = interval(replicates, value)
+    test, p_value = tested
+    return Difference(
+        name=name,
+        value=value,
+        low=low,
+        high=high,
+        p_value=p_value,
+        test=test,
+        verdict=verdict_on(name, value, p_value),
+    )
 
 
 def _mcnemar(judged: Judged, other: Judged) -> float:
@@ -153,31 +164,35 @@ def verdict_on(name: str, value: float, p_value: float) -> str:
 
     `same` says that no difference was shown, which few rows may be the reason of.
     """
-    if value == 0 or p_value >= 1 - LEVEL:
+    if value == 0 or p_value >= SIGNIFICANCE:
         return "same"
     return "better" if (value > 0) == (BETTER[name] == "higher") else "worse"
 
 
 def _by_slice(
     judged: Judged,
-    order: Array,
-    columns: tuple[SliceColumn, ...],
+    columns: Sequence[tuple[SliceColumn, Array]],
+    draws: int,
     on_progress: Callable[[str, int, int], None],
 ) -> tuple[tuple[Slice, ...], tuple[str, ...]]:
+    """The slices in the order of the columns, then of their values; `columns` with ordered codes."""
     slices: list[Slice] = []
-    notes: list[str] = []
-    total = sum(len(column.values) for column in columns)
-    for column in columns:
-        codes = column.codes[order]
+    total = sum(len(column.values) for column, _ in columns)
+    for column, codes in columns:
         for code in sorted(range(len(column.values)), key=column.values.__getitem__):
-            value = column.values[code]
             part = judged.taken(codes == code)
-            measures, _ = measured(part)
-            one = Slice(column=column.name, value=value, rows=part.rows, measures=measures)
-            slices.append(one)
+            measures, _ = _measured(part, Drawing(draws=draws))
+            value = column.values[code]
+            slices.append(Slice(column=column.name, value=value, rows=part.rows, measures=measures))
             on_progress("slices", len(slices), total)
     small = [f"{one.column}={one.value}" for one in slices if one.rows < FEW_ROWS]
-    if small:
-        shown = ", ".join(small[:5]) + (f" and {len(small) - 5} more" if len(small) > 5 else "")
-        notes.append(f"Under {FEW_ROWS} rows, where intervals are too narrow: {shown}.")
-    return tuple(slices), tuple(notes)
+    return tuple(slices), _few_rows_note(small)
+
+
+def _few_rows_note(small: Sequence[str]) -> tuple[str, ...]:
+    if not small:
+        return ()
+    more = f" and {len(small) - 5} more" if len(small) > 5 else ""
+    return (
+        f"Under {FEW_ROWS} rows, where intervals are too narrow: {', '.join(small[:5])}{more}.",
+    )

@@ -16,7 +16,8 @@ SEED = 20_260_101
 MOST_DRAWS = 1000
 FEWEST_DRAWS = 200
 _ROWS_DRAWN = 100_000_000
-LEVEL = 0.95
+SIGNIFICANCE = 0.05
+"""Intervals are of 95 %, and chance finds a difference in one of twenty cases."""
 
 
 def draws_for(rows: int) -> int:
@@ -56,8 +57,7 @@ def interval(replicates: Array, value: float) -> tuple[float, float]:
     known = replicates[np.isfinite(replicates)]
     if not known.size:
         return value, value
-    edge = (1 - LEVEL) / 2
-    low, high = np.quantile(known, [edge, 1 - edge])
+    low, high = np.quantile(known, [SIGNIFICANCE / 2, 1 - SIGNIFICANCE / 2])
     return min(float(low), value), max(float(high), value)
 
 

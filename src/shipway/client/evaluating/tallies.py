@@ -74,7 +74,8 @@ def _labels(judged: Judged) -> Tally:
 
 def _shares(part: Array, whole: Array) -> Array:
     """`part / whole`, and 0 where there is nothing to divide by."""
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+    shares: Array = np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+    return shares
 
 
 def _scores(judged: Judged) -> Tally:
