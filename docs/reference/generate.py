@@ -25,9 +25,19 @@ from shipway.cli.messages import MESSAGES, Exit, Words
 from shipway.client.evaluating.question import EvaluateOptions
 from shipway.client.packing import PackOptions
 from shipway.client.synchronous import Client
-from shipway.core import endpoints, errors, strategies, telemetry
+from shipway.core import endpoints, errors, policy, strategies, telemetry
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Scaling
 from shipway.core.errors import ShipwayError
+from shipway.core.policy import (
+    AllowedStrategy,
+    Approvals,
+    Checks,
+    EnvironmentPolicy,
+    EvaluationCheck,
+    Freeze,
+    LatencyCheck,
+    SliceOf,
+)
 from shipway.core.strategies import (
     Ab,
     BlueGreen,
@@ -234,6 +244,86 @@ def _plan_default(field: Any) -> str:
     return "on" if isinstance(field.default, msgspec.Struct) else _value(field.default)
 
 
+def environment_policy() -> str:
+    """Every key of an environment's policy."""
+    sections = [
+        f"`{key}`: {inspect.getdoc(kind)}\n\n{_policy_table(key, kind)}"
+        for key, kind in _POLICY.items()
+    ]
+    return "\n".join(
+        [
+            "# Environment policy\n",
+            "What `shipway environment apply -f` reads, one environment per YAML document. An unknown key"
+            " is an error that\nnames the nearest known one. `shipway schema environment` prints the JSON"
+            " Schema, which the server also publishes at\n`/api/v1/schemas/environment`. [Promote and"
+            " approve](../howto/promote-and-approve.md) says how it works.\n",
+            f"```yaml\n{_POLICY_EXAMPLE}```\n",
+            _policy_table("", EnvironmentPolicy),
+            *sections,
+            f"`allowed_strategies`: {AllowedStrategy.__doc__} `none` is all at once;"
+            f" {', '.join(f'`{one}`' for one in list(AllowedStrategy)[1:])} are those of"
+            " [`rollout`](endpoint-spec.md).\n",
+        ]
+    )
+
+
+_POLICY_EXAMPLE = """\
+name: production
+from_environment: staging
+checks:
+  evaluations:
+    - metric: roc_auc
+      at_least: 0.85
+      data: holdout.parquet
+      max_age_days: 30
+    - metric: recall
+      at_least: 0.7
+      slice: {column: region, value: north}
+  latency: {p95_ms: 20}
+  parity: true
+  compatible_signature: true
+  not_worse_than_live: true
+approvals:
+  required: 2
+  by: [ada, ben, eve]
+freeze:
+  - {start: 2026-12-20T00:00:00Z, end: 2027-01-04T00:00:00Z, reason: holidays}
+  - {days: [fri], from: "16:00"}
+  - {days: [sat, sun]}
+allowed_strategies: [canary, blue_green]
+"""
+
+_POLICY: dict[str, type[msgspec.Struct]] = {
+    "checks": Checks,
+    "checks.evaluations[]": EvaluationCheck,
+    "checks.evaluations[].slice": SliceOf,
+    "checks.latency": LatencyCheck,
+    "approvals": Approvals,
+    "freeze[]": Freeze,
+}
+
+
+def _policy_table(key: str, kind: type[msgspec.Struct]) -> str:
+    words = _attribute_docs(policy, kind.__name__)
+    rows = [
+        (
+            f"`{key}.{field.encode_name}`" if key else f"`{field.encode_name}`",
+            _policy_default(field.default),
+            words[field.name],
+        )
+        for field in msgspec.structs.fields(kind)
+    ]
+    return _table(["key", "default", "what"], rows)
+
+
+def _policy_default(default: Any) -> str:
+    if default is msgspec.NODEFAULT:
+        return "required"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    return "" if isinstance(default, msgspec.Struct | tuple) or default == "" else _value(default)
+
+
 _NESTED_SPECS: dict[str, type[msgspec.Struct]] = {
     "limits": Limits,
     "scaling": Scaling,
@@ -438,6 +528,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli,
     "settings.md": settings,
     "endpoint-spec.md": endpoint_spec,
+    "environment-policy.md": environment_policy,
     "api.md": api,
     "errors.md": errors_page,
     "sdk.md": sdk,

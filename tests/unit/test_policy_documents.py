@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,13 @@ def test_what_is_wrong_is_named_with_its_place(change: dict[str, Any], message: 
 def test_what_is_no_mapping_is_refused(data: Any) -> None:
     with pytest.raises(InvalidSpec, match="not a mapping"):
         policy_of(data)
+
+
+@pytest.mark.parametrize("page", ["reference/environment-policy", "howto/promote-and-approve"])
+def test_policies_in_the_documentation_are_valid(page: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / f"{page}.md").read_text()
+    examples = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert [policy_of(yaml.safe_load(example)).name for example in examples] == ["production"]
 
 
 def test_file_may_hold_several_policies(tmp_path: Path) -> None:

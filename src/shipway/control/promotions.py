@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -19,6 +19,8 @@ from shipway.core.policy import EnvironmentPolicy
 from shipway.core.registry import VersionRecord
 from shipway.core.versions import VersionQuery
 from shipway.store.sql.database import Database, Transaction
+
+Reason = Annotated[str, msgspec.Meta(max_length=4000)]
 
 
 class ReviewView(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +62,7 @@ class PromotionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """The environment that a version shall be promoted to, and why."""
 
     environment: str
-    reason: str = ""
+    reason: Reason = ""
     dry_run: bool = False
 
 
@@ -69,7 +71,7 @@ class ReviewRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     environment: str
     decision: Opinion
-    reason: str = ""
+    reason: Reason = ""
 
 
 class Promotions:
@@ -210,7 +212,7 @@ def _review(
         number=record.number,
         reviewer=actor,
         decision=said.decision,
-        reason=said.reason,
+        reason=said.reason.replace("\0", ""),  # PostgreSQL keeps none in text
         at=now,
     )
     known = tx.reviews.of(record.model, record.digest)
