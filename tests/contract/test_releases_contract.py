@@ -15,11 +15,9 @@ from shipway.control.changes import Request, put
 from shipway.core.audit import first_broken_link
 from shipway.core.deployments import Order, accepted, activated, released, stepped
 from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
+from shipway.core.evaluations import Evaluation, Measure, Task
 from shipway.core.evidence import Account, Moments, TrialReport
 from shipway.core.rollouts import Decision, Event, RolloutPhase, begun
-from shipway.core.evaluations import Evaluation, Measure, Task
-from shipway.core.evidence import Moments
-from shipway.core.rollouts import RolloutPhase, begun
 from shipway.core.strategies import BlueGreen, Canary, RolloutPlan
 from shipway.core.versions import VersionRef
 from shipway.store.sql import migration
