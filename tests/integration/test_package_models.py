@@ -77,7 +77,7 @@ def answers_of(packaged, rows):
     warm(engine, packaged.directory, content)
     request = decode_request((packaged.directory / "examples.json").read_bytes())
     inputs = compile_validator(content.signature)(request.inputs)
-    return finisher(content.config, content.classes)(
+    return finisher(content.signature, content.config, content.classes)(
         engine.run({name: array[:rows] for name, array in inputs.items()})
     )
 

@@ -56,7 +56,7 @@ GUARD_OF = {
     "slow": {"latency"},
     "failing": {"error_rate"},
     "shifted": {"shift", "disagreement"},
-    "wrong-output": {"error_rate"},
+    "wrong-output": {"error_rate", "disagreement"},
     "wrong-input": {"rejections"},
     "crashing": {"crashes", "error_rate", "ready"},
 }

@@ -450,13 +450,19 @@ def test_windows_begin_with_counts_of_their_own() -> None:
 
 def test_without_a_primary_the_step_before_is_the_measure() -> None:
     before = account(900, failed=100, ms=10)
-    setting = msgspec.structs.replace(BAKE, before=before)
+    preview = evidence(Account(), before).step
+    labelled = msgspec.structs.replace(before, labels={"a": 900}, latency=before.latency)
+    labels = evidence(Account(), labelled).step
     for failed, expected in ((100, "pass"), (200, "fail")):
-        seen = evidence(account(1000 - failed, failed=failed), Account())
-        assert verdict("error_rate", Guards(), setting, seen) == expected
+        seen = evidence(account(1000 - failed, failed=failed), Account(), before=preview)
+        assert verdict("error_rate", Guards(), BAKE, seen) == expected
     for mine, expected in ((14, "pass"), (30, "fail")):
-        seen = evidence(account(ms=mine), Account())
-        assert verdict("latency", Guards(), setting, seen) == expected
+        seen = evidence(account(ms=mine), Account(), before=preview)
+        assert verdict("latency", Guards(), BAKE, seen) == expected
+    for label, expected in (("a", "pass"), ("b", "fail")):
+        mine_labelled = msgspec.structs.replace(account(1000), labels={label: 1000})
+        seen = evidence(mine_labelled, Account(), before=labels)
+        assert verdict("shift", Guards(), BAKE, seen) == expected
 
 
 PLANS = st.sampled_from(

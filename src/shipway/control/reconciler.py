@@ -190,7 +190,7 @@ class Reconciler:
             woken=dict(self._capacity.woken),
             refusals=dict(self._refusals),
         )
-        self._trials.keep_only(s.spec.name for s in states if s.releasing is not None)
+        self._trials.keep_only(s.releasing for s in states if s.releasing is not None)
         self._refusals = {n: why for n, why in self._refusals.items() if n in read.followers}
         for name in read.followers:
             await self._follow_safely(name)

@@ -17,6 +17,7 @@ from shipway.core.reconcile import ended_since, replicas_of
 from shipway.core.replicas import ReplicaState
 from shipway.core.rollouts import Rollout
 from shipway.core.versions import VersionRef
+from shipway.core.windows import Windows
 from shipway.wire.snapshot import GatewayReport
 
 Sums = Mapping[tuple[str, str], Moments]
@@ -38,6 +39,7 @@ class Trials:
         self._reports: dict[str, dict[tuple[str, str], TrialReport]] = {}
         self._begins: dict[str, _Begin] = {}
         self._problems: dict[str, float] = {}
+        self._windows = Windows()
 
     def note(self, report: GatewayReport) -> None:
         """Takes in what a gateway says of the rollouts."""
@@ -45,9 +47,11 @@ class Trials:
             mine = self._reports.setdefault(endpoint, {})
             mine[report.gateway, report.instance] = trial
 
-    def keep_only(self, endpoints: Iterable[str]) -> None:
-        """Drops what was said of other endpoints."""
-        kept = set(endpoints)
+    def keep_only(self, rollouts: Iterable[Rollout]) -> None:
+        """Drops what was said of others."""
+        mine = tuple(rollouts)
+        self._windows.keep_only({rollout.id for rollout in mine})
+        kept = {rollout.endpoint for rollout in mine}
         self._reports = {name: said for name, said in self._reports.items() if name in kept}
         self._begins = {name: begin for name, begin in self._begins.items() if name in kept}
         self._problems = {name: at_s for name, at_s in self._problems.items() if name in kept}
@@ -70,7 +74,7 @@ class Trials:
             if (trial.rollout, trial.epoch) == (rollout.id, rollout.epoch)
         }
         problem = _problem(one, rollout.candidate, observed)
-        return Evidence(
+        evidence = Evidence(
             step=merged_reports(said.values(), rollout=rollout.id, epoch=rollout.epoch),
             elapsed_s=self._elapsed_s(rollout, now, steady_s),
             before=rollout.seen,
@@ -81,6 +85,7 @@ class Trials:
             problem=problem,
             problem_s=self._problem_s(rollout.endpoint, problem, steady_s),
         )
+        return self._windows.seen(evidence)
 
     def _problem_s(self, endpoint: str, problem: str, steady_s: float) -> float:
         if not problem:

@@ -152,7 +152,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     metric, over the whole rollout. `exits` counts the ends of the candidate's replicas since the
     rollout began. `gateways` is how many live gateways report on the present step, of `expected`.
     `elapsed_s` is how long the step has lasted. `problem` says why the candidate cannot answer now;
-    empty while it can. `problem_s` is how long that has been so.
+    empty while it can. `problem_s` is how long that has been so. `recent` is what was seen in the
+    present window of a long step, the `window`-th (see `shipway.core.windows`).
     """
 
     step: TrialReport

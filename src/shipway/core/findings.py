@@ -43,7 +43,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """Under what a step runs: the candidate's share, whether it is mirrored, its A/B test if it is one.
 
     `steps` is in how many steps of the whole plan the guards look. `is_last`: the candidate is promoted
-    after this step. `before` is what was seen of the primary in the step before.
+    after this step.
     """
 
     weight_pct: int
@@ -51,7 +51,6 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     test: Ab | None = None
     steps: int = 1
     is_last: bool = False
-    before: Account | None = None
 
     @property
     def has_primary(self) -> bool:
@@ -65,12 +64,27 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """What a guard looks at. `alpha` is its part of the error budget, in this step."""
+    """What a guard looks at. `alpha` is its part of the error budget, in this step.
+
+    `before` is what was seen of the primary in the step before, None where that was none.
+    """
 
     step: TrialReport
     setting: Setting
     alpha: float
     min_requests: int
+    before: Account | None = None
+
+    @property
+    def primary(self) -> Account | None:
+        """What the candidate is measured by: the primary beside it, or that of the step before.
+
+        None without a primary beside it, where too little was seen before.
+        """
+        if self.setting.has_primary:
+            return self.step.primary
+        before = self.before
+        return None if before is None or before.answered < self.min_requests else before
 
     def of(self, step: TrialReport, parts: int) -> Look:
         """A look at other counts, with one of so many parts of the budget."""

@@ -71,11 +71,12 @@ def _traffic(guards: Guards, setting: Setting, evidence: Evidence) -> tuple[Find
         setting=setting,
         alpha=_alpha(guards) / max(setting.steps, 1),
         min_requests=guards.min_requests,
+        before=None if evidence.before is None else evidence.before.primary,
     )
     findings = _endings(guards, look, evidence)
     if guards.latency is not None:
         findings += latency(guards.latency, look)
-    if guards.shift is not None and setting.has_primary:
+    if guards.shift is not None and look.primary is not None:
         findings += shift(guards.shift, look)
     if guards.disagreement is not None and setting.mirror_pct > 0:
         findings += disagreement(guards.disagreement, look)

@@ -45,9 +45,12 @@ class Distance(NamedTuple):
 def shift(guard: Shift, look: Look) -> tuple[Finding, ...]:
     """Whether the candidate's predictions are distributed otherwise.
 
-    Nothing is said where neither version gives a label or a number.
+    Nothing is said where neither version gives a label or a number. Without a primary beside it, the
+    candidate is compared with the primary of the step before.
     """
-    mine, primary = look.step.candidate, look.step.primary
+    mine, primary = look.step.candidate, look.primary
+    if primary is None:
+        return ()
     kinds = []
     if mine.labels or primary.labels:
         kinds.append(_shift_of_labels(guard, look.halved(), mine.labels, primary.labels))

@@ -60,7 +60,7 @@ def latency(guard: Latency, look: Look) -> tuple[Finding, ...]:
     Without a primary beside it, it is compared with the primary of the step before where that is known.
     Nothing is said where answers come from the cache so often that a version's model hardly runs.
     """
-    primary = look.step.primary if look.setting.has_primary else _before(look)
+    primary = look.primary
     if _is_idle(look.step.candidate, look) or (primary is not None and _is_idle(primary, look)):
         return ()
     is_relative = guard.max_ratio is not None and primary is not None
@@ -79,14 +79,8 @@ def _is_idle(account: Account, look: Look) -> bool:
     return is_busy and sum(account.latency.values()) < look.min_requests
 
 
-def _before(look: Look) -> Account | None:
-    """The primary of the step before, if it was seen often enough to be a measure."""
-    before = look.setting.before
-    return None if before is None or before.answered < look.min_requests else before
-
-
 def _usual_pct(look: Look) -> float:
-    before = _before(look)
+    before = look.primary
     return 0.0 if before is None else 100 * share_of(before.failed, seen_of(before))
 
 

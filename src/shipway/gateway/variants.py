@@ -44,7 +44,7 @@ class LiveVariant:
         self.cache: AnswerCache | None = None
         self.number = str(spec.version)
         self.conform = compile_validator(spec.signature)
-        self.finish = finisher(spec.config, spec.classes)
+        self.finish = finisher(spec.signature, spec.config, spec.classes)
         self.summarise = compile_summary(spec.signature, spec.config)
         self.output_names = frozenset(spec.signature.output_names())
         self.load = Load()
