@@ -105,6 +105,17 @@ def test_the_digest_is_that_of_the_file_and_of_the_values_in_memory(tmp_path):
     assert held_out(FRAME).sha256 != held_out(FRAME[::-1].reset_index(drop=True)).sha256
 
 
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_a_file_that_is_replaced_meanwhile_is_refused(tmp_path, kind):
+    path = written(tmp_path, kind)
+    held = held_out(path)
+    batches = held.batches(TYPES, most_rows=700)
+    next(batches)
+    written(tmp_path, "csv", FRAME[:-1]).replace(path)
+    with pytest.raises(InvalidRequest, match="was changed while it was read"):
+        list(batches)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -41,13 +41,17 @@ _ARROW_OF = {
 
 
 class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
-    """Data that a model was not trained on. `rows` is 0 where the file does not say it beforehand."""
+    """Data that a model was not trained on. `rows` is 0 where the file does not say it beforehand.
+
+    `stamp` is of a file as it was before its digest was taken.
+    """
 
     origin: str
     sha256: str
     names: tuple[str, ...]
     rows: int
     source: Path | Mapping[str, Array]
+    stamp: tuple[int, ...] = ()
 
     def batches(
         self, wanted: Mapping[str, DataType], *, most_rows: int
@@ -57,12 +61,18 @@ class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
         A CSV file's columns are read as the given types, so that its first rows do not decide them.
 
         Raises:
-            InvalidRequest: the file is damaged, or a value is not of its column's type.
+            InvalidRequest: the file is damaged, a value is not of its column's type, or the file is
+                not the one any more whose digest was taken.
         """
-        if isinstance(self.source, Path):
-            yield from _from_file(self.source, wanted, most_rows, origin=self.origin)
-        else:
+        if not isinstance(self.source, Path):
             yield from _from_memory(self.source, wanted, most_rows)
+            return
+        yield from _from_file(self.source, wanted, most_rows, origin=self.origin)
+        if _stamp_of(self.source) != self.stamp:
+            raise InvalidRequest(
+                f"{self.origin} was changed while it was read.",
+                next_step="Evaluate again once nothing writes to it.",
+            )
 
     def rows_said(self, before: int, batch: Mapping[str, Array]) -> str:
         """The rows of a batch that comes after so many, in words, the first row being 1."""
@@ -82,14 +92,25 @@ def held_out(data: Any) -> HeldOut:
         return _in_memory(dict(sample_of(data).inputs), origin=f"a {type(data).__name__}")
     path = Path(data)
     origin = path.name
+    stamp = _stamp_of(path)
     head, digest = _head_and_digest(path)
     if head.startswith(b"PAR1"):
-        return _parquet(path, origin=origin, digest=digest)
+        held = _parquet(path, origin=origin, digest=digest)
+        return msgspec.structs.replace(held, stamp=stamp)
     if head.startswith((b"\x93NUMPY", b"PK\x03\x04")) or head.lstrip()[:1] in b"[{":
         _require_small(path)
         held = _in_memory(dict(read_sample(path).inputs), origin=origin)
         return msgspec.structs.replace(held, sha256=digest)
-    return _csv(path, origin=origin, digest=digest)
+    return msgspec.structs.replace(_csv(path, origin=origin, digest=digest), stamp=stamp)
+
+
+def _stamp_of(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written or replaced; nothing for one that is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _head_and_digest(path: Path) -> tuple[bytes, str]:

@@ -86,7 +86,7 @@ class Stands:
         """
         while self._names:
             yield from _removed(self._names[-1])
-            self._names.pop()
+            self._session.forget(self._names.pop())
 
 
 def leftovers_removed() -> Flow[None]:
