@@ -11,6 +11,8 @@ from shipway.core.evaluations import Evaluation, Measure
 from shipway.core.policy import Checks, EvaluationCheck, LatencyCheck
 
 _WORSE = "worse"
+_CALLERS = 8
+"""Callers at once that are proposed for a latency profile."""
 
 
 def checked(checks: Checks, candidate: Candidate, now: datetime) -> Iterator[Rule]:
@@ -36,8 +38,13 @@ def _evaluation(check: EvaluationCheck, candidate: Candidate, now: datetime) -> 
         evaluation, measure = measured[0]
         found, met = _judged(check, evaluation, measure, now)
     data = check.data if check.data and not _is_hash(check.data) else "FILE"
-    next_step = f"`shipway evaluate {candidate.version} --data {data} --label COLUMN`"
+    by = f" --slice {check.slice.column}" if check.slice else ""
+    next_step = _evaluate(candidate, by, data=data)
     return Rule(asks=_asked(check), found=found, met=met, next_step=next_step)
+
+
+def _evaluate(candidate: Candidate, options: str, *, data: str = "FILE") -> str:
+    return f"`shipway evaluate {candidate.version} --data {data} --label COLUMN{options}`"
 
 
 def _judged(
@@ -101,9 +108,6 @@ def _is_hash(data: str) -> bool:
 def _latency(check: LatencyCheck, candidate: Candidate) -> Iterator[Rule]:
     profiles = (e.latency for e in candidate.evaluations)
     profile = next((p for p in profiles if p is not None), None)
-    next_step = (
-        f"`shipway evaluate {candidate.version} --data FILE --label COLUMN`, with its latency"
-    )
     for name, most in (("p95_ms", check.p95_ms), ("p99_ms", check.p99_ms)):
         if most is None:
             continue
@@ -112,7 +116,7 @@ def _latency(check: LatencyCheck, candidate: Candidate) -> Iterator[Rule]:
             asks=f"latency `{name}` at most {most:g}",
             found="not measured" if value is None else f"{value:.6g}",
             met=value is not None and value <= most,
-            next_step=next_step,
+            next_step=_evaluate(candidate, f" --load {_CALLERS}"),
         )
 
 
@@ -153,8 +157,7 @@ def _not_worse(candidate: Candidate) -> Iterator[Rule]:
             asks=f"no metric worse than that of {version}, which is live",
             found=found,
             met=compared is not None and not worse,
-            next_step=f"Evaluate `{candidate.version}` against `{version}`:"
-            f" `shipway evaluate {candidate.version} --data FILE --label COLUMN`",
+            next_step=_evaluate(candidate, f" --against {version}"),
         )
 
 

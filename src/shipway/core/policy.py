@@ -69,7 +69,7 @@ class Checks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Latency under load."""
 
     parity: bool = False
-    """The ONNX form answers as the original does."""
+    """The ONNX form answers as the original does; a model that has none is refused."""
 
     compatible_signature: bool = False
     """It takes the inputs and gives the outputs of the version of its model that is live here."""
