@@ -63,7 +63,7 @@ async def test_an_endpoint_that_cannot_be_looked_after_costs_the_others_nothing(
     with database.transaction() as tx:
         for name in ("bad", "good"):
             state = EndpointState(
-                spec=EndpointSpec(name=name, model="churn:1"),
+                spec=EndpointSpec(name=name, environment="dev", model="churn:1"),
                 generation=1, phase=Phase.STARTING, target=V1,
             )  # fmt: skip
             tx.endpoints.put(state, expected_generation=None)
@@ -152,7 +152,7 @@ async def test_after_a_restart_a_version_that_cannot_be_fetched_keeps_its_route_
 
 def put(database, name, **fields):
     state = EndpointState(
-        spec=EndpointSpec(name=name, model="churn:1"), generation=1, **fields
+        spec=EndpointSpec(name=name, environment="dev", model="churn:1"), generation=1, **fields
     )  # fmt: skip
     with database.transaction() as tx:
         tx.endpoints.put(state, expected_generation=None)

@@ -51,7 +51,7 @@ def failed(state, message):
 
 
 def spec_of(model="churn:1", **fields):
-    return EndpointSpec(name="churn", model=model, **fields)
+    return EndpointSpec(name="churn", model=model, environment="dev", **fields)
 
 
 def live(active=V1, previous=None, **fields):

@@ -44,7 +44,7 @@ def _declared(file: Path, read: Callable[..., T], *, noun: str, page: str) -> li
         documents = list(yaml.safe_load_all(text))
     except (OSError, UnicodeDecodeError) as exc:
         raise InvalidSpec(f"`{file}` cannot be read: {exc}.", next_step=next_step) from exc
-    except yaml.YAMLError as exc:
+    except (yaml.YAMLError, ValueError) as exc:  # ValueError: a date that does not exist
         place = " ".join(str(exc).split())
         raise InvalidSpec(f"`{file}` is not YAML: {place}.", next_step=next_step) from exc
     flat = [item for doc in documents for item in (doc if isinstance(doc, list) else [doc])]

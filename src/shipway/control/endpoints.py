@@ -93,7 +93,8 @@ class Endpoints:
             ModelNotFound, VersionNotFound, AliasNotFound: there is no such version.
         """
         if isinstance(data, Mapping):
-            data = {"name": name, "environment": self.environment, **data}
+            environment = data.get("environment") or self.environment
+            data = {"name": name, **data, "environment": environment}
         spec = spec_of(data)
         if spec.name != name:
             raise InvalidSpec(
@@ -114,7 +115,9 @@ class Endpoints:
         """
         with self._changing() as tx:
             before = tx.endpoints.get(self.environment, name)
-            data = {"name": name, "environment": self.environment, **_merged(before, fields)}
+            merged = _merged(before, fields)
+            environment = merged.get("environment") or self.environment
+            data = {"name": name, **merged, "environment": environment}
             spec = spec_of(data, source="The request")
             return self._accept(tx, spec, request, "endpoint.deploy")
 

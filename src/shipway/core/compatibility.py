@@ -22,6 +22,9 @@ def incompatibilities(live: Signature, new: Signature) -> tuple[str, ...]:
 def _form(live: Signature, new: Signature) -> Iterator[str]:
     if live.layout is not new.layout:
         yield f"inputs were {live.layout.value}, and are {new.layout.value}"
+    common = [field.name for field in live.inputs if field.name in _named(new.inputs)]
+    if common != [name for name in _named(new.inputs) if name in common]:
+        yield "inputs are in another order, by which rows without names are read"
     if live.batchable and not new.batchable:
         yield "several rows in one request are no longer taken"
 

@@ -106,7 +106,7 @@ class Fallback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a person declares about an endpoint, in YAML or through the API.
 
-    `model` is `name:2`, `name@alias` or `name` (newest). `warm_s` is how long the replaced version's
+    `model` is `name:2`, `name@alias` or `name` (newest). `environment` is the server's own when empty. `warm_s` is how long the replaced version's
     replicas are kept ready for an instant rollback. With `scaling`, the number of replicas follows the
     load, and `replicas` is what it begins with. `rollout` is how one version replaces another; all at
     once when left out.
@@ -114,7 +114,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     name: str
     model: str
-    environment: str = "dev"
+    environment: str = ""
     replicas: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     placement: Placement = Placement.AUTO
     limits: Limits = Limits()

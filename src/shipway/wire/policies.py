@@ -141,6 +141,11 @@ def _require_bounds(check: EvaluationCheck, where: str) -> None:
 
 def _require_reachable(approvals: Approvals, source: str) -> None:
     people = set(approvals.by)
+    if people and not approvals.required:
+        raise _invalid(
+            f"{source} says who may approve, and wants no approval.",
+            next_step="Say how many in `approvals.required`.",
+        )
     if people and len(people) < approvals.required:
         raise _invalid(
             f"{source} wants {approvals.required} approvals, and only {len(people)} may give one.",
