@@ -6,7 +6,7 @@ TORCH  := torch==2.13.0
 PEERS  ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-peers overload soak many-models rollout-errors lock clean
+.PHONY: help demo test check bench bench-peers overload soak shadow many-models rollout-errors lock clean
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ bench-peers: $(VENV)/.dev $(VENV)/.bench-tools ## install the other model server
 
 overload: $(VENV)/.dev ## twice the capacity for a minute: accepted in time, the rest refused at once
 	$(BIN)/python benchmarks/overload.py
+
+shadow: $(VENV)/.dev ## what callers pay for a shadow of every request, beside none
+	$(BIN)/python benchmarks/shadow.py $(SHADOW)
 
 soak: $(VENV)/.dev ## five minutes under load with kills at random: right answers, nothing hangs
 	$(BIN)/python benchmarks/soak.py
