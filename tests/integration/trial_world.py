@@ -149,6 +149,8 @@ class TrialWorld:
         """Status, the first value of the answer, and whom it was rescued from."""
         answer = self.send(*values, **options)
         answer = await answer if isinstance(answer, asyncio.Future) else answer
+        for _ in range(2):
+            await asyncio.sleep(0)  # what was seen is entered once the answer is out
         if isinstance(answer, Reply):
             return _of_reply(answer)
         said = dict(answer.headers).get(b"x-shipway-rescued", b"").decode()

@@ -8,8 +8,9 @@ fails with is told to callers.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from time import monotonic, perf_counter
-from typing import Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from shipway.core.accounts import is_refusal, note_answer, note_error
 from shipway.core.assignment import row_key
@@ -53,12 +54,24 @@ class Trying:
 
     def answer(
         self, codec: Codec[R, A], message: R, route: LiveRoute, trial: LiveTrial, started: float
-    ) -> asyncio.Task[A]:
-        """The task that makes the answer of a request that was let in. Raises nothing."""
+    ) -> A | asyncio.Task[A]:
+        """The answer to a request that was let in, or the task that makes it. Raises nothing."""
         way = _Way(codec, message, route, trial, started)
         way.choose()
-        route.gate.show()
-        task = asyncio.ensure_future(self._answered(way))
+        if way.is_tried or not way.primary.spec.inline:
+            return self._later(way, self._answered(way))
+        try:
+            answer = way.answer_at_once()
+        except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
+            return self._later(way, self._unanswered(way, known(exc)))
+        if answer is None:
+            return self._later(way, self._answered(way))
+        way.end()
+        return answer
+
+    def _later(self, way: _Way[R, A], answered: Coroutine[Any, Any, A]) -> asyncio.Task[A]:
+        way.route.gate.show()
+        task = asyncio.ensure_future(answered)
         # Not a `finally` in the coroutine: one that is cancelled before it starts never gets there.
         task.add_done_callback(way.end)
         return task
@@ -77,18 +90,31 @@ class Trying:
             way.note_rescue(error)
 
     async def _by_primary(self, way: _Way[R, A]) -> A:
-        route, codec, ending = way.route, way.codec, way.ending
         try:
             return await way.answer_of(way.primary)
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
             error = known(exc)
-            way.note_primary(error)
+        return await self._unanswered(way, error)
+
+    async def _unanswered(self, way: _Way[R, A], error: ShipwayError) -> A:
+        """What a caller gets whom the primary could not answer."""
+        route, codec, ending = way.route, way.codec, way.ending
+        way.note_primary(error)
         if way.asked is not None and route.fallback is not None and covers(route.fallback, error):
             instead = await answer_instead(self._table, codec, ending, way.asked, until=way.until)
             if instead is not None:
                 return instead
         ending.outcome = outcome_of(error)
         return codec.refuse(error)
+
+
+class _Seen(NamedTuple):
+    """What the version chosen answered; `seconds` is None where its model was not run."""
+
+    variant: LiveVariant
+    inputs: dict[str, Array]
+    finished: Outputs
+    seconds: float | None
 
 
 class _Way(Generic[R, A]):
@@ -100,8 +126,9 @@ class _Way(Generic[R, A]):
     """
 
     __slots__ = (
-        "_copy", "_has_begun", "_marks", "_read_for", "_trial", "account", "asked", "candidate",
-        "codec", "ending", "is_refused", "is_tried", "message", "primary", "route", "until",
+        "_copy", "_has_begun", "_marks", "_read_for", "_seen", "_trial", "account", "asked",
+        "candidate", "codec", "ending", "is_refused", "is_tried", "message", "primary", "route",
+        "until",
     )  # fmt: skip
 
     def __init__(
@@ -124,6 +151,7 @@ class _Way(Generic[R, A]):
         self._has_begun = False
         self._marks: Marks = ()
         self._copy: Copy | None = None
+        self._seen: _Seen | None = None
 
     def choose(self) -> None:
         """Settles which version has the first try, and where the request counts. Raises nothing."""
@@ -172,11 +200,34 @@ class _Way(Generic[R, A]):
         began = perf_counter()
         outputs = await self._run(variant, inputs, timeout_s=left_s)
         seconds = None if isinstance(outputs, Found) else perf_counter() - began
+        return self._encoded(variant, asked, outputs, inputs, seconds)
+
+    def answer_at_once(self) -> A | None:
+        """The primary's answer where that needs no waiting, else None. Raises what it fails with."""
+        variant = self.primary
+        asked, inputs = self.read(variant)
+        call = variant.runner if variant.cache is None else variant.cache.call(inputs)
+        began = perf_counter()
+        outputs = call.run_now(inputs)
+        if outputs is None:
+            return None
+        seconds = None if isinstance(outputs, Found) else perf_counter() - began
+        return self._encoded(variant, asked, outputs, inputs, seconds)
+
+    def _encoded(
+        self,
+        variant: LiveVariant,
+        asked: InferenceRequest,
+        outputs: Outputs,
+        inputs: dict[str, Array],
+        seconds: float | None,
+    ) -> A:
         finished = variant.finish(outputs)
         marks = (*marks_of(outputs), *self._marks)
         answer = self.codec.encode(response_of(self.route, variant, asked, finished, marks), asked)
         self.ending.outcome = Outcome.OK
-        self._note_answer(variant, inputs, finished, seconds)
+        if self.account is not None and self.is_tried == (variant is self.candidate):
+            self._seen = _Seen(variant, inputs, finished, seconds)
         return answer
 
     async def _run(
@@ -220,26 +271,21 @@ class _Way(Generic[R, A]):
         if self.asked is not None and not isinstance(error, QueueFull):
             self._copied(self.asked.inputs)
 
-    def _note_answer(
-        self,
-        variant: LiveVariant,
-        inputs: dict[str, Array],
-        finished: Outputs,
-        seconds: float | None,
-    ) -> None:
-        is_first = self.is_tried == (variant is self.candidate)
-        if self.account is None or not is_first:
-            return
-        summary = variant.summarise(finished)
-        note_answer(self.account, summary)
-        if seconds is not None:
-            trial = self._trial
-            counted = trial.candidate_seconds if self.is_tried else trial.primary_seconds
-            counted.count(seconds, at_s=monotonic())
-        if not self.is_tried:
-            copy = self._copied({**inputs, **finished})
+    def _settle(self) -> None:
+        """Enters what the version chosen answered, once the answer is out: callers do not wait for that."""
+        seen, trial = self._seen, self._trial
+        if seen is not None and self.account is not None:
+            variant, inputs, finished, seconds = seen
+            summary = variant.summarise(finished)
+            note_answer(self.account, summary)
+            if seconds is not None:
+                counted = trial.candidate_seconds if self.is_tried else trial.primary_seconds
+                counted.count(seconds, at_s=monotonic())
+            copy = None if self.is_tried else self._copied({**inputs, **finished})
             if copy is not None:
                 copy.outputs, copy.summary, copy.seconds = finished, summary, seconds
+        if self._copy is not None:
+            trial.mirror.offer(self._copy)
 
     def _copied(self, arrays: dict[str, Array]) -> Copy | None:
         """The copy for the candidate, when this request is one of those that are copied."""
@@ -250,12 +296,12 @@ class _Way(Generic[R, A]):
         self._copy = Copy(self.read, request_id=request_id, size_bytes=size)
         return self._copy
 
-    def end(self, task: asyncio.Task[A]) -> None:
-        """Counts the request out. Its answer, if it has one, is written after this and before a copy."""
+    def end(self, task: asyncio.Task[A] | None = None) -> None:
+        """Counts the request out. Its answer, if it has one, is written after this and before `_settle`."""
         self.primary.holds -= 1
         self.candidate.holds -= 1
         if self._has_begun:
             self.route.end()
         leave(self.ending)
-        if self._copy is not None and not task.cancelled():
-            self._trial.mirror.offer(self._copy)
+        if task is None or not task.cancelled():
+            asyncio.get_running_loop().call_soon(self._settle)
