@@ -162,6 +162,7 @@ async def test_request_of_an_old_step_is_counted_there(tmp_path):
         world.apply(weight=50, epoch=2)
         gate.set()
         await waiting
+        await settled()
         assert (old.candidate.answered, world.seen.candidate.answered) == (1, 0)
 
 
