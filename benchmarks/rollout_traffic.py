@@ -8,7 +8,7 @@ from math import erf, log, sqrt
 import numpy as np
 
 from shipway.core.evidence import Account, Buckets, Pairs, TrialReport, bucket_of, edge
-from shipway.core.rollouts import Position
+from shipway.core.positions import Position
 from shipway.core.stalls import LEFT_OUT
 
 TICK_S = 0.5

@@ -26,6 +26,7 @@ from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
 from shipway.core.errors import ConflictError, RolloutNotPossible, RolloutUnderWay
 from shipway.core.evidence import Account, Evidence, Pairs, TrialReport
 from shipway.core.guards import Verdict
+from shipway.core.positions import positions
 from shipway.core.reconcile import wanted_versions
 from shipway.core.rollouts import (
     TRANSITIONS,
@@ -38,7 +39,6 @@ from shipway.core.rollouts import (
     decide,
     findings_of,
     moved,
-    positions,
 )
 from shipway.core.strategies import (
     Ab,

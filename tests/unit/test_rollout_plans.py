@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shipway.cli.plans import plan_of, steps_of
 from shipway.core.errors import InvalidSpec
-from shipway.core.rollouts import positions
+from shipway.core.positions import positions
 from shipway.core.strategies import Ab, BlueGreen, Canary, Goal, RolloutPlan, Shadow
 
 NONE = dict.fromkeys(("steps", "hold", "share", "metric", "goal", "weight", "bake")) | {

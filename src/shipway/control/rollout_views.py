@@ -18,7 +18,8 @@ from shipway.core.evidence import (
     quantile,
 )
 from shipway.core.guards import Finding
-from shipway.core.rollouts import Moment, Rollout, RolloutPhase, findings_of, positions
+from shipway.core.positions import positions
+from shipway.core.rollouts import Moment, Rollout, RolloutPhase, findings_of
 from shipway.core.strategies import RolloutPlan
 
 _MOST_LABELS = 8

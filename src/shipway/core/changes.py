@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from shipway.core.endpoints import EndpointSpec, EndpointState, Phase, Placement, Scaling
-from shipway.core.rollouts import Position, Rollout, positions
+from shipway.core.positions import Position, positions
+from shipway.core.rollouts import Rollout
 
 
 def described(before: EndpointState | None, after: EndpointState | None) -> tuple[str, ...]:

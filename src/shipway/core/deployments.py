@@ -19,7 +19,8 @@ import msgspec
 
 from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
 from shipway.core.errors import NothingToRollBack, RolloutNotPossible, RolloutUnderWay
-from shipway.core.rollouts import Decision, Event, Rollout, RolloutPhase, begun, moved, positions
+from shipway.core.positions import positions
+from shipway.core.rollouts import Decision, Event, Rollout, RolloutPhase, begun, moved
 from shipway.core.strategies import Conflict
 from shipway.core.versions import VersionRef, parse_version
 
