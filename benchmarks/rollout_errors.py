@@ -48,9 +48,9 @@ def equal_cases(runs: int, fewer: int) -> Iterable[Case]:
         (2000, 0.001, fewer),
         (2000, 0.05, fewer),
     ):
-        yield _equal(f"canary, {errors:.1%} errors", count, rate, errors)
-    yield replace(_equal("shadow, 1.0% errors", fewer, 50, 0.01), plan=SHADOW)
-    yield replace(_equal("blue-green, 0.1% errors", fewer, 50, 0.001), plan=BLUE_GREEN)
+        yield _equal(f"canary, {100 * errors:g} % errors", count, rate, errors)
+    yield replace(_equal("shadow, 1 % errors", fewer, 50, 0.01), plan=SHADOW)
+    yield replace(_equal("blue-green, 0.1 % errors", fewer, 50, 0.001), plan=BLUE_GREEN)
     world = World(rate_per_s=50, callers=10_000)
     yield replace(_equal("canary, 10,000 sticky callers", fewer, 50, 0.01), world=world)
 
