@@ -48,11 +48,11 @@ def equal_cases(runs: int, fewer: int) -> Iterable[Case]:
         (2000, 0.001, fewer),
         (2000, 0.05, fewer),
     ):
-        yield _equal(f"canary, {errors:.1%} errors", count, rate, errors)
-    yield replace(_equal("shadow, 1.0% errors", fewer, 50, 0.01), plan=SHADOW)
-    yield replace(_equal("blue-green, 0.1% errors", fewer, 50, 0.001), plan=BLUE_GREEN)
+        yield _equal(f"canary, {100 * errors:g} % errors", count, rate, errors)
+    yield replace(_equal("shadow, 1 % errors", fewer, 50, 0.01), plan=SHADOW)
+    yield replace(_equal("blue-green, 0.1 % errors", fewer, 50, 0.001), plan=BLUE_GREEN)
     world = World(rate_per_s=50, callers=10_000)
-    yield replace(_equal("canary, 10,000 sticky callers", fewer, 50, 0.01), world=world)
+    yield replace(_equal("canary, 10,000 sticky callers", 3 * runs // 4, 50, 0.01), world=world)
 
 
 def _equal(name: str, runs: int, rate: float, errors: float) -> Case:
@@ -135,7 +135,15 @@ def table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
 
 
 def of_equals(rows: Sequence[Row]) -> list[str]:
-    heads = ("what", "requests/s", "rollouts", "rolled back (95 % interval)", "paused", "longest")
+    heads = (
+        "what",
+        "requests/s",
+        "rollouts",
+        "rolled back (95 % interval)",
+        "by",
+        "paused",
+        "longest",
+    )
     return table(
         heads,
         (
@@ -144,6 +152,7 @@ def of_equals(rows: Sequence[Row]) -> list[str]:
                 f"{row.case.world.rate_per_s:,.0f}",
                 f"{len(row.endings):,}",
                 row.words(ROLLED_BACK),
+                ", ".join(sorted({one.guard for one in row.endings if one.guard})),
                 f"{row.count(PAUSED)}",
                 f"{max(one.seconds for one in row.endings):.0f} s",
             )

@@ -84,7 +84,7 @@ class Row:
 
     def words(self, *phases: RolloutPhase) -> str:
         low, high = wilson(self.count(*phases), len(self.endings))
-        return f"{self.share(*phases):.2%} ({low:.2%} to {high:.2%})"
+        return f"{100 * self.share(*phases):.2f} % ({100 * low:.2f} to {100 * high:.2f})"
 
 
 def wilson(hits: int, trials: int) -> tuple[float, float]:

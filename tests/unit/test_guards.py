@@ -60,7 +60,7 @@ accounts = st.builds(
 pairs = st.integers(0, 900).flatmap(
     lambda n: st.builds(Pairs, compared=st.just(n), agreed=st.integers(0, n))
 )
-floats = st.floats(width=32)
+floats = st.floats() | st.floats(0, 1) | st.just(1e59)
 moments = st.builds(Moments, n=few, total=floats, squares=floats)
 outcomes = st.builds(Outcomes, primary=moments, candidate=moments)
 evidences = st.builds(
@@ -369,6 +369,15 @@ def test_required_metric_without_outcomes_never_lets_a_candidate_be_promoted() -
     assert verdict("metric clicks", required, SHADOW, none) is None
     last = msgspec.structs.replace(SHADOW, is_last=True)
     assert verdict("metric clicks", required, last, none) == "running"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_outcomes_that_are_no_numbers_are_an_error(value: float) -> None:
+    bad = {"clicks": Outcomes(candidate=of(value, 2000), primary=of(0.3, 2000))}
+    guards = Guards(metrics=(MetricGuard(metric="clicks"),))
+    seen = evidence(account(), account(), outcomes=bad)
+    assert verdict("metric clicks", guards, CANARY, seen) == "error"
+    assert verdict("ab", guards, AB, seen) == "error"
 
 
 AB = Setting(weight_pct=50, test=Ab(metric="clicks", max_s=100.0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite, log, sqrt
+from math import log, sqrt
 
 import msgspec
 
@@ -26,6 +26,10 @@ MISMATCH_ALPHA = 1e-3
 
 MISMATCH_TOLERANCE = 0.1
 """A split may be off by so much of its smaller side, as some callers send more than others."""
+
+
+LARGEST = 1e60
+"""Sums of outcomes beyond this are no measurement; the formulas hold up to it."""
 
 
 class Gain(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +88,8 @@ def metric(
     they are required and can come: its answers reach somebody, or it would be promoted next.
     """
     mine, primary = outcomes.candidate, outcomes.primary
+    if not _is_measurable(outcomes):
+        return (_unmeasurable(_name(guard), guard.metric, outcomes),)
     is_seen, is_beside = mine.n >= guard.min_samples, primary.n >= guard.min_samples
     look_alpha = alpha if guard.bound is None else alpha / 2
     tests = []
@@ -101,6 +107,8 @@ def metric(
 def ab(test: Ab, evidence: Evidence) -> Finding:
     """The verdict of an A/B step: pass when the candidate is better, fail when it is worse."""
     outcomes = evidence.outcomes.get(test.metric, Outcomes())
+    if not _is_measurable(outcomes):
+        return _unmeasurable("ab", test.metric, outcomes)
     mismatch = _mismatch(test, evidence)
     if mismatch is not None:
         return mismatch
@@ -120,8 +128,6 @@ def _compared(test: Ab, evidence: Evidence, outcomes: Outcomes) -> Finding:
     gain = gain_of(outcomes, test.goal)
     half = half_width(gain.variance, gain.scale, test.alpha)
     low, high = gain.value - half, gain.value + half
-    if not isfinite(low + high):
-        return _unmeasurable("ab", test.metric, outcomes)
     verdict = Verdict.PASS if low > 0 else Verdict.FAIL if high < 0 else _undecided(test, evidence)
     message = (
         f"{_beside(test.metric, outcomes)}: {_better(gain.value)},"
@@ -185,8 +191,6 @@ def _judged(
     outcomes: Outcomes,
     alpha: float,
 ) -> Finding:
-    if not isfinite(gain.value + gain.variance):
-        return _unmeasurable(_name(guard), guard.metric, outcomes)
     noise = 2 * sqrt(gain.variance)
     verdict = verdict_of(beyond, noise=noise, log_e=gain.log_e, alpha=alpha, is_enough=True)
     return Finding(
@@ -207,8 +211,14 @@ def _lacking(guard: MetricGuard, outcomes: Outcomes) -> Finding:
     )
 
 
+def _is_measurable(outcomes: Outcomes) -> bool:
+    """Whether the sums are numbers to reckon with; NaN is not."""
+    both = outcomes.candidate, outcomes.primary
+    return all(abs(one.total) < LARGEST and abs(one.squares) < LARGEST**2 for one in both)
+
+
 def _unmeasurable(name: str, metric: str, outcomes: Outcomes) -> Finding:
-    message = f"`{metric}` cannot be measured: an outcome is not a finite number."
+    message = f"`{metric}` cannot be measured: an outcome is no finite number, or far too large."
     numbers = {
         "candidate_n": float(outcomes.candidate.n),
         "primary_n": float(outcomes.primary.n),

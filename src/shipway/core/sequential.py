@@ -70,7 +70,7 @@ def half_width(variance: float, scale: float, alpha: float) -> float:
     if variance <= 0 or scale <= 0:
         return 0.0
     both, square = variance + scale**2, scale**2
-    return sqrt(variance * both / square * (2 * log(1 / alpha) + log(both / variance)))
+    return sqrt(variance * (both / square) * (2 * log(1 / alpha) + log(both / variance)))
 
 
 def log_nonzero(difference: float, variance: float, scale: float) -> float:
@@ -82,7 +82,7 @@ def log_nonzero(difference: float, variance: float, scale: float) -> float:
     if variance <= 0 or scale <= 0:
         return inf if difference else 0.0
     both, square = variance + scale**2, scale**2
-    return 0.5 * log(variance / both) + square * difference**2 / (2 * variance * both)
+    return 0.5 * log(variance / both) + square / both * (difference**2 / (2 * variance))
 
 
 def _log_beta(a: float, b: float) -> float:
