@@ -118,7 +118,9 @@ def rolled_out(case: Case, seed: int) -> Ending:
     while rollout.phase is RolloutPhase.RUNNING:
         traffic.tick()
         now_s += TICK_S
-        evidence = Evidence(step=traffic.report(rollout.epoch), elapsed_s=now_s - since_s)
+        evidence = Evidence(
+            step=traffic.report(rollout.epoch), elapsed_s=now_s - since_s, before=rollout.seen
+        )
         decision = decide(rollout, windows.seen(evidence))
         if decision is not None:
             rollout = moved(rollout, decision, START + timedelta(seconds=now_s))

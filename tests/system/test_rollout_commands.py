@@ -82,7 +82,7 @@ CANARY = ("--strategy", "canary", "--steps", "5,50", "--hold", "3600")
 
 
 def test_blue_green_is_promoted_by_itself_and_rolled_back_by_a_word(shell, server, endpoint):
-    plan = ("--strategy", "blue_green", "--bake", "0", "--success", "faster")
+    plan = ("--strategy", "blue_green", "--hold", "0", "--bake", "0", "--success", "faster")
     tried = shell("deploy", "scale:2", "-e", endpoint, *plan, "--dry-run")
     assert "would: then preview" in tried
     assert "success: faster" in tried
@@ -188,7 +188,7 @@ def test_what_is_not_there_or_not_valid_has_its_exit_code(shell, endpoint):
 
 
 def test_the_client_waits_until_it_is_promoted_or_says_why_not(client, server, endpoint):
-    plan = RolloutPlan(stages=(BlueGreen(bake_s=0.5),), guards=UNGUARDED)
+    plan = RolloutPlan(stages=(BlueGreen(preview_s=0.0, bake_s=0.5),), guards=UNGUARDED)
     client.deploy("scale:2", endpoint=endpoint, rollout=plan)
     assert client.wait_rollout(endpoint, timeout_s=30).phase is RolloutPhase.PROMOTED
     assert server.answers(endpoint, 1.0) == 3.0

@@ -12,7 +12,10 @@ from shipway.testing.live import live_server, onnx_bundle
 SWITCHES = 50
 RATE = 300
 TENSOR = '{"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [1.5]}]}'
-AT_ONCE = {"stages": [{"strategy": "blue_green", "bake_s": 0}], "guards": {"min_requests": 1}}
+AT_ONCE = {
+    "stages": [{"strategy": "blue_green", "preview_s": 0, "bake_s": 0}],
+    "guards": {"min_requests": 1},
+}
 
 
 @pytest.fixture(scope="module")
