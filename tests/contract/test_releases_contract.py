@@ -122,7 +122,7 @@ def test_a_rollout_and_its_end_are_written_with_the_endpoint_and_its_audit_recor
     database: Database,
 ) -> None:
     request = Request(actor="ada", now=NOW, reason="because")
-    spec = EndpointSpec(name="churn", model="churn:1", rollout=RolloutPlan())
+    spec = EndpointSpec(name="churn", environment="dev", model="churn:1", rollout=RolloutPlan())
     first = activated(accepted(None, spec, V1, inline=False, order=order("r0")), NOW)
     rolling = released(accepted(first, spec_of(spec, 2), V2, inline=False, order=order("r1")), NOW)
     wish = Order(id="r2", actor="ada", now=NOW, supersedes=True)

@@ -165,7 +165,7 @@ def test_alias_diff_where_and_audit_answer_as_the_contract_says(
     assert ("metrics", "auc") in changed
     assert ("files", "examples.json") in changed
 
-    spec = EndpointSpec(name="live", model="churn:2")
+    spec = EndpointSpec(name="live", environment="dev", model="churn:2")
     state = EndpointState(spec=spec, generation=1, phase=Phase.LIVE, active=VersionRef("churn", 2))
     with control.database.transaction() as tx:
         tx.endpoints.put(state, expected_generation=None)
