@@ -340,6 +340,7 @@ async def test_candidate_that_hangs_costs_callers_nothing_and_copies_are_bounded
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr("shipway.gateway.mirror.MOST_INLINE_AT_ONCE", MOST_AT_ONCE)
+    monkeypatch.setattr("shipway.gateway.mirror.AFTER_S", 0.0)
     async with trial_world(tmp_path, mirror_pct=100) as world:
         hangs = Hangs()
         candidate = world.put(2, hangs)

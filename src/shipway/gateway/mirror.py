@@ -24,6 +24,9 @@ from shipway.gateway.variants import LiveVariant
 
 MOST_WAITING = 256
 MOST_WAITING_BYTES = 32 * 1024 * 1024
+AFTER_S = 0.001
+"""A copy that needs not queue waits so long: on a busy machine its caller takes the answer meanwhile."""
+
 MOST_AT_ONCE = 8
 MOST_INLINE_AT_ONCE = 1
 """A candidate in this process runs in the threads that long calls of the primary run in."""
@@ -92,6 +95,7 @@ class Mirror:
 
     async def _work(self, candidate: LiveVariant) -> None:
         """Sends waiting copies, one after the other, until there are none."""
+        await asyncio.sleep(AFTER_S)
         while self._waiting and candidate is self._candidate:
             copy = self._waiting.popleft()
             self._waiting_bytes -= copy.size_bytes
