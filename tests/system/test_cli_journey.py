@@ -181,7 +181,9 @@ def test_apply_makes_what_the_file_says_and_delete_unmakes_it(home, client):
     spec = "name: second\nmodel: churn:2\nlimits: {deadline_ms: 5000}\n"
     (home / "second.yaml").write_text(spec)
     run("apply", "-f", "second.yaml", cwd=home)
-    expected = EndpointSpec(name="second", model="churn:2", limits=Limits(deadline_ms=5000))
+    expected = EndpointSpec(
+        name="second", environment="dev", model="churn:2", limits=Limits(deadline_ms=5000)
+    )
     assert client.endpoint("second").spec == expected
     with pytest.raises(NothingToRollBack):
         client.rollback("second")
