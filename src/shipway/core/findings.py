@@ -66,7 +66,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 class Look(msgspec.Struct, frozen=True, kw_only=True):
     """What a guard looks at. `alpha` is its part of the error budget, in this step.
 
-    `before` is what was seen of the primary in the step before, None where that was none.
+    `before` is what was seen of the primary in the step before, None where that was none. `elapsed_s` is
+    how long the step has lasted.
     """
 
     step: TrialReport
@@ -74,6 +75,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     alpha: float
     min_requests: int
     before: Account | None = None
+    elapsed_s: float = 0.0
 
     @property
     def primary(self) -> Account | None:

@@ -72,6 +72,7 @@ def _traffic(guards: Guards, setting: Setting, evidence: Evidence) -> tuple[Find
         alpha=_alpha(guards) / max(setting.steps, 1),
         min_requests=guards.min_requests,
         before=None if evidence.before is None else evidence.before.primary,
+        elapsed_s=evidence.elapsed_s,
     )
     findings = _endings(guards, look, evidence)
     if guards.latency is not None:
@@ -89,7 +90,7 @@ def _endings(guards: Guards, look: Look, evidence: Evidence) -> list[Finding]:
     Of their budget the step has half, and the k-th window 1 / (k * (k + 1)), so that all have it together.
     """
     looks = [look.of(look.step, 2)]
-    if evidence.recent is not None:
+    if evidence.recent is not None and look.setting.has_primary:
         looks.append(look.of(evidence.recent, evidence.window * (evidence.window + 1)))
     found: list[Finding] = []
     if guards.error_rate is not None:

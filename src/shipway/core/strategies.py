@@ -114,7 +114,7 @@ class BlueGreen(
 ):
     """A full warm copy beside the live one, then all requests at once, and a way back at once."""
 
-    preview_s: Seconds = 10.0
+    preview_s: Seconds = 60.0
     """The copy waits for so long, reachable at its version's own address. What the primary does meanwhile
     is the measure for the guards once the copy has all requests."""
 

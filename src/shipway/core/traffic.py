@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from math import hypot
 
+from msgspec.structs import replace
+
 from shipway.core.comparison import above, less
 from shipway.core.evidence import Account, bucket_of, quantile
 from shipway.core.findings import (
@@ -26,6 +28,15 @@ from shipway.core.strategies import ErrorRate, Latency, Rejections
 LEAST_DELAY_S = 0.005
 """So much slower is always let pass."""
 
+SETTLED_S = 30.0
+"""Without a primary beside it, so long a candidate must do harm; not where nearly everything fails."""
+
+HARD = 0.1
+"""And ten times what is let pass: a share of failures that no bad moment explains."""
+
+HALF = 0.5
+"""Or a share of late answers that none does."""
+
 HARDLY = 10
 """A model that ran for less than one in so many answers is not timed."""
 
@@ -38,14 +49,26 @@ def error_rate(guard: ErrorRate, look: Look) -> Finding:
     """
     failed = look.step.candidate.failed
     if not look.setting.has_primary:
-        bound_pct = _usual_pct(look) + guard.max_increase_pct
+        bound_pct = round(_usual_pct(look) + guard.max_increase_pct, 2)
         bound_pct = bound_pct if guard.max_pct is None else guard.max_pct
         words = "With no primary beside it, its error rate is"
-        return _within("error_rate", words, failed, bound_pct, look)
+        found = _within("error_rate", words, failed, bound_pct, look)
+        is_hard = found.numbers["candidate"] > HARD + 10 * bound_pct / 100
+        return found if is_hard else _settled(found, look)
     if guard.max_pct is None:
         return _more_errors(guard, look)
     bounded = _within("error_rate", "Its error rate is", failed, guard.max_pct, look.halved())
     return worst([_more_errors(guard, look.halved()), bounded])[0]
+
+
+def _settled(finding: Finding, look: Look) -> Finding:
+    """The finding, but for a fail that may be a bad moment of all that both versions stand on.
+
+    With no primary beside the candidate the two cannot be told apart until the moment has passed.
+    """
+    if finding.verdict is not Verdict.FAIL or look.elapsed_s >= SETTLED_S:
+        return finding
+    return replace(finding, verdict=Verdict.RUNNING, message=f"It may pass. {finding.message}")
 
 
 def rejections(guard: Rejections, look: Look) -> Finding:
@@ -81,7 +104,10 @@ def _is_idle(account: Account, look: Look) -> bool:
 
 def _usual_pct(look: Look) -> float:
     before = look.primary
-    return 0.0 if before is None else 100 * share_of(before.failed, seen_of(before))
+    if before is None:
+        return 0.0
+    rate = share_of(before.failed, seen_of(before))
+    return 100 * (rate + noise_of(rate, seen_of(before)))
 
 
 def _more_errors(guard: ErrorRate, look: Look) -> Finding:
@@ -149,17 +175,26 @@ def _slower(guard: Latency, look: Look, primary: Account, max_ratio: float) -> F
             message=f"Only {answered:,} of {look.min_requests:,} answers of the primary yet.",
         )
     bound = max(usual * max_ratio, usual + LEAST_DELAY_S)
-    return _slow(guard, look, bound, usual if look.setting.has_primary else None)
+    if look.setting.has_primary:
+        return _slow(guard, look, bound, usual)
+    # A measure of some seconds misses what happens once a minute: twice as many may be late.
+    found = _slow(guard, look, bound, None, allowed=2 * (1 - guard.quantile))
+    return found if found.numbers["share_late"] > HALF else _settled(found, look)
 
 
-def _slow(guard: Latency, look: Look, bound: float, usual: float | None) -> Finding:
+def _slow(
+    guard: Latency, look: Look, bound: float, usual: float | None, *, allowed: float | None = None
+) -> Finding:
     """Whether more answers take longer than a bound than may; `usual` is the primary's quantile.
+
+    The share `allowed` is 1 less the quantile when left out.
 
     With a primary, the candidate's part of all answers that take longer is tested against its part of
     all answers. Its slowest seconds are left out, so that one stall does not condemn it.
     """
     steady, limit = less(look.step.candidate.latency, look.step.candidate.slowest), bucket_of(bound)
-    answered, late, allowed = sum(steady.values()), above(steady, limit), 1 - guard.quantile
+    answered, late = sum(steady.values()), above(steady, limit)
+    allowed = 1 - guard.quantile if allowed is None else allowed
     share, noise = share_of(late, answered), 0.0
     if usual is None:
         log_e = log_excess(late, answered, allowed)
