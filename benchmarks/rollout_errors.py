@@ -51,7 +51,6 @@ def equal_cases(runs: int, fewer: int) -> Iterable[Case]:
         yield _equal(f"canary, {100 * errors:g} % errors", count, rate, errors)
     yield replace(_equal("shadow, 1 % errors", fewer, 50, 0.01), plan=SHADOW)
     yield replace(_equal("blue-green, 0.1 % errors", fewer, 50, 0.001), plan=BLUE_GREEN)
-    yield replace(_equal("blue-green, 2 % errors", fewer, 50, 0.02), plan=BLUE_GREEN)
     world = World(rate_per_s=50, callers=10_000)
     yield replace(_equal("canary, 10,000 sticky callers", 3 * runs // 4, 50, 0.01), world=world)
 
@@ -70,6 +69,7 @@ def limit_cases(runs: int) -> Iterable[Case]:
     yield replace(
         _equal("equal, each stalls 1 s three times a minute", runs, 300, 0.01), world=world
     )
+    yield replace(_equal("equal, blue-green, 2 % errors", runs, 50, 0.02), plan=BLUE_GREEN)
     unseen = RolloutPlan(stages=(BlueGreen(preview_s=0.0),))
     name = "equal, blue-green without preview, 2 % errors"
     yield replace(_equal(name, runs, 50, 0.02), plan=unseen)

@@ -107,7 +107,8 @@ def _usual_pct(look: Look) -> float:
     if before is None:
         return 0.0
     rate = share_of(before.failed, seen_of(before))
-    return 100 * (rate + noise_of(rate, seen_of(before)))
+    # Three standard errors more: the measure is one of chance too.
+    return 100 * (rate + 1.5 * noise_of(rate, seen_of(before)))
 
 
 def _more_errors(guard: ErrorRate, look: Look) -> Finding:
