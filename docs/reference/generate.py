@@ -352,7 +352,9 @@ def _spec_default(field: Any) -> str:
 
 def api() -> str:
     """Every route of the control API."""
-    services = Services(**dict.fromkeys(("registry", "audit", "staging", "now"), cast(Any, None)))
+    services = Services(
+        **dict.fromkeys(("registry", "audit", "staging", "now", "access"), cast(Any, None))
+    )
     rows = [
         (f"`{method.upper()} {path}`", operation.get("description", "").split("\n\n")[0])
         for path, operations in create_app(services).openapi()["paths"].items()

@@ -28,6 +28,7 @@ from shipway.api.services import Services
 from shipway.api.uploads import UploadLimits
 from shipway.backends.logs import bound_logs
 from shipway.backends.process import ProcessBackend
+from shipway.control.access import LOCAL_KEYS, Access
 from shipway.control.audit import AuditLog
 from shipway.control.capacity import Capacity
 from shipway.control.endpoints import Endpoints
@@ -40,7 +41,8 @@ from shipway.control.registry import Registry
 from shipway.control.rollouts import Rollouts
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
-from shipway.settings import Settings, provider_variables, read_settings
+from shipway.settings import Settings, provider_variables, read_settings, require_guarded
+from shipway.store.keys import kept_key, new_key_text
 from shipway.store.objects.artifacts import ArtifactStore
 from shipway.store.sql.database import Database, sqlite_url
 from shipway.store.staging import Staging
@@ -72,9 +74,11 @@ def run_control(settings: Settings, *, shared_port: bool = False) -> None:
 
     Raises:
         StateUnusable, SchemaTooNew, StoreUnavailable: what control stands on cannot be used.
+        InvalidSpec: it would be open to other machines without access control.
         AlreadyRunning: another control has the state directory.
         PortTaken: the port is taken.
     """
+    require_guarded(settings)
     state_dir = usable_directory(settings.state_dir)
     settings = settings.model_copy(update={"state_dir": state_dir})
     place = Place(host=settings.host, port=settings.control_port, flag="--control-port")
@@ -89,8 +93,9 @@ def run_control(settings: Settings, *, shared_port: bool = False) -> None:
 
 async def _serve(settings: Settings, database: Database, listening: socket.socket) -> None:
     state_dir = settings.state_dir
-    reconciler, backend, registry = _reconciler(settings, database)
-    app = create_app(_services(settings, database, reconciler, backend, registry))
+    access = _access(settings, database)
+    reconciler, backend, registry = _reconciler(settings, database, access)
+    app = create_app(_services(settings, database, reconciler, backend, registry, access))
     server = ControlServer(app, on_exit=reconciler.release_waiters)
     # uvicorn raises the signal once more when it has ended; our own clean-up comes after that.
     signal.signal(signal.SIGTERM, lambda *_: None)
@@ -138,8 +143,19 @@ def _sweep(registry: Registry, state_dir: Path, unused_since: datetime) -> None:
         _log.info("Removed bundle %s, which no version names", digest)
 
 
+def _access(settings: Settings, database: Database) -> Access:
+    access = Access(database, environment=settings.environment, is_on=settings.auth)
+    if settings.auth:
+        local = {
+            name: (kept_key(settings.state_dir, name, new_key_text()), grants)
+            for name, grants in LOCAL_KEYS.items()
+        }
+        access.ensure_local(local, clock())
+    return access
+
+
 def _reconciler(
-    settings: Settings, database: Database
+    settings: Settings, database: Database, access: Access
 ) -> tuple[Reconciler, ProcessBackend, Registry]:
     state_dir = settings.state_dir
     url = settings.artifacts_url or str(state_dir / "artifacts")
@@ -149,6 +165,7 @@ def _reconciler(
     reconciler = Reconciler(
         database,
         backend,
+        access=access,
         local=partial(
             LocalVersions,
             version=registry.version,
@@ -173,6 +190,7 @@ def _services(
     reconciler: Reconciler,
     backend: ProcessBackend,
     registry: Registry,
+    access: Access,
 ) -> Services:
     loop = asyncio.get_running_loop()
 
@@ -180,6 +198,7 @@ def _services(
         # Use cases run in worker threads.
         loop.call_soon_threadsafe(reconciler.poke)
 
+    access.poke = poke
     endpoints = Endpoints(
         database,
         environment=settings.environment,
@@ -201,6 +220,7 @@ def _services(
         audit=AuditLog(database),
         staging=Staging(settings.state_dir / "staging"),
         now=clock,
+        access=access,
         endpoints=endpoints,
         reconciler=reconciler,
         environments=Environments(database),

@@ -54,6 +54,15 @@ class Settings(BaseSettings):
     memory_budget_mb: Annotated[int, Field(ge=1)] | None = None
     """What all replica processes may hold in memory together; idle models make room for those that are asked. No bound when unset."""
 
+    auth: bool = True
+    """Whether callers must say who they are; `false` lets everybody on this machine do everything."""
+
+    anyone_on_the_network: bool = False
+    """With `auth` off and another `host` than loopback: that everybody who can reach the ports may do everything."""
+
+    api_key: Annotated[str | None, Field(repr=False)] = None
+    """The key that CLI, SDK and a gateway of its own present; for the local server they find one by themselves."""
+
     max_bundle_bytes: int = 16 * 1024**3
     """Control refuses larger uploads."""
 
@@ -112,6 +121,27 @@ def variables_with(settings: Settings) -> dict[str, str]:
 
 def gateway_variables(settings: Settings) -> dict[str, str]:
     """This process's environment for a gateway, which has no business with database or bundles."""
-    secret = ("SHIPWAY_DATABASE_URL", "SHIPWAY_ARTIFACTS_URL", *_PROVIDERS)
+    secret = ("SHIPWAY_DATABASE_URL", "SHIPWAY_ARTIFACTS_URL", "SHIPWAY_API_KEY", *_PROVIDERS)
     own = {name: value for name, value in os.environ.items() if not name.startswith(secret)}
+    own["SHIPWAY_ANYONE_ON_THE_NETWORK"] = str(settings.anyone_on_the_network)
     return own if settings.cache_url is None else own | {"SHIPWAY_CACHE_URL": settings.cache_url}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    return host.startswith("127.") or host in ("::1", "localhost")
+
+
+def require_guarded(settings: Settings) -> None:
+    """Refuses to open a server without access control to other machines, unless that was asked for.
+
+    Raises:
+        InvalidSpec: it would be open.
+    """
+    if settings.auth or is_loopback(settings.host) or settings.anyone_on_the_network:
+        return
+    raise InvalidSpec(
+        f"Without access control everybody who reaches `{settings.host}` could change and read everything.",
+        next_step="Leave `--no-auth` out, listen on 127.0.0.1, or add `--anyone-on-the-network`"
+        " if that is what you want.",
+    )

@@ -14,6 +14,7 @@ import pytest
 
 from shipway.api.app import create_app
 from shipway.api.services import Services
+from shipway.control.access import Access
 from shipway.control.audit import AuditLog
 from shipway.control.evaluations import Evaluations
 from shipway.control.registry import Registry
@@ -43,6 +44,7 @@ class Control:
         services = Services(
             registry=registry,
             audit=AuditLog(database),
+            access=Access(database, environment="dev", is_on=False),
             evaluations=Evaluations(database),
             staging=Staging(state / "staging"),
             now=lambda: self.now,

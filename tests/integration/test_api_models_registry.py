@@ -20,6 +20,7 @@ import uvicorn
 from shipway.api.app import create_app
 from shipway.api.services import Services
 from shipway.api.uploads import UploadLimits
+from shipway.control.access import Access
 from shipway.control.audit import AuditLog
 from shipway.control.registry import Registry
 from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
@@ -60,6 +61,7 @@ def control(tmp_path: Path) -> Iterator[Control]:
     services = Services(
         registry=Registry(database, ArtifactStore(str(state / "artifacts"))),
         audit=AuditLog(database),
+        access=Access(database, environment="dev", is_on=False),
         staging=Staging(state / "staging"),
         now=lambda: NOW,
         replicas_of=lambda endpoint, version: [{"id": f"{endpoint}-{version}"}],

@@ -11,6 +11,7 @@ import pytest
 
 from shipway.api.app import create_app
 from shipway.api.services import Services
+from shipway.control.access import Access
 from shipway.control.audit import AuditLog
 from shipway.control.environments import Environments
 from shipway.control.promotions import Promotions
@@ -34,6 +35,7 @@ async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     services = Services(
         registry=registry,
         audit=AuditLog(database),
+        access=Access(database, environment="dev", is_on=False),
         staging=Staging(tmp_path / "staging"),
         now=lambda: NOW,
         environments=Environments(database),

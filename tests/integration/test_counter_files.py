@@ -17,7 +17,7 @@ from shipway.gateway.metrics import page
 from shipway.gateway.neighbours import PAST, REMEMBERED
 from shipway.gateway.routes import RouteTable
 from shipway.wire.counters import BLOCK_BYTES, parsed_past
-from shipway.wire.snapshot import Route, Snapshot
+from shipway.wire.snapshot import OPEN, Route, Snapshot
 
 NAME = ("e", "m:1")
 
@@ -185,7 +185,9 @@ def test_past_that_cannot_be_read_now_is_not_replaced(tmp_path, monkeypatch):
 @contextmanager
 def tables(directory, number, *, max_queue):
     """As many gateways with the same endpoint, which all know each other."""
-    snapshot = Snapshot.of((Route(name="e", limits=Limits(max_queue=max_queue), variants=()),))
+    snapshot = Snapshot.of(
+        (Route(name="e", limits=Limits(max_queue=max_queue), variants=()),), OPEN
+    )
     made = []
     with ExitStack() as stack:
         for i in range(number):

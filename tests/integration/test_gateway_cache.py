@@ -22,7 +22,7 @@ from shipway.testing.live import SIGNATURE, onnx_bundle
 from shipway.testing.servers import valkey
 from shipway.wire.codec import Answer
 from shipway.wire.open_inference import OpenInference
-from shipway.wire.snapshot import Route, Snapshot, Variant
+from shipway.wire.snapshot import OPEN, Route, Snapshot, Variant
 
 INPUTS = {"x": np.ones(1)}
 
@@ -214,7 +214,7 @@ class Gateway:
             bundle_dir=str(bundle), served=Served.ONNX, signature=SIGNATURE, config=ModelConfig(),
         )  # fmt: skip
         route = Route(name="e", limits=Limits(), variants=(variant,), cache=cache)
-        self.table.apply(Snapshot.of((route,)))
+        self.table.apply(Snapshot.of((route,), OPEN))
         await self.table.loaded()
 
     async def ask(self, value, **more):

@@ -23,7 +23,7 @@ from shipway.core.telemetry import Column
 from shipway.gateway.neighbours import PAST, Neighbours
 from shipway.testing.bundles import write_bundle
 from shipway.testing.live import SIGNATURE
-from shipway.wire.snapshot import ReplicaAddress, Route, Snapshot, Variant
+from shipway.wire.snapshot import OPEN, ReplicaAddress, Route, Snapshot, Variant
 
 REPLICA = Path(__import__("shipway.replica", fromlist=["x"]).__file__).parent / "__main__.py"
 MAX_QUEUE = 4
@@ -84,7 +84,7 @@ class Machine:
             replicas=(ReplicaAddress(id="r", address=address),),
         )  # fmt: skip
         limits = Limits(max_queue=MAX_QUEUE, deadline_ms=5000, max_batch_rows=1)
-        snapshot = Snapshot.of((Route(name="double", limits=limits, variants=(variant,)),))
+        snapshot = Snapshot.of((Route(name="double", limits=limits, variants=(variant,)),), OPEN)
         (directory / "snapshot.json").write_bytes(msgspec.json.encode(snapshot))
 
     def _spawn(self, command):

@@ -22,7 +22,7 @@ from shipway.gateway.serving import Serving
 from shipway.testing.live import SIGNATURE, onnx_bundle
 from shipway.wire.codec import Timed
 from shipway.wire.open_inference import OpenInference
-from shipway.wire.snapshot import Route, Snapshot, Variant
+from shipway.wire.snapshot import OPEN, Route, Snapshot, Variant
 
 STATIC = Fallback(answer={"y": [-1.0]})
 
@@ -101,7 +101,7 @@ async def world(directory, fallback, *, of_spare=None):
         made.route("main", {1: 3, 2: 2}, fallback=fallback),
         made.route("spare", {1: 10}, fallback=of_spare),
     )
-    made.table.apply(Snapshot.of(routes))
+    made.table.apply(Snapshot.of(routes, OPEN))
     await made.table.loaded()
     try:
         yield made
@@ -190,7 +190,7 @@ async def test_endpoint_without_a_live_version_is_stood_in_for(tmp_path):
             for v in main.variants
         )
         main = Route(name="main", limits=main.limits, variants=starting, fallback=fallback)
-        made.table.apply(Snapshot.of((main, made.route("spare", {1: 10}))))
+        made.table.apply(Snapshot.of((main, made.route("spare", {1: 10})), OPEN))
         await made.table.loaded()
         status, body, _ = await made.ask(1)
         assert (status, body["outputs"][0]["data"]) == (200, values)

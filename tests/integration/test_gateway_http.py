@@ -38,7 +38,7 @@ class Echo:
             raise
         return Answer(200, b"slow " + request.body, TEXT)
 
-    def body_limit(self, path: str) -> int:
+    def body_limit(self, request: Request) -> int:
         return 1000
 
     def refuse(self, error: ShipwayError, path: str) -> Answer:

@@ -13,7 +13,7 @@ from shipway.gateway.routes import RouteTable
 from shipway.gateway.serving import Serving
 from shipway.testing.live import SIGNATURE, onnx_bundle
 from shipway.wire.open_inference import OpenInference
-from shipway.wire.snapshot import Route, Snapshot, Variant
+from shipway.wire.snapshot import OPEN, Route, Snapshot, Variant
 
 
 class Posted:
@@ -118,7 +118,7 @@ async def test_requests_that_waited_in_the_sockets_while_models_ran_are_refused_
     )  # fmt: skip
     table = RouteTable(lambda: None)
     limits = Limits(deadline_ms=200)
-    table.apply(Snapshot.of((Route(name="m", limits=limits, variants=(variant,)),)))
+    table.apply(Snapshot.of((Route(name="m", limits=limits, variants=(variant,)),), OPEN))
     await table.loaded()
     serving = Serving(table)
     table.pulse.start()

@@ -304,7 +304,7 @@ async def test_snapshot_that_cannot_be_applied_is_not_the_end_of_following(tmp_p
     port = server.sockets[0].getsockname()[1]
     follower = Follower(
         table, gateway="g", address="", environment="dev", state_dir=tmp_path,
-        control_url=f"http://127.0.0.1:{port}", changed=asyncio.Event(),
+        control_url=f"http://127.0.0.1:{port}", changed=asyncio.Event(), credential=str,
     )  # fmt: skip
     following = asyncio.create_task(follower.run())
     await until(lambda: table.revision == "1")

@@ -22,7 +22,7 @@ from shipway.core.signature import Field, Layout, Signature
 from shipway.core.tensors import DataType
 from shipway.testing.bundles import write_bundle
 from shipway.wire.link import ping
-from shipway.wire.snapshot import ReplicaAddress, Route, Snapshot, Variant
+from shipway.wire.snapshot import OPEN, ReplicaAddress, Route, Snapshot, Variant
 
 REPLICA = Path(__import__("shipway.replica", fromlist=["x"]).__file__).parent / "__main__.py"
 CODE = b'''
@@ -92,7 +92,7 @@ class World:
             config=ModelConfig(), replicas=tuple(addresses),
         )  # fmt: skip
         route = Route(name="double", limits=limits or Limits(), variants=(variant,))
-        snapshot = Snapshot.of((route,))
+        snapshot = Snapshot.of((route,), OPEN)
         (self.directory / "snapshot.json").write_bytes(msgspec.json.encode(snapshot))
         nowhere = "http://127.0.0.1:9"
         options = f"--state-dir {self.directory} --control-url {nowhere} --port 0 --id g".split()

@@ -23,7 +23,7 @@ from shipway.gateway.main import bound
 from shipway.gateway.metrics import page as metrics_page
 from shipway.gateway.mirror import MOST_AT_ONCE, MOST_WAITING
 from shipway.wire.codec import Answer
-from shipway.wire.snapshot import GatewayReport, Snapshot
+from shipway.wire.snapshot import OPEN, GatewayReport, Snapshot
 
 sys.path.insert(0, str(Path(__file__).parent))
 from trial_world import DOORS, Hangs, Raises, settled, token, trial_world, until
@@ -210,7 +210,7 @@ class Control:
         await asyncio.sleep(0.1)
         return Answer(304, b"", ())
 
-    def body_limit(self, path):
+    def body_limit(self, request):
         return 1 << 20
 
     def refuse(self, error, path):
@@ -220,12 +220,12 @@ class Control:
 @asynccontextmanager
 async def followed(world, directory):
     """Control, and a gateway that follows it and reports to it."""
-    control = Control(Snapshot.of((world.route_spec(weight=100),)))
+    control = Control(Snapshot.of((world.route_spec(weight=100),), OPEN))
     listening, stopping = bound("127.0.0.1", 0), asyncio.Event()
     serving = asyncio.ensure_future(serve(control, listening, stopping, drain_s=0.1))
     follower = Follower(
         world.table, gateway="g", address="", environment="dev", state_dir=directory,
-        control_url=f"http://127.0.0.1:{listening.getsockname()[1]}", changed=asyncio.Event(),
+        control_url=f"http://127.0.0.1:{listening.getsockname()[1]}", changed=asyncio.Event(), credential=str,
     )  # fmt: skip
     following = asyncio.ensure_future(follower.run())
     try:

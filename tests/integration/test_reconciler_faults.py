@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from shipway.control.access import Access
 from shipway.control.local_versions import LocalVersion, LocalVersions
 from shipway.control.reconciler import Reconciler
 from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
@@ -77,7 +78,13 @@ async def test_an_endpoint_that_cannot_be_looked_after_costs_the_others_nothing(
 
     backend = Backend()
     reconciler = Reconciler(
-        database, backend, local=local, environment="dev", clock=clock, memory=tmp_path / "said"
+        database,
+        backend,
+        access=Access(database, environment="dev", is_on=False),
+        local=local,
+        environment="dev",
+        clock=clock,
+        memory=tmp_path / "said",
     )
     running = asyncio.create_task(reconciler.run())
     await until(lambda: backend.started == {"good"})
@@ -122,7 +129,7 @@ async def test_after_a_restart_a_version_that_cannot_be_fetched_keeps_its_route_
 
     def reconciler(local):
         return Reconciler(
-            database, Backend(), local=local, environment="dev", clock=clock,
+            database, Backend(), access=Access(database, environment="dev", is_on=False), local=local, environment="dev", clock=clock,
             memory=tmp_path / "said",
         )  # fmt: skip
 

@@ -17,7 +17,7 @@ from shipway.gateway.http import Request
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.serving import Serving
 from shipway.testing.live import SIGNATURE, onnx_bundle
-from shipway.wire.snapshot import Route, Snapshot, Trial, Variant
+from shipway.wire.snapshot import OPEN, Route, Snapshot, Trial, Variant
 
 FACTORS = {1: 3, 2: 2}
 """Version 1 is the primary and triples; version 2 is the candidate and doubles."""
@@ -76,7 +76,7 @@ class TrialWorld:
 
     def apply(self, **options):
         """Applies a snapshot of the endpoint; see `route_spec`."""
-        self.table.apply(Snapshot.of((self.route_spec(**options),)))
+        self.table.apply(Snapshot.of((self.route_spec(**options),), OPEN))
 
     def route_spec(
         self, *, weight=0, versions=(1, 2), limits=None, fallback=None, signatures=None, **of

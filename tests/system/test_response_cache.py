@@ -16,7 +16,7 @@ from shipway.core.bundles import ModelConfig, Served
 from shipway.core.endpoints import Cache, Limits
 from shipway.testing.live import SIGNATURE, live_server, onnx_bundle, python_bundle
 from shipway.testing.servers import valkey
-from shipway.wire.snapshot import Route, Snapshot, Variant
+from shipway.wire.snapshot import OPEN, Route, Snapshot, Variant
 
 COUNTING = """
 import time
@@ -80,7 +80,7 @@ def gateways(directory, url, count):
         config=ModelConfig(),
     )  # fmt: skip
     route = Route(name="e", limits=Limits(), variants=(variant,), cache=Cache(ttl_s=600))
-    (directory / "snapshot.json").write_bytes(msgspec.json.encode(Snapshot.of((route,))))
+    (directory / "snapshot.json").write_bytes(msgspec.json.encode(Snapshot.of((route,), OPEN)))
     environment = {**os.environ, "SHIPWAY_CACHE_URL": url}
     processes = []
     try:

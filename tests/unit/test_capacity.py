@@ -16,7 +16,7 @@ from shipway.core.reconcile import FailTarget, StartReplica, StopReplica, plan
 from shipway.core.replicas import Replica, ReplicaState
 from shipway.core.versions import VersionRef
 from shipway.testing.live import SIGNATURE
-from shipway.wire.snapshot import ReplicaAddress, Route, Snapshot, Variant
+from shipway.wire.snapshot import OPEN, ReplicaAddress, Route, Snapshot, Variant
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 replace = msgspec.structs.replace
@@ -219,7 +219,7 @@ def test_a_replica_may_end_once_no_snapshot_that_a_gateway_has_or_may_get_names_
             model="a", version=1, digest="", weight_pct=100, inline=False, bundle_dir="",
             served=Served.ONNX, signature=SIGNATURE, config=ModelConfig(), replicas=addresses,
         )  # fmt: skip
-        snapshot = Snapshot.of((Route(name="a", limits=Limits(), variants=(variant,)),))
+        snapshot = Snapshot.of((Route(name="a", limits=Limits(), variants=(variant,)),), OPEN)
         history.note(snapshot)
         return snapshot
 

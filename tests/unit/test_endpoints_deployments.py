@@ -28,7 +28,7 @@ from shipway.core.replicas import Replica, ReplicaState
 from shipway.core.strategies import Canary, RolloutPlan
 from shipway.core.versions import VersionRef
 from shipway.testing.bundles import manifest_of
-from shipway.wire.snapshot import GatewayReport, VariantReport
+from shipway.wire.snapshot import OPEN, GatewayReport, VariantReport
 from shipway.wire.specs import spec_of as parsed_spec
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -233,7 +233,7 @@ def test_weights_sum_to_100_whenever_a_version_is_active(moves, ready):
     replicas = [replica_of(version) for version in ready]
     for state, now in run(moves):
         one = desired_of(state, LOCAL)
-        snapshot = compiled([one], LOCAL, replicas, now, published=None)
+        snapshot = compiled([one], LOCAL, replicas, now, published=None, access=OPEN)
         (route,) = snapshot.routes
         expected = 100 if state.active is not None else 0
         assert sum(variant.weight_pct for variant in route.variants) == expected
@@ -257,11 +257,11 @@ def seen_of(replicas, now):
 
 def test_an_active_version_that_is_not_known_yet_keeps_its_published_route():
     one = desired_of(live(), LOCAL)
-    assert compiled([one], {}, [], NOW, published=None) is None
-    before = compiled([one], LOCAL, [replica_of(V1)], NOW, published=None)
-    assert compiled([one], {}, [], NOW, published=before) == before
+    assert compiled([one], {}, [], NOW, published=None, access=OPEN) is None
+    before = compiled([one], LOCAL, [replica_of(V1)], NOW, published=None, access=OPEN)
+    assert compiled([one], {}, [], NOW, published=before, access=OPEN) == before
     elsewhere = desired_of(msgspec.structs.replace(live(), active=V2), LOCAL)
-    assert compiled([elsewhere], {}, [], NOW, published=before) is None
+    assert compiled([elsewhere], {}, [], NOW, published=before, access=OPEN) is None
 
 
 def test_a_starting_endpoint_says_what_it_waits_for():

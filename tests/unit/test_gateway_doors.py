@@ -22,7 +22,7 @@ from shipway.gateway.http import Request
 from shipway.gateway.repository import Repository
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.serving import Serving
-from shipway.wire.snapshot import Route, Snapshot, Variant
+from shipway.wire.snapshot import OPEN, Route, Snapshot, Variant
 
 SIGNATURE = Signature(
     layout=Layout.COLUMNS,
@@ -43,9 +43,15 @@ async def table():
     table = RouteTable(lambda: None)
     variants = (version(1, 80), version(2, 20), version(3, 0))
     route = Route(name="m", limits=Limits(max_body_bytes=10), variants=variants)
-    table.apply(Snapshot.of((route,)))
+    table.apply(Snapshot.of((route,), OPEN))
     yield table
     table.close()
+
+
+def post(path, body=b""):
+    request = Request("POST", path.encode(), {})
+    request.body = body
+    return request
 
 
 @pytest.mark.parametrize(
@@ -55,9 +61,9 @@ async def table():
 )  # fmt: skip
 async def test_body_limit_is_the_endpoints_in_every_dialect(table, path):
     gateway = Gateway(table, Serving(table), front_of(Dialect.SAGEMAKER, "m", {}))
-    assert gateway.body_limit(path) == 10
-    assert gateway.body_limit(path.replace("m/", "n/")) in (10, UNKNOWN_LIMIT_BYTES)
-    assert gateway.body_limit("/v2/models/other/infer") == UNKNOWN_LIMIT_BYTES
+    assert gateway.body_limit(post(path)) == 10
+    assert gateway.body_limit(post(path.replace("m/", "n/"))) in (10, UNKNOWN_LIMIT_BYTES)
+    assert gateway.body_limit(post("/v2/models/other/infer")) == UNKNOWN_LIMIT_BYTES
 
 
 @pytest.mark.parametrize(
@@ -87,21 +93,21 @@ async def test_labels_go_by_traffic(table):
 
 async def test_repository_lists_confirms_and_unloads_nothing(table):
     repository = Repository(table)
-    answer = repository.answer("/v2/repository/index", b"")
+    answer = repository.answer(post("/v2/repository/index", b""))
     assert [(entry["version"], entry["state"]) for entry in json.loads(answer.body)] == [
         ("1", "LOADING"), ("2", "LOADING"), ("3", "LOADING"),
     ]  # fmt: skip
-    ready = repository.answer("/v2/repository/index", b'{"ready": true}')
+    ready = repository.answer(post("/v2/repository/index", b'{"ready": true}'))
     assert json.loads(ready.body) == []
     with pytest.raises(NoReadyReplica, match="not ready"):
-        repository.answer("/v2/repository/models/m/load", b"")
+        repository.answer(post("/v2/repository/models/m/load", b""))
     with pytest.raises(ConflictError, match="shipway delete m"):
-        repository.answer("/v2/repository/models/m/unload", b"")
+        repository.answer(post("/v2/repository/models/m/unload", b""))
     with pytest.raises(EndpointNotFound):
-        repository.answer("/v2/repository/models/n/unload", b"")
+        repository.answer(post("/v2/repository/models/n/unload", b""))
     with pytest.raises(InvalidRequest):
-        repository.answer("/v2/repository/index", b"[")
-    assert repository.answer("/v2/repository/other", b"") is None
+        repository.answer(post("/v2/repository/index", b"["))
+    assert repository.answer(post("/v2/repository/other", b"")) is None
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI, Response
+from fastapi import Depends, FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
 from shipway.api import (
+    access,
     audit,
     endpoints,
     environments,
@@ -20,15 +21,17 @@ from shipway.api import (
     status,
 )
 from shipway.api.faults import add_fault_handlers
+from shipway.api.guard import guard
 from shipway.api.messages import answer, answers, components
+from shipway.api.rules import PREFIX
 from shipway.api.services import Services
 from shipway.core.release import VERSION
 from shipway.wire.policies import policy_schema
 from shipway.wire.specs import spec_schema
 
-PREFIX = "/api/v1"
 ROUTERS: tuple[Any, ...] = (
     models,
+    access,
     audit,
     endpoints,
     rollouts,
@@ -55,6 +58,7 @@ def create_app(services: Services) -> FastAPI:
         docs_url=f"{PREFIX}/docs",
         redoc_url=None,
         openapi_url=f"{PREFIX}/openapi.json",
+        dependencies=[Depends(guard)],
     )
     app.state.services = services
     add_fault_handlers(app)
@@ -89,6 +93,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
         kinds = [kind for module in ROUTERS for kind in getattr(module, "ANSWERS", ())]
         described = components([Health, *kinds])
-        schema.setdefault("components", {}).setdefault("schemas", {}).update(described)
+        parts = schema.setdefault("components", {})
+        parts.setdefault("schemas", {}).update(described)
+        parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        schema["security"] = [{"key": []}]
         app.openapi_schema = schema
     return app.openapi_schema

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Query, Response
 
+from shipway.api.guard import Actor, Caller
 from shipway.api.messages import answer, answers, body_of, takes
-from shipway.api.services import Actor, Services, UsesServices
+from shipway.api.services import Services, UsesServices
+from shipway.api.sight import may_read_endpoint, require_named
 from shipway.control.changes import Request
 from shipway.control.views import ChangeView, EndpointView
 from shipway.core.endpoints import EndpointSpec, Limits, Placement, Residency, Scaling
@@ -48,9 +50,11 @@ _CHANGED: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/endpoints", responses={200: answers(list[EndpointView], "In name order.")})
-def list_endpoints(services: UsesServices) -> Response:
-    """All endpoints."""
-    return answer(services.endpoints.list())
+def list_endpoints(services: UsesServices, caller: Caller) -> Response:
+    """The endpoints that the caller may see."""
+    return answer(
+        [e for e in services.endpoints.list() if may_read_endpoint(services, caller, e.name)]
+    )
 
 
 @router.get("/endpoints/{name}", responses={200: answers(EndpointView, "The endpoint.")})
@@ -63,6 +67,7 @@ def show_endpoint(name: str, services: UsesServices) -> Response:
 def apply(
     name: str,
     services: UsesServices,
+    caller: Caller,
     actor: Actor,
     spec: Annotated[Any, body_of(Any)],
     dry_run: DryRun = False,
@@ -71,6 +76,7 @@ def apply(
     ] = False,
 ) -> Response:
     """Makes the endpoint what the spec says."""
+    require_named(services, caller, spec)
     request = _request(services, actor, dry_run=dry_run, supersede=supersede)
     return answer(services.endpoints.apply(name, spec, request))
 
@@ -85,10 +91,12 @@ def delete(name: str, services: UsesServices, actor: Actor, dry_run: DryRun = Fa
 def deploy(
     name: str,
     services: UsesServices,
+    caller: Caller,
     actor: Actor,
     body: Annotated[dict[str, Any], body_of(dict[str, Any])],
 ) -> Response:
     """Puts a version behind the endpoint, which is made when it is new."""
+    require_named(services, caller, body)
     dry_run, supersede = _flag(body, "dry_run"), _flag(body, "supersede")
     fields = {key: value for key, value in body.items() if value is not None}
     request = _request(services, actor, dry_run=dry_run, supersede=supersede)

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
+from shipway.api.guard import Actor
 from shipway.api.messages import answer, answers, body_of, takes
-from shipway.api.services import Actor, UsesServices
+from shipway.api.services import UsesServices
 from shipway.control.environments import PolicyChange
 from shipway.core.policy import DeclaredPolicy, EnvironmentPolicy
 

@@ -6,9 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Response
 
+from shipway.api.guard import Actor
 from shipway.api.messages import answer, answers, body_of, takes
 from shipway.api.models import query_of
-from shipway.api.services import Actor, UsesServices
+from shipway.api.services import UsesServices
 from shipway.core.evaluations import Evaluation, Findings
 
 _MOST_BYTES = 8 * 1024 * 1024

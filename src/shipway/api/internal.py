@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
+import anyio.to_thread
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
@@ -47,4 +49,6 @@ async def report(gateway: str, request: Request, services: UsesServices) -> Resp
     if said.gateway != gateway:
         raise InvalidRequest(f"The report of `{said.gateway}` was sent as that of `{gateway}`.")
     services.reconciler.note_report(said)
+    if said.denials or said.used_keys:
+        await anyio.to_thread.run_sync(partial(services.access.note_gateway, said, services.now()))
     return Response(status_code=204)

@@ -12,8 +12,10 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
+from shipway.api.guard import Actor, Caller
 from shipway.api.messages import answer, answers, body_of, takes
-from shipway.api.services import Actor, Services, UsesServices
+from shipway.api.services import Services, UsesServices
+from shipway.api.sight import may_read, may_read_endpoint, require_followers
 from shipway.api.uploads import ChunkSource, unpack
 from shipway.control.registry import AliasChange, VersionDiff
 from shipway.core.errors import InvalidRequest, NotFound, ShipwayError
@@ -47,9 +49,9 @@ ANSWERS += [VersionDiff, Usage]
 
 
 @router.get("/models", responses={200: answers(list[ModelRecord], "In name order.")})
-def list_models(services: UsesServices) -> Response:
-    """All models with their versions and aliases."""
-    return answer(services.registry.models())
+def list_models(services: UsesServices, caller: Caller) -> Response:
+    """The models that the caller may see, with their versions and aliases."""
+    return answer([found for found in services.registry.models() if may_read(caller, found.name)])
 
 
 @router.get("/models/{model}", responses={200: answers(ModelRecord, "The model.")})
@@ -138,10 +140,12 @@ def set_alias(
     model: str,
     alias: str,
     services: UsesServices,
+    caller: Caller,
     actor: Actor,
     target: Annotated[AliasTarget, body_of(AliasTarget)],
 ) -> Response:
-    """Makes or moves an alias."""
+    """Makes or moves an alias; who moves one that endpoints follow changes what they serve."""
+    require_followers(services, caller, model, alias)
     query = VersionQuery(model, number=target.version)
     change = services.registry.set_alias(
         query, alias, actor=actor, now=services.now(), reason=target.reason
@@ -178,14 +182,15 @@ def diff(
 
 
 @router.get("/models/{model}/where", responses={200: answers(list[Usage], "In endpoint order.")})
-def where(model: str, services: UsesServices) -> Response:
-    """The endpoints that use the model, with the replicas that run it."""
+def where(model: str, services: UsesServices, caller: Caller) -> Response:
+    """The endpoints that use the model, as far as the caller may see them, and their replicas."""
     return answer(
         [
             msgspec.structs.replace(
                 usage, replicas=tuple(services.replicas_of(usage.endpoint, usage.version))
             )
             for usage in services.registry.where(model)
+            if may_read_endpoint(services, caller, usage.endpoint)
         ]
     )
 

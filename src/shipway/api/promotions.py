@@ -6,10 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Response
 
+from shipway.api.guard import Actor, Caller
 from shipway.api.messages import answer, answers, body_of, takes
 from shipway.api.models import query_of
-from shipway.api.services import Actor, UsesServices
+from shipway.api.services import UsesServices
+from shipway.api.sight import require_in
 from shipway.control.promotions import PromotionRequest, PromotionView, ReviewRequest
+from shipway.core.access import Right
 
 router = APIRouter(tags=["promotions"])
 ANSWERS = [PromotionView, PromotionRequest, ReviewRequest]
@@ -33,10 +36,12 @@ def promote(
     model: str,
     version: str,
     services: UsesServices,
+    caller: Caller,
     actor: Actor,
     wanted: Annotated[PromotionRequest, body_of(PromotionRequest)],
 ) -> Response:
     """Lets a version into an environment once every rule of its policy is met, and moves its alias."""
+    require_in(caller, Right.DEPLOY, model, wanted.environment)
     query, now = query_of(model, version), services.now()
     return answer(services.promotions.promote(query, wanted, actor=actor, now=now))
 
@@ -50,9 +55,11 @@ def review(
     model: str,
     version: str,
     services: UsesServices,
+    caller: Caller,
     actor: Actor,
     said: Annotated[ReviewRequest, body_of(ReviewRequest)],
 ) -> Response:
     """Approves or rejects exactly these bytes for an environment."""
+    require_in(caller, Right.APPROVE, model, said.environment)
     query, now = query_of(model, version), services.now()
     return answer(services.promotions.review(query, said, actor=actor, now=now))

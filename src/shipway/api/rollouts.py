@@ -8,8 +8,9 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Query, Response
 
+from shipway.api.guard import Actor
 from shipway.api.messages import answer, answers, body_of, takes
-from shipway.api.services import Actor, Services, UsesServices
+from shipway.api.services import Services, UsesServices
 from shipway.control.changes import Request
 from shipway.control.rollout_views import RolloutView
 from shipway.control.rollouts import Counted, Outcome

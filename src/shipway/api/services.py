@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Request
 
 from shipway.api.uploads import UploadLimits
+from shipway.control.access import Access
 from shipway.control.audit import AuditLog
 from shipway.control.registry import Registry
 from shipway.store.staging import Staging
-
-_ACTOR_LENGTH = 200
 
 
 def _no_replicas(endpoint: str, version: str) -> Sequence[Any]:
@@ -35,6 +34,7 @@ class Services:
     audit: AuditLog
     staging: Staging
     now: Callable[[], datetime]
+    access: Access
     endpoints: Any = None
     reconciler: Any = None
     rollouts: Any = None
@@ -52,14 +52,4 @@ def services_of(request: Request) -> Services:
     return services
 
 
-def actor_of(
-    x_shipway_actor: Annotated[
-        str, Header(alias="X-Shipway-Actor", description="Who asks, for the audit record.")
-    ] = "",
-) -> str:
-    """Who asks, as the audit record shall name them."""
-    return x_shipway_actor.strip()[:_ACTOR_LENGTH] or "anonymous"
-
-
 UsesServices = Annotated[Services, Depends(services_of)]
-Actor = Annotated[str, Depends(actor_of)]

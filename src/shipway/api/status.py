@@ -5,8 +5,10 @@ from __future__ import annotations
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from shipway.api.guard import Caller
 from shipway.api.messages import answer, answers
 from shipway.api.services import UsesServices
+from shipway.api.sight import may_read_endpoint
 from shipway.control.views import EndpointView, GatewayView, MemoryView
 from shipway.core.release import VERSION
 
@@ -27,15 +29,17 @@ ANSWERS = [Status]
 
 
 @router.get("/status", responses={200: answers(Status, "The server.")})
-def status(request: Request, services: UsesServices) -> Response:
-    """Server, gateways and endpoints."""
+def status(request: Request, services: UsesServices, caller: Caller) -> Response:
+    """Server, gateways and the endpoints that the caller may see."""
     return answer(
         Status(
             version=VERSION,
             environment=services.endpoints.environment,
             control_url=str(request.base_url).rstrip("/"),
             gateways=services.endpoints.gateways(),
-            endpoints=services.endpoints.list(),
+            endpoints=tuple(
+                e for e in services.endpoints.list() if may_read_endpoint(services, caller, e.name)
+            ),
             memory=services.endpoints.memory(),
         )
     )

@@ -19,6 +19,7 @@ class Exit(IntEnum):
     CONFLICT = 5
     UNAVAILABLE = 6
     NOT_DONE = 7
+    DENIED = 8
     BUG = 70
     INTERRUPTED = 130
 
@@ -48,6 +49,10 @@ MESSAGES: dict[type[errors.ShipwayError], Words] = {
     errors.EndpointNotFound: Words("Not found", Exit.NOT_FOUND),
     errors.RolloutNotFound: Words("Not found", Exit.NOT_FOUND),
     errors.EnvironmentNotFound: Words("Not found", Exit.NOT_FOUND),
+    errors.KeyNotFound: Words("Not found", Exit.NOT_FOUND),
+    errors.Unauthenticated: Words("Not signed in", Exit.DENIED),
+    errors.Forbidden: Words("Not allowed", Exit.DENIED),
+    errors.TooManyAttempts: Words("Wait", Exit.DENIED),
     errors.UnsupportedMediaType: Words("Wrong content type", Exit.INVALID),
     errors.BodyTooLarge: Words("Too large", Exit.INVALID),
     errors.QueueFull: Words("Busy", Exit.UNAVAILABLE),

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from shipway.cli.options import StateDir
+from shipway.cli.server_commands import Anyone, NoAuth
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[
@@ -24,11 +25,25 @@ GrpcPort = Annotated[
 ]
 
 
-def control(*, state_dir: StateDir = None, host: Host = None, port: Port = None) -> None:
+def control(
+    *,
+    state_dir: StateDir = None,
+    host: Host = None,
+    port: Port = None,
+    no_auth: NoAuth = False,
+    anyone_on_the_network: Anyone = False,
+) -> None:
     """Run control alone: the API and the reconciler, with the replicas of this machine."""
     from shipway.cli.serving import run_control_here, settings_of
 
-    run_control_here(settings_of(state_dir=state_dir, host=host, control_port=port))
+    settings = settings_of(
+        state_dir=state_dir,
+        host=host,
+        control_port=port,
+        auth=False if no_auth else None,
+        anyone_on_the_network=anyone_on_the_network or None,
+    )
+    run_control_here(settings)
 
 
 def gateway(

@@ -23,6 +23,17 @@ ControlPort = Annotated[
     typer.Option(help="Port of the control API; 0 takes a free one.", min=0, max=65535),
 ]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+NoAuth = Annotated[
+    bool,
+    typer.Option("--no-auth", help="Let everybody on this machine do everything; loopback only."),
+]
+Anyone = Annotated[
+    bool,
+    typer.Option(
+        "--anyone-on-the-network",
+        help="With `--no-auth` and another `--host`: let everybody who reaches it do everything.",
+    ),
+]
 
 
 def up(
@@ -32,6 +43,8 @@ def up(
     grpc_port: GrpcPort = None,
     control_port: ControlPort = None,
     host: Host = None,
+    no_auth: NoAuth = False,
+    anyone_on_the_network: Anyone = False,
     gateways: Annotated[int, typer.Option(help="Gateway processes.", min=1)] = 1,
     detach: Annotated[
         bool,
@@ -47,6 +60,8 @@ def up(
         grpc_port=grpc_port,
         control_port=control_port,
         host=host,
+        auth=False if no_auth else None,
+        anyone_on_the_network=anyone_on_the_network or None,
     )
     start(settings, gateways=gateways, detach=detach)
 

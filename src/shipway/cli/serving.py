@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,27 +11,15 @@ import typer
 
 from shipway.core.errors import InvalidSpec
 from shipway.settings import Settings, read_settings
+from shipway.store.keys import ADMIN, key_path
 
 if TYPE_CHECKING:
     from shipway.supervisor.records import Running
 
 
-def settings_of(
-    *,
-    state_dir: Path | None = None,
-    gateway_port: int | None = None,
-    grpc_port: int | None = None,
-    control_port: int | None = None,
-    host: str | None = None,
-) -> Settings:
-    """The settings of the environment, with the options that were given in front."""
-    return read_settings(
-        state_dir=state_dir,
-        gateway_port=gateway_port,
-        grpc_port=grpc_port,
-        control_port=control_port,
-        host=host,
-    )
+def settings_of(**given: Any) -> Settings:
+    """The settings of the environment, with the options that were given in front; None is not given."""
+    return read_settings(**given)
 
 
 def schema_of(kind: str) -> dict[str, Any]:
@@ -55,17 +45,27 @@ def start(settings: Settings, *, gateways: int, detach: bool) -> None:
     from shipway.supervisor import up
 
     if detach:
-        show_running(up.start(settings, gateways=gateways), detached=True)
+        server = up.start(settings, gateways=gateways)
+        show_running(server, is_guarded=settings.auth, detached=True)
         return
-    up.up(settings, gateways=gateways, on_ready=show_running)
+    show = partial(show_running, is_guarded=settings.auth)
+    up.up(settings, gateways=gateways, on_ready=show)
 
 
-def show_running(server: Running, *, detached: bool = False) -> None:
-    """Says where a server is, and how to end it."""
+def show_running(server: Running, *, is_guarded: bool, detached: bool = False) -> None:
+    """Says where a server is, how to call it, and how to end it."""
     typer.echo(f"Shipway runs, state in {server.state_dir}")
     typer.echo(f"  gateway  {server.gateway_url}")
     typer.echo(f"  gRPC     {server.grpc_address}")
     typer.echo(f"  control  {server.control_url}/api/v1/docs")
+    if is_guarded:
+        key = os.path.relpath(key_path(Path(server.state_dir), ADMIN))
+        typer.echo(f"  your key {key} (command line and SDK find it by themselves)")
+        typer.echo(
+            f'Call it  curl -H "Authorization: Bearer $(cat {key})" {server.gateway_url}/v2/models/NAME'
+        )
+    else:
+        typer.echo("  access   everybody may do everything (--no-auth)")
     typer.echo("End it with " + ("`shipway down`." if detached else "Ctrl-C."))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from shipway.core.access import Grant, PrincipalKind
 from shipway.core.bundles import Manifest
 from shipway.core.candidacy import Opinion, Promotion, Rule
 from shipway.core.endpoints import EndpointSpec, Phase
@@ -379,3 +380,33 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     followers: tuple[str, ...] = ()
     serving: tuple[str, ...] = ()
     dry_run: bool = False
+
+
+class Whoami(msgspec.Struct, frozen=True, kw_only=True):
+    """Who the caller is to the server, and what it may do. `key` is the id of its key."""
+
+    name: str
+    kind: PrincipalKind
+    grants: tuple[Grant, ...] = ()
+    key: str = ""
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """An API key without its secret. `expires_at` None: it does not expire."""
+
+    id: str
+    name: str
+    is_good: bool
+    grants: tuple[Grant, ...] = ()
+    created_at: datetime | None = None
+    created_by: str = ""
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    replaced_by: str = ""
+    last_used_at: datetime | None = None
+
+
+class NewKey(Key, frozen=True, kw_only=True):
+    """A key just made; `key` is the whole of it, which the server does not keep."""
+
+    key: str

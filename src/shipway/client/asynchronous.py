@@ -11,15 +11,17 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from shipway.client import calls, flows, packing, promoting, registering, releasing
+from shipway.client import calls, flows, granting, packing, promoting, registering, releasing
 from shipway.client.answers import (
     Alias,
     Change,
     Counted,
     Diff,
     Endpoint,
+    Key,
     Logs,
     Model,
+    NewKey,
     Place,
     PolicyChange,
     Prediction,
@@ -27,6 +29,7 @@ from shipway.client.answers import (
     Standing,
     Status,
     Version,
+    Whoami,
 )
 from shipway.client.discovery import addresses
 from shipway.client.evaluating.question import EvaluateOptions, question_of
@@ -37,6 +40,7 @@ from shipway.client.packing import PackOptions
 from shipway.client.releasing import ROLLOUT_TIMEOUT_S, Outcome
 from shipway.client.session import BYPASS_PROXIES, Session
 from shipway.client.upload import OnProgress, nobody_watches
+from shipway.core.access import Binding, Grant
 from shipway.core.candidacy import Opinion
 from shipway.core.endpoints import EndpointSpec
 from shipway.core.errors import ShipwayError
@@ -63,8 +67,10 @@ class AsyncClient:
         *,
         gateway: str | None = None,
         state_dir: Path | None = None,
+        key: str | None = None,
     ) -> None:
-        self._session = Session(addresses(server, state_dir=state_dir, gateway=gateway))
+        found = addresses(server, state_dir=state_dir, gateway=gateway, key=key)
+        self._session = Session(found)
         self._http = httpx.AsyncClient(mounts=dict.fromkeys(BYPASS_PROXIES))
 
     async def __aenter__(self) -> Self:
@@ -177,6 +183,36 @@ class AsyncClient:
     async def delete_policy(self, environment: str, *, dry_run: bool = False) -> PolicyChange:
         """Forgets an environment's policy: every version may enter it."""
         return await self._send(promoting.delete(environment, dry_run=dry_run))
+
+    async def whoami(self) -> Whoami:
+        """Who this client is to the server, and what it may do."""
+        return await self._send(granting.whoami())
+
+    async def keys(self) -> tuple[Key, ...]:
+        """The API keys that the caller administers, without their secrets."""
+        return await self._send(granting.keys())
+
+    async def create_key(
+        self, name: str, grants: Sequence[Grant], *, expires_in_s: int | None = None
+    ) -> NewKey:
+        """Makes an API key; its `key` is shown this once."""
+        return await self._send(granting.create_key(name, grants, expires_in_s=expires_in_s))
+
+    async def rotate_key(self, key_id: str, *, overlap_s: int = 86_400) -> NewKey:
+        """Makes the next key in place of one, which stays good for the overlap."""
+        return await self._send(granting.rotate_key(key_id, overlap_s=overlap_s))
+
+    async def revoke_key(self, key_id: str, *, reason: str = "") -> Key:
+        """Ends a key now."""
+        return await self._send(granting.revoke_key(key_id, reason=reason))
+
+    async def bindings(self) -> tuple[Binding, ...]:
+        """What is granted to people, groups and certificates."""
+        return await self._send(granting.bindings())
+
+    async def bind(self, subject: str, grants: Sequence[Grant]) -> Binding:
+        """Makes the grants of `user:NAME`, `group:NAME` or `cert:IDENTITY` these."""
+        return await self._send(granting.bind(subject, grants))
 
     async def promotions(self, version: str) -> tuple[Standing, ...]:
         """Where a version stands in each environment: what is met, what is missing, who said what."""

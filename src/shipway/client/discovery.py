@@ -1,4 +1,4 @@
-"""Finding the server: an argument, the environment, the state directory, or the default port."""
+"""Finding the server and its key: an argument, the environment, the state directory, or the defaults."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ DEFAULT_CONTROL_URL = "http://127.0.0.1:8090"
 
 
 class Addresses(msgspec.Struct, frozen=True, kw_only=True):
-    """Base URLs. `gateway_url` is None when control must be asked for it."""
+    """Base URLs, and the key to present. `gateway_url` is None when control must be asked for it."""
 
     control_url: str
     gateway_url: str | None = None
+    key: str = ""
 
 
 class UpRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,24 +35,55 @@ def up_record(state_dir: Path) -> UpRecord | None:
 
 
 def addresses(
-    server: str | None, *, state_dir: Path | None = None, gateway: str | None = None
+    server: str | None,
+    *,
+    state_dir: Path | None = None,
+    gateway: str | None = None,
+    key: str | None = None,
 ) -> Addresses:
-    """Where to find the server; see `Client` for the order in which it looks."""
+    """Where to find the server, and the key for it; see `Client` for the order in which it looks."""
     from shipway.settings import read_settings
 
-    if server is not None:
-        return Addresses(control_url=_plain(server), gateway_url=_plain_or_none(gateway))
     settings = read_settings()
-    if state_dir is None and settings.control_url:
-        return Addresses(
-            control_url=_plain(settings.control_url), gateway_url=_plain_or_none(gateway)
-        )
-    record = up_record(state_dir or settings.state_dir)
-    if record is None:
-        return Addresses(control_url=DEFAULT_CONTROL_URL, gateway_url=_plain_or_none(gateway))
+    directory = state_dir or settings.state_dir
+    record = up_record(directory)
+    local_url = DEFAULT_CONTROL_URL if record is None else _plain(record.control_url)
+    if server is not None:
+        control_url = _plain(server)
+    elif state_dir is None and settings.control_url:
+        control_url = _plain(settings.control_url)
+    else:
+        control_url = local_url
+        gateway = gateway or (None if record is None else record.gateway_url)
+    given = key if key is not None else settings.api_key
     return Addresses(
-        control_url=_plain(record.control_url), gateway_url=_plain(gateway or record.gateway_url)
+        control_url=control_url,
+        gateway_url=_plain_or_none(gateway),
+        # The key of this machine's server is for nobody else.
+        key=given if given is not None else _local_key(directory, control_url, local_url),
     )
+
+
+def _local_key(state_dir: Path, control_url: str, local_url: str) -> str:
+    if control_url not in (local_url, _recorded_control(state_dir)):
+        return ""
+    try:
+        return (state_dir / "keys" / "admin.key").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _recorded_control(state_dir: Path) -> str:
+    """Where a control that runs alone on the state directory is; empty when none does."""
+    try:
+        found = (state_dir / "run" / "control.json").read_bytes()
+        return _plain(msgspec.json.decode(found, type=_ControlRecord).url)
+    except (OSError, msgspec.MsgspecError):
+        return ""
+
+
+class _ControlRecord(msgspec.Struct):
+    url: str
 
 
 def _plain(url: str) -> str:

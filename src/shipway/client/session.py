@@ -21,6 +21,7 @@ class Session:
     def __init__(self, addresses: Addresses) -> None:
         self.control_url = addresses.control_url
         self.gateway_url = addresses.gateway_url
+        self._key = addresses.key
         self._actor = _actor()
         self._metadata: dict[str, EndpointMetadata] = {}
 
@@ -29,8 +30,9 @@ class Session:
         return self.control_url if plane is Plane.CONTROL else self.gateway_url or ""
 
     def headers(self, call: Call[Any]) -> dict[str, str]:
-        """The headers of a call, with who asks."""
-        return {**call.headers, "x-shipway-actor": self._actor}
+        """The headers of a call, with who asks and the proof of it."""
+        proof = {"authorization": f"Bearer {self._key}"} if self._key else {}
+        return {**call.headers, **proof, "x-shipway-actor": self._actor}
 
     def located(self) -> Flow[None]:
         """Asks control for a gateway, unless one is known.

@@ -11,15 +11,17 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from shipway.client import calls, flows, packing, promoting, registering, releasing
+from shipway.client import calls, flows, granting, packing, promoting, registering, releasing
 from shipway.client.answers import (
     Alias,
     Change,
     Counted,
     Diff,
     Endpoint,
+    Key,
     Logs,
     Model,
+    NewKey,
     Place,
     PolicyChange,
     Prediction,
@@ -27,6 +29,7 @@ from shipway.client.answers import (
     Standing,
     Status,
     Version,
+    Whoami,
 )
 from shipway.client.discovery import addresses
 from shipway.client.evaluating.question import EvaluateOptions, question_of
@@ -37,6 +40,7 @@ from shipway.client.packing import PackOptions
 from shipway.client.releasing import ROLLOUT_TIMEOUT_S, Outcome
 from shipway.client.session import BYPASS_PROXIES, Session
 from shipway.client.upload import OnProgress, nobody_watches
+from shipway.core.access import Binding, Grant
 from shipway.core.candidacy import Opinion
 from shipway.core.endpoints import EndpointSpec
 from shipway.core.errors import ShipwayError
@@ -56,8 +60,9 @@ class Client:
 
     The server is, in this order: `server` (control's URL); `SHIPWAY_CONTROL_URL`; the server that
     `shipway up` started on the state directory (`state_dir`, else `SHIPWAY_STATE_DIR`, else
-    `./.shipway`); `http://127.0.0.1:8090`. A given `state_dir` comes before the environment. Nothing
-    is connected until the first call. Every method raises the errors of `shipway.core.errors`, and
+    `./.shipway`); `http://127.0.0.1:8090`. A given `state_dir` comes before the environment. The API
+    key is `key`, else `SHIPWAY_API_KEY`, else, for the server of the state directory, the one in its
+    `keys`. Nothing is connected until the first call. Every method raises the errors of `shipway.core.errors`, and
     `ServerUnreachable` when nothing answers. Safe to share between threads.
     """
 
@@ -67,8 +72,10 @@ class Client:
         *,
         gateway: str | None = None,
         state_dir: Path | None = None,
+        key: str | None = None,
     ) -> None:
-        self._session = Session(addresses(server, state_dir=state_dir, gateway=gateway))
+        found = addresses(server, state_dir=state_dir, gateway=gateway, key=key)
+        self._session = Session(found)
         self._http = httpx.Client(mounts=dict.fromkeys(BYPASS_PROXIES))
 
     def __enter__(self) -> Self:
@@ -178,6 +185,36 @@ class Client:
     def delete_policy(self, environment: str, *, dry_run: bool = False) -> PolicyChange:
         """Forgets an environment's policy: every version may enter it."""
         return self._send(promoting.delete(environment, dry_run=dry_run))
+
+    def whoami(self) -> Whoami:
+        """Who this client is to the server, and what it may do."""
+        return self._send(granting.whoami())
+
+    def keys(self) -> tuple[Key, ...]:
+        """The API keys that the caller administers, without their secrets."""
+        return self._send(granting.keys())
+
+    def create_key(
+        self, name: str, grants: Sequence[Grant], *, expires_in_s: int | None = None
+    ) -> NewKey:
+        """Makes an API key; its `key` is shown this once."""
+        return self._send(granting.create_key(name, grants, expires_in_s=expires_in_s))
+
+    def rotate_key(self, key_id: str, *, overlap_s: int = 86_400) -> NewKey:
+        """Makes the next key in place of one, which stays good for the overlap."""
+        return self._send(granting.rotate_key(key_id, overlap_s=overlap_s))
+
+    def revoke_key(self, key_id: str, *, reason: str = "") -> Key:
+        """Ends a key now."""
+        return self._send(granting.revoke_key(key_id, reason=reason))
+
+    def bindings(self) -> tuple[Binding, ...]:
+        """What is granted to people, groups and certificates."""
+        return self._send(granting.bindings())
+
+    def bind(self, subject: str, grants: Sequence[Grant]) -> Binding:
+        """Makes the grants of `user:NAME`, `group:NAME` or `cert:IDENTITY` these."""
+        return self._send(granting.bind(subject, grants))
 
     def promotions(self, version: str) -> tuple[Standing, ...]:
         """Where a version stands in each environment: what is met, what is missing, who said what."""

@@ -66,6 +66,12 @@ class Endpoints:
         seen = self._seen()
         return tuple(endpoint_view(state, seen) for state in states)
 
+    def following(self, model: str, alias: str) -> tuple[str, ...]:
+        """The endpoints that serve whatever the alias means, in name order."""
+        with self._database.reading() as tx:
+            states = self._states(tx)
+        return tuple(s.spec.name for s in states if s.spec.model == f"{model}@{alias}")
+
     def get(self, name: str) -> EndpointView:
         """One endpoint.
 

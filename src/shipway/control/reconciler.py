@@ -20,6 +20,7 @@ from typing import assert_never
 import msgspec
 
 from shipway.backends.port import Backend, ReplicaOrder
+from shipway.control.access import Access
 from shipway.control.budget import Look
 from shipway.control.capacity import Capacity
 from shipway.control.changes import Request, put
@@ -51,7 +52,7 @@ from shipway.core.reconcile import (
 )
 from shipway.store.sql.database import Database
 from shipway.wire.kept import keep_snapshot, kept_snapshot
-from shipway.wire.snapshot import GatewayReport, Snapshot
+from shipway.wire.snapshot import AccessList, GatewayReport, Snapshot
 
 TICK_S = 0.25
 ACTOR = "shipway"
@@ -66,6 +67,7 @@ class _Read(msgspec.Struct, frozen=True):
     states: list[EndpointState]
     sums: dict[str, Sums]
     followers: tuple[str, ...]
+    access: AccessList
 
 
 class Reconciler:
@@ -76,6 +78,7 @@ class Reconciler:
         database: Database,
         backend: Backend,
         *,
+        access: Access,
         local: Callable[..., LocalVersions],
         environment: str,
         clock: Callable[[], datetime],
@@ -86,6 +89,7 @@ class Reconciler:
         self._capacity = capacity or Capacity()
         self._history = PublishedHistory()
         self._database = database
+        self._access = access
         self._backend = backend
         self._local = local(on_change=self.poke)
         self._environment = environment
@@ -178,7 +182,9 @@ class Reconciler:
         desired = self._capacity.decided([desired_of(state, known) for state in states], look)
         published = self._snapshot or self._remembered
         desired = [self._with_evidence(one, read, look) for one in desired]
-        snapshot = compiled(desired, known, observed.replicas, now, published=published)
+        snapshot = compiled(
+            desired, known, observed.replicas, now, published=published, access=read.access
+        )
         await self._publish(snapshot)
         observed = self._history.placed(observed, snapshot)
         self.seen = Seen(
@@ -207,7 +213,8 @@ class Reconciler:
                 r.endpoint: tx.outcomes.of(r.id) for r in rollouts if r is not None
             }
             moved = tuple(state.spec.name for state in states if to_follow(tx, state))
-        return _Read(states=states, sums=sums, followers=moved)
+            access = self._access.listed(tx, self._clock())
+        return _Read(states=states, sums=sums, followers=moved, access=access)
 
     def _with_evidence(self, one: Desired, read: _Read, look: Look) -> Desired:
         rollout = one.state.releasing

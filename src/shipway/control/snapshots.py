@@ -16,7 +16,7 @@ from shipway.core.registry import VersionRecord
 from shipway.core.replicas import Replica
 from shipway.core.strategies import Disagreement
 from shipway.core.versions import VersionRef
-from shipway.wire.snapshot import ReplicaAddress, Route, Snapshot, Trial, Variant
+from shipway.wire.snapshot import AccessList, ReplicaAddress, Route, Snapshot, Trial, Variant
 
 _PLATFORMS = {
     Format.TORCHSCRIPT: "pytorch_torchscript",
@@ -32,6 +32,7 @@ def compiled(
     now: datetime,
     *,
     published: Snapshot | None,
+    access: AccessList,
 ) -> Snapshot | None:
     """The snapshot of these endpoints at this moment.
 
@@ -50,7 +51,7 @@ def compiled(
         if route is None:
             return None
         routes.append(route)
-    return Snapshot.of(tuple(routes))
+    return Snapshot.of(tuple(routes), access)
 
 
 def _still_right(route: Route | None, state: EndpointState) -> Route | None:

@@ -12,7 +12,10 @@ ShipwayError
 │   │   └── MissingClass
 │   ├── NotFound
 │   │   ├── ModelNotFound, VersionNotFound, AliasNotFound, EndpointNotFound
-│   │   ├── RolloutNotFound, EnvironmentNotFound
+│   │   ├── RolloutNotFound, EnvironmentNotFound, KeyNotFound
+│   ├── Unauthenticated         it does not say who calls, or cannot prove it
+│   ├── Forbidden               who calls lacks a right; `details` name it
+│   ├── TooManyAttempts         so many wrong credentials came from there; carries `retry_after_s`
 │   ├── UnsupportedMediaType
 │   ├── BodyTooLarge
 │   ├── QueueFull               back off and repeat; carries `retry_after_s`
@@ -172,6 +175,31 @@ class EnvironmentNotFound(NotFound):
 
     code = "environment_not_found"
     kind = "environment"
+
+
+class KeyNotFound(NotFound):
+    """No API key has that id."""
+
+    code = "key_not_found"
+    kind = "key"
+
+
+class Unauthenticated(CallerError):
+    """The request does not say who calls, or cannot prove it."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(CallerError):
+    """Who calls lacks a right; `details` hold `right` and what it is wanted for."""
+
+    code = "forbidden"
+
+
+class TooManyAttempts(CallerError):
+    """So many wrong credentials came from one address that it must wait `retry_after_s`."""
+
+    code = "too_many_attempts"
 
 
 class UnsupportedMediaType(CallerError):

@@ -23,7 +23,7 @@ from shipway.wire.codec import Answer, Timed, timeout_s_of
 from shipway.wire.exposition import CONTENT_TYPE
 
 UNKNOWN_LIMIT_BYTES = 1024 * 1024
-"""What a body may have on a path that is no endpoint's: enough to be read, and answered with 404."""
+"""What a body may have where it will not be used: enough to be read, and answered with 401 or 404."""
 
 LABELS = ("stable", "canary")
 """What TF Serving's version labels mean here: the primary and the candidate of a rollout.
@@ -57,10 +57,10 @@ class Gateway:
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
             return self.refuse(known(exc), request.path)
 
-    def body_limit(self, path: str) -> int:
-        """The limit of the endpoint that the path names."""
-        target = self._paths.target(path)
-        if target is None:
+    def body_limit(self, request: Request) -> int:
+        """The limit of the endpoint that the path names, for a caller who may ask it."""
+        target = self._paths.target(request.path)
+        if target is None or not self._table.door.admits(request, target.endpoint):
             return UNKNOWN_LIMIT_BYTES
         try:
             return self._table.route(target.endpoint).max_body_bytes
@@ -75,6 +75,7 @@ class Gateway:
         codec = table_codec(target, request.headers.get(b"content-type"))
         number = target.number
         if target.label is not None:
+            self._table.door.admit(request, target.endpoint)
             number = labelled(self._table.route(target.endpoint), target.label)
         timeout_s = timeout_s_of(request.headers)
         if timeout_s is not None:
@@ -94,10 +95,11 @@ class Gateway:
         method, path = request.method, request.path
         if method in ("GET", "HEAD"):
             if path == "/metrics":
+                self._table.door.show_server(request)
                 return asyncio.ensure_future(self._metrics())
-            return self._reads.answer(path)
+            return self._reads.answer(request)
         if method == "POST":
-            answer = self._repository.answer(path, request.body)
+            answer = self._repository.answer(request)
             if answer is not None:
                 return answer
         elif method == "PUT" and path.startswith("/predictions/"):

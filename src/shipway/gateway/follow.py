@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -40,8 +41,10 @@ class Follower:
         environment: str,
         control_url: str,
         state_dir: Path,
+        credential: Callable[[], str],
         changed: asyncio.Event,
     ) -> None:
+        """`credential` gives the key to present to control, as it is now."""
         self._table = table
         self._gateway = gateway
         self._instance = secrets.token_hex(8)
@@ -50,6 +53,7 @@ class Follower:
         self._environment = environment
         self._state_dir = state_dir
         self._changed = changed
+        self._credential = credential
         self._http = httpx.AsyncClient(base_url=control_url, timeout=5.0, trust_env=False)
 
     async def run(self) -> None:
@@ -88,6 +92,7 @@ class Follower:
                 "revision": self._table.revision,
                 "wait_s": str(POLL_S),
             },
+            headers=self._proof(),
             timeout=POLL_S + 10,
         )
         if answer.status_code == httpx.codes.NOT_MODIFIED:
@@ -95,11 +100,16 @@ class Follower:
         answer.raise_for_status()
         return _decoder.decode(answer.content)
 
+    def _proof(self) -> dict[str, str]:
+        key = self._credential()
+        return {"authorization": f"Bearer {key}"} if key else {}
+
     async def _report(self) -> None:
         while True:
             self._changed.clear()
             self._table.sweep()
             trials = self._table.trials()
+            door = self._table.door
             report = GatewayReport(
                 gateway=self._gateway,
                 revision=self._table.revision,
@@ -108,12 +118,14 @@ class Follower:
                 grpc_address=self._grpc_address,
                 instance=self._instance,
                 trials=trials,
+                denials=door.denials(),
+                used_keys=door.used(),
             )
             with contextlib.suppress(httpx.HTTPError):
                 await self._http.post(
                     f"/internal/v1/gateways/{self._gateway}/report",
                     content=msgspec.msgpack.encode(report),
-                    headers={"content-type": "application/msgpack"},
+                    headers={"content-type": "application/msgpack", **self._proof()},
                 )
             with contextlib.suppress(TimeoutError):
                 # Not `wait_for`: on Python 3.11 it loses a cancellation that meets the change.

@@ -35,9 +35,12 @@ MAX_PIPELINED = 16
 
 
 class Request:
-    """One complete request. Header names are in lower case; `path` is without the query."""
+    """One complete request. Header names are in lower case; `path` is without the query.
 
-    __slots__ = ("body", "headers", "keep_alive", "method", "path", "query")
+    `source` and `peer` are as in `wire.callers.Sent`.
+    """
+
+    __slots__ = ("body", "headers", "keep_alive", "method", "path", "peer", "query", "source")
 
     def __init__(self, method: str, target: bytes, headers: dict[bytes, bytes]) -> None:
         path, _, query = target.partition(b"?")
@@ -47,6 +50,8 @@ class Request:
         self.headers = headers
         self.body = b""
         self.keep_alive = True
+        self.source = ""
+        self.peer = ""
 
 
 class Application(Protocol):
@@ -56,8 +61,8 @@ class Application(Protocol):
         """The answer when it is known at once, else the task that makes it. Raises nothing."""
         ...
 
-    def body_limit(self, path: str) -> int:
-        """How many bytes a body for this path may have."""
+    def body_limit(self, request: Request) -> int:
+        """How many bytes the body of this request, of which the head is known, may have."""
         ...
 
     def refuse(self, error: ShipwayError, path: str) -> Answer:
@@ -68,6 +73,12 @@ class Application(Protocol):
 _HEADS = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
+
+
+def source_of(transport: asyncio.BaseTransport) -> str:
+    """The address at the other end of a connection; empty where it has none."""
+    name = transport.get_extra_info("peername")
+    return str(name[0]) if isinstance(name, tuple) and name else ""
 
 
 def encoded(answer: Answer, *, keep_alive: bool, with_body: bool) -> bytes:
@@ -90,6 +101,7 @@ class Connection(asyncio.Protocol):
         self._connections = connections
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
+        self._source = ""
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._head_size = 0
@@ -113,6 +125,7 @@ class Connection(asyncio.Protocol):
         """Called by asyncio."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
         self._connections.add(self)
+        self._source = source_of(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio: nobody waits for the answer any more."""
@@ -169,10 +182,11 @@ class Connection(asyncio.Protocol):
         method = self._parser.get_method().decode("latin-1")
         request = Request(method, self._target, self._headers)
         request.keep_alive = self._parser.should_keep_alive()
+        request.source = self._source
         self._target, self._headers, self._head_size = b"", {}, 0
         self._unfinished = 0
         self._request = request
-        self._limit = self._application.body_limit(request.path)
+        self._limit = self._application.body_limit(request)
         announced = request.headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > self._limit:
             raise _too_large(self._limit)

@@ -18,6 +18,7 @@ import uvloop
 
 from shipway.gateway.app import Gateway
 from shipway.gateway.counters import LOOK_EVERY_S, Counters
+from shipway.gateway.doorkeeper import Doorkeeper
 from shipway.gateway.follow import LAST_GOOD, Follower
 from shipway.gateway.fronts import Dialect, Front
 from shipway.gateway.grpc.server import serve as serve_grpc
@@ -53,6 +54,21 @@ class Options(argparse.Namespace):
     endpoint: str
     predict_path: str
     health_paths: list[str]
+
+    @property
+    def may_open(self) -> bool:
+        """Whether everybody may be let in where control has access control off."""
+        is_wanted = os.environ.get("SHIPWAY_ANYONE_ON_THE_NETWORK", "").lower() in ("1", "true")
+        return is_wanted or self.host.startswith("127.") or self.host in ("::1", "localhost")
+
+    def credential(self) -> str:
+        """The key for control: `SHIPWAY_API_KEY`, else the one in the state directory, which may come."""
+        given = os.environ.get("SHIPWAY_API_KEY")
+        if given:
+            return given
+        with suppress(OSError):
+            return (self.state_dir / "keys" / "gateway.key").read_text().strip()
+        return ""
 
     @property
     def front(self) -> Front | None:
@@ -145,7 +161,8 @@ async def _serve(options: Options, listening: socket.socket, grpc: socket.socket
     store = ValkeyStore(options.cache_url) if options.cache_url else None
     counters = Counters(options.state_dir / "run" / "counters", options.id)
     pulse = Pulse.started()
-    table = RouteTable(changed.set, shared_cache=store, pulse=pulse, counters=counters)
+    door = Doorkeeper(may_open=options.may_open)
+    table = RouteTable(changed.set, shared_cache=store, pulse=pulse, counters=counters, door=door)
     await _prepared(table, options.state_dir)
     address, grpc_address = f"http://{_address(listening)}", _address(grpc)
     follower = Follower(
@@ -156,6 +173,7 @@ async def _serve(options: Options, listening: socket.socket, grpc: socket.socket
         environment=options.environment,
         control_url=options.control_url,
         state_dir=options.state_dir,
+        credential=options.credential,
         changed=changed,
     )
     record = options.state_dir / "run" / f"{options.id}.json"

@@ -11,8 +11,10 @@ from shipway.core.errors import NotFound
 from shipway.core.release import VERSION
 from shipway.core.telemetry import Column, Totals
 from shipway.gateway.fronts import Front
+from shipway.gateway.http import Request
 from shipway.gateway.routes import LiveRoute, RouteTable
 from shipway.gateway.variants import LiveVariant
+from shipway.gateway.view import View
 from shipway.wire import mlflow, tf_serving, torchserve
 from shipway.wire.codec import JSON_ONLY, Answer
 from shipway.wire.open_inference_admin import VersionCounts, encode_statistics
@@ -26,7 +28,7 @@ EXTENSIONS = (
 )
 
 _ALIVE = b'{"status":"alive"}'
-_Read = Callable[[Sequence[str]], tuple[int, bytes]]
+_Read = Callable[[View, Sequence[str]], tuple[int, bytes]]
 
 
 class Reads:
@@ -42,30 +44,32 @@ class Reads:
             "api": self._mlflow,
         }
 
-    def answer(self, path: str) -> Answer:
+    def answer(self, request: Request) -> Answer:
         """The answer to a GET.
 
         Raises:
+            Unauthenticated, TooManyAttempts, Forbidden: the caller may not see that.
             NotFound: the path is no route, or names what is not there.
             NoReadyReplica: it asks about an endpoint that has no version yet.
         """
+        path = request.path
         if self._front is not None and path in self._front.health_paths:
             return Answer(*_healthy(self._is_ready(self._front.endpoint)), JSON_ONLY)
         parts = path.rstrip("/").split("/")[1:]
         read = self._roots.get(parts[0] if parts else "", self._server)
-        return Answer(*read(parts), JSON_ONLY)
+        return Answer(*read(View(self._table, request), parts), JSON_ONLY)
 
     def _is_ready(self, name: str) -> bool:
         return any(route.name == name and route.is_ready for route in self._table.routes())
 
-    def _server(self, parts: Sequence[str]) -> tuple[int, bytes]:
+    def _server(self, view: View, parts: Sequence[str]) -> tuple[int, bytes]:
         match parts:
             case []:
                 return 200, _ALIVE
             case ["livez"] | ["healthz"]:
                 return 200, b'{"live":true}'
             case ["readyz"]:
-                return self._server_ready()
+                return self._server_ready(view)
             case ["ping"] | ["health"]:
                 return _healthy(ready=bool(self._table.revision))
             case ["version"]:
@@ -74,8 +78,7 @@ class Reads:
             f"There is no route GET `/{'/'.join(parts)}`.", next_step="Start at GET /v2."
         )
 
-    def _v2(self, parts: Sequence[str]) -> tuple[int, bytes]:
-        table = self._table
+    def _v2(self, view: View, parts: Sequence[str]) -> tuple[int, bytes]:
         match parts[1:]:
             case []:
                 members = {"name": "shipway", "version": VERSION, "extensions": EXTENSIONS}
@@ -83,33 +86,33 @@ class Reads:
             case ["health", "live"]:
                 return 200, b'{"live":true}'
             case ["health", "ready"]:
-                return self._server_ready()
+                return self._server_ready(view)
             case ["models", *_, "stats"]:
-                return self._statistics(parts)
+                return self._statistics(view, parts)
             case ["models", name]:
-                return 200, table.route(name).metadata(None)
+                return 200, view.route(name).metadata(None)
             case ["models", name, "ready"]:
-                return _ready(name, ready=table.route(name).is_ready)
+                return _ready(name, ready=view.route(name).is_ready)
             case ["models", name, "versions", number]:
-                return 200, table.route(name).metadata(number)
+                return 200, view.route(name).metadata(number)
             case ["models", name, "versions", number, "ready"]:
-                return _ready(name, ready=table.route(name).variant(number).runner.is_ready)
-        return self._server(parts)
+                return _ready(name, ready=view.route(name).variant(number).runner.is_ready)
+        return self._server(view, parts)
 
-    def _statistics(self, parts: Sequence[str]) -> tuple[int, bytes]:
-        routes = list(self._table.routes())
+    def _statistics(self, view: View, parts: Sequence[str]) -> tuple[int, bytes]:
+        routes = list(view.routes())
         match parts[2:-1]:
             case [] if any(route.name == "stats" for route in routes):
-                return 200, self._table.route("stats").metadata(None)
+                return 200, view.route("stats").metadata(None)
             case []:
-                return 200, self._counted(v for route in routes for v in route.variants)
+                return 200, self._counted(view, (v for route in routes for v in route.variants))
             case [name]:
-                return 200, self._counted(self._table.route(name).variants)
+                return 200, self._counted(view, view.route(name).variants)
             case [name, "versions", number]:
-                return 200, self._counted([self._table.route(name).variant(number)])
-        return self._server(parts)
+                return 200, self._counted(view, [view.route(name).variant(number)])
+        return self._server(view, parts)
 
-    def _counted(self, variants: Iterable[LiveVariant]) -> bytes:
+    def _counted(self, view: View, variants: Iterable[LiveVariant]) -> bytes:
         return encode_statistics(
             VersionCounts(
                 name=variant.endpoint,
@@ -117,59 +120,60 @@ class Reads:
                 totals=Totals.of(row),
                 cache_hits=int(row[Column.CACHE_HITS]),
             )
-            for variant, row in self._table.counted(variants)
+            for variant, row in view.counted(variants)
         )
 
-    def _v1(self, parts: Sequence[str]) -> tuple[int, bytes]:
+    def _v1(self, view: View, parts: Sequence[str]) -> tuple[int, bytes]:
         match parts[1:]:
             case ["models"]:
-                return 200, tf_serving.encode_models(route.name for route in self._table.routes())
+                return 200, tf_serving.encode_models(route.name for route in view.routes())
             case ["models", name]:
-                route = self._table.route(name)
+                route = view.route(name)
                 return _tf_status(route, route.variants, ready=route.is_ready)
             case ["models", name, "metadata"]:
-                return self._tf_metadata(name, None)
+                return self._tf_metadata(view, name, None)
             case ["models", name, "versions", number]:
-                route = self._table.route(name)
+                route = view.route(name)
                 variant = route.variant(number)
                 return _tf_status(route, [variant], ready=variant.runner.is_ready)
             case ["models", name, "versions", number, "metadata"]:
-                return self._tf_metadata(name, number)
-        return self._server(parts)
+                return self._tf_metadata(view, name, number)
+        return self._server(view, parts)
 
-    def _tf_metadata(self, name: str, number: str | None) -> tuple[int, bytes]:
-        variant = self._table.route(name).variant(number)
+    def _tf_metadata(self, view: View, name: str, number: str | None) -> tuple[int, bytes]:
+        variant = view.route(name).variant(number)
         return 200, tf_serving.encode_metadata(name, variant.number, variant.spec.signature)
 
-    def _torchserve(self, parts: Sequence[str]) -> tuple[int, bytes]:
+    def _torchserve(self, view: View, parts: Sequence[str]) -> tuple[int, bytes]:
         match parts[1:]:
             case []:
-                return 200, torchserve.encode_models(route.name for route in self._table.routes())
+                return 200, torchserve.encode_models(route.name for route in view.routes())
             case [name] | [name, "all"]:
-                variants = self._table.route(name).variants
+                variants = view.route(name).variants
             case [name, number]:
-                variants = [self._table.route(name).variant(number)]
+                variants = [view.route(name).variant(number)]
             case _:
-                return self._server(parts)
+                return self._server(view, parts)
         states = [(variant.number, variant.runner.is_ready) for variant in variants]
         return 200, torchserve.encode_model(parts[1], states)
 
-    def _mlflow(self, parts: Sequence[str]) -> tuple[int, bytes]:
+    def _mlflow(self, view: View, parts: Sequence[str]) -> tuple[int, bytes]:
         match parts[1:]:
             case ["2.0", "endpoints"]:
-                routes = self._table.routes()
+                routes = view.routes()
                 return 200, mlflow.encode_endpoints((r.name, _serving(r)) for r in routes)
             case ["2.0", "endpoints", name]:
-                return 200, mlflow.encode_endpoint(name, _serving(self._table.route(name)))
-        return self._server(parts)
+                return 200, mlflow.encode_endpoint(name, _serving(view.route(name)))
+        return self._server(view, parts)
 
-    def _server_ready(self) -> tuple[int, bytes]:
+    def _server_ready(self, view: View) -> tuple[int, bytes]:
         """Ready means: has a snapshot. Endpoints that are not ready are named, and do not count.
 
-        One broken model must not take a gateway with fifty others out of a load balancer.
+        One broken model must not take a gateway with fifty others out of a load balancer. To a probe
+        without a key none is named.
         """
         ready = bool(self._table.revision)
-        waiting = [route.name for route in self._table.routes() if not route.is_ready]
+        waiting = [route.name for route in view.shown() if not route.is_ready]
         return (200 if ready else 503), _json({"ready": ready, "not_ready": waiting})
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shipway.core.errors import ConflictError, NoReadyReplica
+from shipway.gateway.http import Request
 from shipway.gateway.routes import RouteTable
+from shipway.gateway.view import View
 from shipway.wire.codec import JSON_ONLY, Answer
 from shipway.wire.open_inference_admin import (
     VersionState,
@@ -25,25 +27,29 @@ class Repository:
     def __init__(self, table: RouteTable) -> None:
         self._table = table
 
-    def answer(self, path: str, body: bytes) -> Answer | None:
+    def answer(self, request: Request) -> Answer | None:
         """The answer to a POST of the extension; None when the path is none of its routes.
 
         Raises:
+            Unauthenticated, TooManyAttempts, Forbidden: the caller may not see it.
             EndpointNotFound: there is no such endpoint.
             InvalidRequest: a body of another form, or a load that brings files.
             NoReadyReplica: the endpoint to load is not ready.
             ConflictError: unloading, always.
         """
-        parts: Sequence[str] = path.split("/")
+        parts: Sequence[str] = request.path.split("/")
+        body = request.body
         match parts[1:]:
             case ["v2", "repository", "index"]:
-                index = encode_index(self._states(), ready_only=wants_ready_only(body))
+                index = encode_index(self._states(request), ready_only=wants_ready_only(body))
                 return Answer(200, index, JSON_ONLY)
             case ["v2", "repository", "models", name, "load"]:
+                self._table.door.show(request, name)
                 require_plain_load(body)
                 self.require_ready(name)
                 return Answer(200, b"", JSON_ONLY)
             case ["v2", "repository", "models", name, "unload"]:
+                self._table.door.show(request, name)
                 raise self.refused_unload(name)
         return None
 
@@ -75,7 +81,7 @@ class Repository:
             next_step=f"`shipway delete {name}` stops it.",
         )
 
-    def _states(self) -> list[VersionState]:
+    def _states(self, request: Request) -> list[VersionState]:
         return [
             VersionState(
                 name=route.name,
@@ -83,6 +89,6 @@ class Repository:
                 ready=variant.runner.is_ready,
                 reason=variant.runner.error,
             )
-            for route in self._table.routes()
+            for route in View(self._table, request).routes()
             for variant in route.variants
         ]

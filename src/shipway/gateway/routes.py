@@ -11,6 +11,7 @@ from time import monotonic
 
 import msgspec
 
+from shipway.core.access import siblings
 from shipway.core.errors import (
     EndpointNotFound,
     NoReadyReplica,
@@ -22,6 +23,7 @@ from shipway.core.limits import Admission
 from shipway.core.telemetry import COLUMNS
 from shipway.gateway.cache import SharedStore, cache_for
 from shipway.gateway.counters import Counters, Row
+from shipway.gateway.doorkeeper import Doorkeeper
 from shipway.gateway.gates import Gate
 from shipway.gateway.pool import ReplicaPool
 from shipway.gateway.pulse import BEAT_S, BEHIND, Pulse
@@ -202,6 +204,7 @@ class RouteTable:
         shared_cache: SharedStore | None = None,
         pulse: Pulse | None = None,
         counters: Counters | None = None,
+        door: Doorkeeper | None = None,
     ) -> None:
         """With a `shared_cache`, endpoints that have a cache keep their answers there.
 
@@ -213,6 +216,7 @@ class RouteTable:
         self.lost = self.counters.row("")
         self._shared_cache = shared_cache
         self.pulse = pulse or Pulse()
+        self.door = door or Doorkeeper()
         self._routes: dict[str, LiveRoute] = {}
         self._gates: dict[str, Gate] = {}
         self._leaving: list[LiveVariant] = []
@@ -227,7 +231,7 @@ class RouteTable:
         found = self._routes.get(name)
         if found is None:
             raise EndpointNotFound.named(
-                name, self._routes, next_step="`shipway get` lists the endpoints."
+                name, siblings(name, self._routes), next_step="`shipway get` lists the endpoints."
             )
         return found
 
@@ -249,6 +253,7 @@ class RouteTable:
             routes[spec.name] = route
         self._let_trials_go(routes)
         self._routes, self.revision = routes, snapshot.revision
+        self.door.apply(snapshot.access)
         self.counters.look()
         self.see_others()
         kept = {id(variant) for route in routes.values() for variant in route.variants}

@@ -1,6 +1,6 @@
-"""The request's way: admit → decode → validate → route → infer → encode, whatever the dialect.
+"""The request's way: authenticate → admit → decode → validate → route → infer → encode, whatever the dialect.
 
-Authentication and the prediction log join the line when they are built.
+The prediction log joins the line when it is built.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Serving:
 
     def __init__(self, table: RouteTable) -> None:
         self._table = table
+        self._door = table.door
         self._trying = Trying(table)
 
     def answer(
@@ -58,6 +59,7 @@ class Serving:
         route: LiveRoute | None = None
         variant: LiveVariant | None = None
         try:
+            self._door.admit(message, name)
             route = self._table.route(name)
             route.admit()
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request

@@ -18,28 +18,29 @@ class _Status(msgspec.Struct):
     gateways: list[_Gateway] = []
 
 
-async def until_ready(control_url: str, *, gateways: int) -> None:
+async def until_ready(control_url: str, *, gateways: int, key: str) -> None:
     """Returns once control answers and that many gateways hold its config."""
-    while not await _is_ready(control_url, gateways):  # noqa: ASYNC110 - another process is asked
+    while not await _is_ready(control_url, gateways, key):  # noqa: ASYNC110 - another process is asked
         await asyncio.sleep(POLL_S)
 
 
-async def _is_ready(control_url: str, gateways: int) -> bool:
+async def _is_ready(control_url: str, gateways: int, key: str) -> bool:
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            body = await _get(control_url, "/api/v1/status")
+            body = await _get(control_url, "/api/v1/status", key)
         status = msgspec.json.decode(body, type=_Status)
     except (OSError, TimeoutError, msgspec.MsgspecError):
         return False
     return sum(bool(gateway.revision) for gateway in status.gateways) >= gateways
 
 
-async def _get(url: str, path: str) -> bytes:
+async def _get(url: str, path: str, key: str) -> bytes:
     """The body of one answer. HTTP/1.0, so that it is neither chunked nor kept open."""
     host, _, port = url.removeprefix("http://").rpartition(":")
     reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
     try:
-        writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+        proof = f"Authorization: Bearer {key}\r\n" if key else ""
+        writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}\r\n{proof}\r\n".encode())
         await writer.drain()
         answer = await reader.read()
     finally:

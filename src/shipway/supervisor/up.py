@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,8 @@ from shipway.backends.identity import ProcessIdentity
 from shipway.backends.launch import spawn
 from shipway.core.errors import Bug, DependencyError, ShipwayError
 from shipway.core.failures import last_line, last_word
-from shipway.settings import Settings, gateway_variables, variables_with
+from shipway.settings import Settings, gateway_variables, require_guarded, variables_with
+from shipway.store.keys import ADMIN, kept_key, new_key_text
 from shipway.store.state import usable_directory
 from shipway.supervisor import records
 from shipway.supervisor.children import Child, ChildSpec, log_text
@@ -45,11 +46,15 @@ def up(
 
     Raises:
         StateUnusable, SchemaTooNew: the state directory cannot be used.
+        InvalidSpec: it would be open to other machines without access control.
         AlreadyRunning: another server has the state directory.
         PortTaken: a port is taken.
     """
+    require_guarded(settings)
     state_dir = usable_directory(settings.state_dir)
     settings = settings.model_copy(update={"state_dir": state_dir})
+    # Control makes the same one; whoever comes first.
+    key = kept_key(state_dir, ADMIN, new_key_text()) if settings.auth else ""
     for directory in ("run", "logs"):
         (state_dir / directory).mkdir(exist_ok=True)
     with records.exclusive(state_dir, "up"):
@@ -66,7 +71,8 @@ def up(
                     grpc_address=places.grpc.address,
                     state_dir=str(state_dir),
                 )
-                asyncio.run(_run(children, server, gateways=gateways, on_ready=on_ready))
+                ready = until_ready(server.control_url, gateways=gateways, key=key)
+                asyncio.run(_run(children, server, ready, on_ready=on_ready))
         finally:
             with _undisturbed():
                 end_leftovers(state_dir, with_replicas=True)
@@ -175,8 +181,8 @@ def _children(settings: Settings, places: _Places, *, gateways: int) -> tuple[Ch
 async def _run(
     children: tuple[Child, list[Child]],
     server: Running,
+    readiness: Coroutine[Any, Any, None],
     *,
-    gateways: int,
     on_ready: Callable[[Running], None],
 ) -> None:
     control, others = children
@@ -186,7 +192,7 @@ async def _run(
         loop.add_signal_handler(number, stopping.set)
     tasks = [asyncio.create_task(child.keep_running()) for child in (control, *others)]
     stopped = asyncio.create_task(stopping.wait())
-    ready = asyncio.create_task(until_ready(server.control_url, gateways=gateways))
+    ready = asyncio.create_task(readiness)
     try:
         await _first_of([stopped, ready, *tasks], timeout_s=START_LIMIT_S)
         if ready.done():

@@ -16,6 +16,7 @@ from shipway.core.bundles import EnvironmentLock, Feed, Format, Manifest, OnnxFo
 from shipway.core.signature import Field, Layout, Signature
 from shipway.core.tensors import DataType
 from shipway.settings import Settings
+from shipway.store.keys import ADMIN, key_path
 from shipway.supervisor.down import down
 from shipway.supervisor.records import Running
 from shipway.supervisor.up import start
@@ -81,13 +82,21 @@ def _graph(factor: float) -> bytes:
 
 
 class LiveServer:
-    """A running server, called over HTTP as a stranger would."""
+    """A running server, called over HTTP by somebody who knows nothing but the key.
+
+    `key` is the one in its state directory, empty without access control; `headers` present it.
+    """
 
     def __init__(self, running: Running) -> None:
         self.running = running
         self.state_dir = Path(running.state_dir)
-        self.control = httpx.Client(base_url=f"{running.control_url}/api/v1", timeout=20)
-        self.gateway = httpx.Client(base_url=running.gateway_url, timeout=40)
+        key = key_path(self.state_dir, ADMIN)
+        self.key = key.read_text().strip() if key.exists() else ""
+        self.headers = {"authorization": f"Bearer {self.key}"} if self.key else {}
+        self.control = httpx.Client(
+            base_url=f"{running.control_url}/api/v1", timeout=20, headers=self.headers
+        )
+        self.gateway = httpx.Client(base_url=running.gateway_url, timeout=40, headers=self.headers)
 
     def close(self) -> None:
         """Closes the connections."""

@@ -35,6 +35,16 @@ class Sent(Protocol):
         """The headers, by name."""
         ...
 
+    @property
+    def source(self) -> str:
+        """The address that the connection comes from; empty when it has none."""
+        ...
+
+    @property
+    def peer(self) -> str:
+        """The identity in the connection's client certificate, verified; empty without one."""
+        ...
+
 
 def _header(sent: Sent, name: str) -> str | None:
     value = sent.headers.get(name.lower().encode(errors="replace"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from shipway.core.errors import ShipwayError
+from shipway.core.errors import ShipwayError, Unauthenticated
 
 CONTENT_TYPE = "application/problem+json"
 _INTERNAL = 500
@@ -30,6 +30,10 @@ STATUS_OF: dict[str, int] = {
     "endpoint_not_found": 404,
     "rollout_not_found": 404,
     "environment_not_found": 404,
+    "key_not_found": 404,
+    "unauthenticated": 401,
+    "forbidden": 403,
+    "too_many_attempts": 429,
     "unsupported_media_type": 415,
     "body_too_large": 413,
     "queue_full": 429,
@@ -90,6 +94,8 @@ def problem_of(error: ShipwayError) -> Problem:
 
 
 def _headers(error: ShipwayError) -> dict[str, str]:
+    if isinstance(error, Unauthenticated):
+        return {"www-authenticate": 'Bearer realm="shipway"'}  # RFC 9110, 11.6.1
     wait_s = error.details.get("retry_after_s")
     if not isinstance(wait_s, int | float):
         return {}

@@ -11,11 +11,14 @@ from hashlib import sha256
 
 import msgspec
 
+from shipway.core.access import Binding
 from shipway.core.bundles import ModelConfig, Served
 from shipway.core.endpoints import Cache, Fallback, Limits
 from shipway.core.evidence import TrialReport
 from shipway.core.signature import Signature
 from shipway.core.strategies import Segment, Sticky
+from shipway.wire.credentials import KeyEntry
+from shipway.wire.tokens import TokenRules
 
 
 class ReplicaAddress(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,19 +90,36 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     trial: Trial | None = None
 
 
+class AccessList(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may ask what in an environment; by default nobody anything. `is_on` False: anybody everything.
+
+    Keys are there as the SHA-256 of 256 random bits: the list opens nothing for who reads it.
+    """
+
+    is_on: bool = True
+    environment: str = ""
+    keys: tuple[KeyEntry, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+    tokens: TokenRules | None = None
+
+
+OPEN = AccessList(is_on=False)
+"""The access list of a server without access control."""
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """All endpoints of one environment, in name order."""
+    """All endpoints of one environment, in name order, and who may ask them."""
 
     revision: str
     routes: tuple[Route, ...]
+    access: AccessList = AccessList()
 
     @classmethod
-    def of(cls, routes: tuple[Route, ...]) -> Snapshot:
+    def of(cls, routes: tuple[Route, ...], access: AccessList) -> Snapshot:
         """The snapshot of these routes, its revision computed."""
         ordered = tuple(sorted(routes, key=lambda route: route.name))
-        return cls(
-            revision=sha256(msgspec.msgpack.encode(ordered)).hexdigest()[:32], routes=ordered
-        )
+        content = msgspec.msgpack.encode((ordered, access))
+        return cls(revision=sha256(content).hexdigest()[:32], routes=ordered, access=access)
 
 
 class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,11 +143,25 @@ class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
     idle_s: float = 0.0
 
 
+class DenialReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests that were turned away alike. `who` is empty where the credential proved nothing.
+
+    `right` is what was missing; `source` is the caller's address. All empty: too many kinds at once.
+    """
+
+    who: str
+    source: str
+    right: str
+    endpoint: str
+    count: int = 1
+
+
 class GatewayReport(msgspec.Struct, frozen=True, kw_only=True):
     """A gateway's state, sent each second (twice in a rollout) and at every change.
 
     `instance` is another one each time the gateway starts, for what it counts begins anew then.
-    `trials` are what it has seen of the rollouts in its snapshot, by endpoint.
+    `trials` are what it has seen of the rollouts in its snapshot, by endpoint. `denials` are whom it
+    turned away since the last report, `used_keys` the ids of keys that it saw since then.
     """
 
     gateway: str
@@ -137,3 +171,5 @@ class GatewayReport(msgspec.Struct, frozen=True, kw_only=True):
     grpc_address: str = ""
     instance: str = ""
     trials: dict[str, TrialReport] = {}
+    denials: tuple[DenialReport, ...] = ()
+    used_keys: tuple[str, ...] = ()

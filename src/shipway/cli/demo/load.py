@@ -67,8 +67,8 @@ class Tally:
 class Connection:
     """One kept-open HTTP connection that sends one request at a time."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._host, self._port = host, port
+    def __init__(self, host: str, port: int, key: str) -> None:
+        self._host, self._port, self._key = host, port, key
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
@@ -78,6 +78,7 @@ class Connection:
         reader, writer = self._streams
         head = (
             f"POST {path} HTTP/1.1\r\nhost: {self._host}:{self._port}\r\n"
+            f"authorization: Bearer {self._key}\r\n"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         writer.write(head.encode() + body)
@@ -102,10 +103,10 @@ class Connection:
 class Generator:
     """Sends to one endpoint from several connections, which take turns at a common schedule."""
 
-    def __init__(self, target: Target, host: str, port: int) -> None:
+    def __init__(self, target: Target, host: str, port: int, key: str) -> None:
         self.target = target
         self.tally = Tally()
-        self._place = (host, port)
+        self._place = (host, port, key)
         self._started = perf_counter()
         self._next = 0
 
@@ -170,7 +171,8 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     plan = json.loads(await loop.run_in_executor(None, sys.stdin.readline))
     generators = [
-        Generator(Target(**target), plan["host"], plan["port"]) for target in plan["targets"]
+        Generator(Target(**target), plan["host"], plan["port"], plan["key"])
+        for target in plan["targets"]
     ]
     tasks = [asyncio.create_task(generator.run()) for generator in generators]
     tasks.append(asyncio.create_task(_report(generators)))

@@ -12,6 +12,7 @@ from time import monotonic, sleep
 from shipway.client.discovery import up_record
 from shipway.client.synchronous import Client
 from shipway.core.errors import ServerUnreachable
+from shipway.store.keys import ADMIN, key_path
 
 _START_TIMEOUT_S = 40.0
 _END_TIMEOUT_S = 20.0
@@ -53,6 +54,11 @@ class Server:
             f"The demo's server did not start: {self._last_lines()}",
             next_step="Try `shipway up` by itself.",
         )
+
+    @property
+    def key(self) -> str:
+        """The key that the server made for its owner."""
+        return key_path(self.state_dir, ADMIN).read_text().strip()
 
     @property
     def process_count(self) -> int:

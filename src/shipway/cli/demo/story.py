@@ -67,7 +67,8 @@ def _run(timeline: Timeline, server: Server, directory: Path, *, rate: int) -> N
         for lesson in lessons:
             _register(timeline, client, lesson)
         _deploy(timeline, client, lessons)
-        traffic = Traffic(client.gateway_url, [_target(lesson, rate=rate) for lesson in lessons])
+        targets = [_target(lesson, rate=rate) for lesson in lessons]
+        traffic = Traffic(client.gateway_url, server.key, targets)
         stack.callback(traffic.end)
         _under_load(timeline, client, traffic, rate=rate)
         traffic.end()

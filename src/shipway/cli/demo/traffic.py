@@ -44,9 +44,9 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
 class Traffic:
     """A load generator in another process, and everything that it has reported."""
 
-    def __init__(self, gateway_url: str, targets: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, gateway_url: str, key: str, targets: Sequence[dict[str, Any]]) -> None:
         place = urlsplit(gateway_url)
-        plan = {"host": place.hostname, "port": place.port, "targets": targets}
+        plan = {"host": place.hostname, "port": place.port, "key": key, "targets": targets}
         self._reports: list[tuple[float, Report]] = []
         self._news = threading.Condition()
         self._process = subprocess.Popen(

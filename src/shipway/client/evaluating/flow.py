@@ -185,7 +185,8 @@ def _latency(
     requests: list[Call[Any]] = []
     for row in range(rows):
         one_row = {name: array[row : row + 1] for name, array in inputs.items()}
-        requests.append(calls.infer(asked.endpoint, inputs_of(one_row, metadata.inputs)))
+        call = calls.infer(asked.endpoint, inputs_of(one_row, metadata.inputs))
+        requests.append(msgspec.structs.replace(call, headers=session.headers(call)))
     profile: LatencyProfile = yield Work(
         partial(
             latency_profile,

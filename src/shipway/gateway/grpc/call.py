@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, Protocol
 
@@ -66,7 +66,25 @@ class Form(Enum):
     """One request; a reply now, and one each time it changes."""
 
 
-Metadata = Mapping[bytes, bytes]
+class Metadata(dict[bytes, bytes]):
+    """A call's headers, their names in lower case, and whom the connection is with.
+
+    `source` and `peer` are as in `wire.callers.Sent`, which this is.
+    """
+
+    body = b""
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        super().__init__(headers)
+        self.source = ""
+        self.peer = ""
+
+    @property
+    def headers(self) -> Mapping[bytes, bytes]:
+        """The headers, by name."""
+        return self
+
+
 Answering = Callable[[bytes, float | None, Metadata], "Reply | asyncio.Task[Reply]"]
 
 
@@ -74,7 +92,7 @@ class Method:
     """One method. `answer(message, timeout_s, metadata)` gives a reply, or the task that makes it.
 
     It raises nothing. `timeout_s` is how long the caller still waits, None when it did not say.
-    `metadata` are the call's headers, their names in lower case. For a WATCH it is called again and again, and never gives a task.
+    `metadata` are the call's headers. For a WATCH it is called again and again, and never gives a task.
     """
 
     __slots__ = ("answer", "form")

@@ -18,7 +18,7 @@ from shipway.core.errors import InvalidRequest, ShipwayError
 from shipway.core.inference import InferenceRequest, InferenceResponse
 from shipway.core.signature import Signature
 from shipway.core.tensors import NUMPY_OF, Array, DataType, data_type_of
-from shipway.gateway.grpc.call import Reply
+from shipway.gateway.grpc.call import Metadata, Reply
 from shipway.gateway.grpc.messages import ModelInferResponse, ModelStreamInferResponse
 from shipway.wire.open_inference import joined_bytes, split_bytes
 
@@ -67,11 +67,21 @@ class InferCall:
     body = b""
 
     def __init__(
-        self, request: Any, timeout_s: float | None, headers: Mapping[bytes, bytes] | None = None
+        self, request: Any, timeout_s: float | None, headers: Metadata | None = None
     ) -> None:
         self.request = request
         self.timeout_s = timeout_s
-        self.headers = headers or {}
+        self.headers = Metadata() if headers is None else headers
+
+    @property
+    def source(self) -> str:
+        """See `wire.callers.Sent`."""
+        return self.headers.source
+
+    @property
+    def peer(self) -> str:
+        """See `wire.callers.Sent`."""
+        return self.headers.peer
 
 
 class GrpcInference:

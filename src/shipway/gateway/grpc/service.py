@@ -21,6 +21,7 @@ from shipway.gateway.repository import Repository
 from shipway.gateway.routes import LiveRoute, RouteTable
 from shipway.gateway.serving import Serving
 from shipway.gateway.variants import LiveVariant
+from shipway.gateway.view import View
 
 INFERENCE = "inference.GRPCInferenceService"
 HEALTH = "grpc.health.v1.Health"
@@ -50,16 +51,16 @@ class Services:
             "RepositoryModelUnload": self._unload,
         }
         self.methods: dict[bytes, Method] = {
-            _path(INFERENCE, name): Method(_answering(f"inference.{name}", answer))
+            _path(INFERENCE, name): Method(_answering(table, f"inference.{name}", answer))
             for name, answer in answers.items()
         }
         self.methods[_path(INFERENCE, "ModelInfer")] = Method(self._infer)
         self.methods[_path(INFERENCE, "ModelStreamInfer")] = Method(self._stream, Form.STREAM)
         check, watch = self._check, self._watch
         self.methods |= {
-            _path(HEALTH, "Check"): Method(_answering("grpc.health.v1.HealthCheck", check)),
+            _path(HEALTH, "Check"): Method(_answering(table, "grpc.health.v1.HealthCheck", check)),
             _path(HEALTH, "Watch"): Method(
-                _answering("grpc.health.v1.HealthCheck", watch), Form.WATCH
+                _answering(table, "grpc.health.v1.HealthCheck", watch), Form.WATCH
             ),
         }
 
@@ -75,10 +76,10 @@ class Services:
     ) -> Reply | asyncio.Task[Reply]:
         try:
             request = parsed(ModelInferRequest, message)
-            self._require_fitting(request.model_name, len(message))
+            call = InferCall(request, timeout_s, metadata)
+            self._require_fitting(call, request.model_name, len(message))
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
             return Reply.refusing(known(exc))
-        call = InferCall(request, timeout_s, metadata)
         version = request.model_version or None
         return self._serving.answer(self._codec, call, request.model_name, version)
 
@@ -90,15 +91,16 @@ class Services:
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
             return Reply.refusing(known(exc))
         codec = GrpcStreamInference(request)
+        call = InferCall(request, timeout_s, metadata)
         try:
-            self._require_fitting(request.model_name, len(message))
+            self._require_fitting(call, request.model_name, len(message))
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
             return codec.refuse(known(exc))
-        call = InferCall(request, timeout_s, metadata)
         version = request.model_version or None
         return self._serving.answer(codec, call, request.model_name, version)
 
-    def _require_fitting(self, name: str, size: int) -> None:
+    def _require_fitting(self, call: InferCall, name: str, size: int) -> None:
+        self._table.door.admit(call, name)
         route = self._table.route(name)
         if size > route.max_body_bytes:
             raise BodyTooLarge(
@@ -110,23 +112,23 @@ class Services:
 
     # Health and metadata
 
-    def _server_live(self, request: Any, answer: Any) -> Any:
+    def _server_live(self, view: View, request: Any, answer: Any) -> Any:
         return answer(live=True)
 
-    def _server_ready(self, request: Any, answer: Any) -> Any:
+    def _server_ready(self, view: View, request: Any, answer: Any) -> Any:
         return answer(ready=bool(self._table.revision))
 
-    def _server_metadata(self, request: Any, answer: Any) -> Any:
+    def _server_metadata(self, view: View, request: Any, answer: Any) -> Any:
         return answer(name="shipway", version=VERSION, extensions=EXTENSIONS)
 
-    def _model_ready(self, request: Any, answer: Any) -> Any:
-        route = self._table.route(request.name)
+    def _model_ready(self, view: View, request: Any, answer: Any) -> Any:
+        route = view.route(request.name)
         if not request.version:
             return answer(ready=route.is_ready)
         return answer(ready=route.variant(request.version).runner.is_ready)
 
-    def _model_metadata(self, request: Any, answer: Any) -> Any:
-        route, variant = self._named(request)
+    def _model_metadata(self, view: View, request: Any, answer: Any) -> Any:
+        route, variant = self._named(view, request)
         message = answer(
             name=route.name,
             versions=[other.number for other in route.variants],
@@ -141,9 +143,9 @@ class Services:
                 tensors.add(name=field.name, datatype=field.dtype.wire_name, shape=field.shape)
         return message
 
-    def _model_config(self, request: Any, answer: Any) -> Any:
+    def _model_config(self, view: View, request: Any, answer: Any) -> Any:
         """The part of Triton's config that describes the tensors, their first dimension included."""
-        route, variant = self._named(request)
+        route, variant = self._named(view, request)
         message = answer()
         config, signature = message.config, variant.spec.signature
         config.name, config.platform = route.name, variant.spec.platform
@@ -153,11 +155,11 @@ class Services:
             config.output.add(name=field.name, data_type=_config_type(field), dims=field.shape)
         return message
 
-    def _model_statistics(self, request: Any, answer: Any) -> Any:
+    def _model_statistics(self, view: View, request: Any, answer: Any) -> Any:
         """What was counted of each version; only whole requests are timed."""
         message = answer()
-        selected = [variant for _, variant in self._selected(request.name, request.version)]
-        for variant, row in self._table.counted(selected):
+        selected = [variant for _, variant in self._selected(view, request.name, request.version)]
+        for variant, row in view.counted(selected):
             totals = Totals.of(row)
             entry = message.model_stats.add(
                 name=variant.endpoint, version=variant.number, inference_count=totals.ok
@@ -171,9 +173,9 @@ class Services:
 
     # The model repository
 
-    def _repository_index(self, request: Any, answer: Any) -> Any:
+    def _repository_index(self, view: View, request: Any, answer: Any) -> Any:
         message = answer()
-        for route, variant in self._selected("", ""):
+        for route, variant in self._selected(view, "", ""):
             runner = variant.runner
             if runner.is_ready or not request.ready:
                 state = "READY" if runner.is_ready else "UNAVAILABLE" if runner.error else "LOADING"
@@ -182,46 +184,50 @@ class Services:
                 )
         return message
 
-    def _load(self, request: Any, answer: Any) -> Any:
+    def _load(self, view: View, request: Any, answer: Any) -> Any:
         if request.parameters:
             raise InvalidRequest(
                 f"`{min(request.parameters)}` cannot be brought with a load: a version's files"
                 " never change.",
                 next_step="Register a version with `shipway register`, and `shipway deploy` it.",
             )
+        view.route(request.model_name)
         self._repository.require_ready(request.model_name)
         return answer()
 
-    def _unload(self, request: Any, answer: Any) -> Any:
+    def _unload(self, view: View, request: Any, answer: Any) -> Any:
+        view.route(request.model_name)
         raise self._repository.refused_unload(request.model_name)
 
     # grpc.health.v1
 
-    def _check(self, request: Any, answer: Any) -> Any:
-        status = self._status_of(request.service)
+    def _check(self, view: View, request: Any, answer: Any) -> Any:
+        status = self._status_of(view, request.service)
         if status == _SERVICE_UNKNOWN:
             raise NotFound(f"There is no service `{request.service}`.")
         return answer(status=status)
 
-    def _watch(self, request: Any, answer: Any) -> Any:
-        return answer(status=self._status_of(request.service))
+    def _watch(self, view: View, request: Any, answer: Any) -> Any:
+        return answer(status=self._status_of(view, request.service))
 
-    def _status_of(self, service: str) -> int:
+    def _status_of(self, view: View, service: str) -> int:
         """Of the gateway for no name or the services' own, else of the endpoint of that name."""
         if service in ("", INFERENCE, HEALTH):
             return _SERVING if self._table.revision else _NOT_SERVING
         try:
-            return _SERVING if self._table.route(service).is_ready else _NOT_SERVING
+            return _SERVING if view.route(service).is_ready else _NOT_SERVING
         except NotFound:
             return _SERVICE_UNKNOWN
 
-    def _named(self, request: Any) -> tuple[LiveRoute, LiveVariant]:
-        route = self._table.route(request.name)
+    def _named(self, view: View, request: Any) -> tuple[LiveRoute, LiveVariant]:
+        route = view.route(request.name)
         return route, route.variant(request.version or None)
 
-    def _selected(self, name: str, version: str) -> Iterable[tuple[LiveRoute, LiveVariant]]:
+    def _selected(
+        self, view: View, name: str, version: str
+    ) -> Iterable[tuple[LiveRoute, LiveVariant]]:
         """The versions that are meant: all for no name, all of an endpoint for no version."""
-        routes = [self._table.route(name)] if name else list(self._table.routes())
+        routes = [view.route(name)] if name else view.routes()
         for route in routes:
             for variant in [route.variant(version)] if version else route.variants:
                 yield route, variant
@@ -232,25 +238,26 @@ def _path(service: str, method: str) -> bytes:
 
 
 def _answering(
-    name: str, answer: Callable[[Any, Any], Any]
+    table: RouteTable, name: str, answer: Callable[[View, Any, Any], Any]
 ) -> Callable[[bytes, float | None, Metadata], Reply]:
     """The answer of a method that needs no waiting, from `<name>Request` to `<name>Response`."""
     return partial(
-        _answered, message_class(f"{name}Request"), message_class(f"{name}Response"), answer
+        _answered, table, message_class(f"{name}Request"), message_class(f"{name}Response"), answer
     )
 
 
-def _answered(
+def _answered(  # noqa: PLR0913 - the first four are bound once
+    table: RouteTable,
     request: Any,
     response: Any,
-    answer: Callable[[Any, Any], Any],
+    answer: Callable[[View, Any, Any], Any],
     message: bytes,
     timeout_s: float | None,
     metadata: Metadata,
 ) -> Reply:
-    del timeout_s, metadata
+    del timeout_s
     try:
-        return Reply.of(answer(parsed(request, message), response))
+        return Reply.of(answer(View(table, metadata), parsed(request, message), response))
     except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
         return Reply.refusing(known(exc))
 

@@ -170,3 +170,28 @@ audit = sa.Table(
     sa.Column("previous_hash", sa.String(64), nullable=False),
     sa.Column("hash", sa.String(64), nullable=False, unique=True),
 )
+
+# Of an API key everything but its secret; `digest` is its SHA-256.
+keys = sa.Table(
+    "keys",
+    metadata,
+    sa.Column("id", sa.String(12), primary_key=True),
+    sa.Column("name", sa.String(63), nullable=False, index=True),
+    sa.Column("grants", sa.Text, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("expires_at", Instant, nullable=True),
+    sa.Column("revoked_at", Instant, nullable=True),
+    sa.Column("replaced_by", sa.String(12), nullable=False),
+    sa.Column("last_used_at", Instant, nullable=True),
+    sa.Column("is_local", sa.Boolean, nullable=False),
+)
+
+# What people (`user:`), groups (`group:`) and certificates (`cert:`) may do.
+bindings = sa.Table(
+    "bindings",
+    metadata,
+    sa.Column("subject", sa.String(255), primary_key=True),
+    sa.Column("grants", sa.Text, nullable=False),
+)

@@ -1,0 +1,155 @@
+"""Authentication and authorization in front of every route of the control API."""
+
+from __future__ import annotations
+
+from functools import partial
+from time import monotonic
+from typing import Annotated
+
+import anyio.to_thread
+from fastapi import Depends, Request
+
+from shipway.api.rules import About, Rule, rule_of
+from shipway.api.services import Services, services_of
+from shipway.core.access import (
+    Kind,
+    Principal,
+    Resource,
+    Right,
+    permits,
+    permits_somewhere,
+    sees,
+)
+from shipway.core.errors import (
+    EndpointNotFound,
+    Forbidden,
+    ModelNotFound,
+    NotFound,
+    TooManyAttempts,
+    Unauthenticated,
+)
+from shipway.wire.credentials import credential_of
+
+_ACTOR_LENGTH = 200
+
+
+async def guard(request: Request) -> None:
+    """Lets a request pass, with its principal in `request.state`; every route depends on it.
+
+    Raises:
+        Unauthenticated, TooManyAttempts: it is not known who calls.
+        Forbidden: who calls lacks the route's right.
+        NotFound: nor may they know whether the thing exists.
+    """
+    services = services_of(request)
+    route = request.scope["route"].path
+    rule = rule_of(request.method, route)
+    if rule is None:
+        raise Forbidden(f"There is no rule who may call `{request.method} {route}`.")
+    if rule.about is About.NOTHING:
+        return
+    source = request.client.host if request.client else ""
+    principal = await _identified(services, request, source)
+    request.state.principal = principal
+    resource = rule.resource(request.path_params, services.access.environment)
+    try:
+        _require(principal, rule, resource)
+    except (Forbidden, NotFound):
+        assert rule.right is not None
+        note = partial(
+            services.access.note_denial,
+            who=principal.name,
+            right=rule.right.value,
+            subject=resource.name,
+            source=source,
+            now=services.now(),
+        )
+        await anyio.to_thread.run_sync(note)
+        raise
+
+
+async def _identified(services: Services, request: Request, source: str) -> Principal:
+    access, now = services.access, services.now()
+    wait_s = access.attempts.wait_s(source, monotonic())
+    if wait_s > 0:
+        raise TooManyAttempts(
+            "Too many wrong credentials came from your address.",
+            next_step=f"Wait {wait_s:.0f} s.",
+            retry_after_s=wait_s,
+        )
+    headers = {name.lower(): value for name, value in request.headers.raw}
+    credential = credential_of(headers)
+    try:
+        return await anyio.to_thread.run_sync(access.identified, credential, peer_of(request), now)
+    except Unauthenticated:
+        if credential is not None:
+            access.attempts.note_failure(source, monotonic())
+        note = partial(access.note_denial, who="", right="", subject="", source=source, now=now)
+        await anyio.to_thread.run_sync(note)
+        raise
+
+
+def peer_of(request: Request) -> str:
+    """The identity in the connection's client certificate, verified; empty without one."""
+    state = request.scope.get("state") or {}
+    return str(state.get("peer", ""))
+
+
+def _require(principal: Principal, rule: Rule, resource: Resource) -> None:
+    if rule.right is None:
+        return
+    if rule.about is About.ANYTHING:
+        if not permits_somewhere(principal, rule.right):
+            raise lacking(principal, rule.right, resource)
+        return
+    require(principal, rule.right, resource)
+
+
+def require(principal: Principal, right: Right, resource: Resource) -> None:
+    """Lets pass who has the right on the resource.
+
+    Raises:
+        Forbidden: the principal has not.
+        ModelNotFound, EndpointNotFound: nor may it know whether the thing exists.
+    """
+    if permits(principal, right, resource):
+        return
+    if not sees(principal, resource):
+        kind = ModelNotFound if resource.kind is Kind.MODEL else EndpointNotFound
+        raise kind.named(resource.name, ())
+    raise lacking(principal, right, resource)
+
+
+def lacking(principal: Principal, right: Right, resource: Resource) -> Forbidden:
+    """The error for a principal without a right on a resource."""
+    what = f"{resource.kind.value} `{resource.name}`" if resource.name else "the whole server"
+    where = f" in environment `{resource.environment}`" if resource.environment else ""
+    return Forbidden(
+        f"`{principal.name}` lacks the right `{right.value}` on {what}{where}.",
+        next_step="An admin can grant it: `shipway access grant`, or another key.",
+        right=right.value,
+    )
+
+
+def principal_of(request: Request) -> Principal:
+    """Who calls; the guard found out."""
+    principal = request.state.principal
+    assert isinstance(principal, Principal)
+    return principal
+
+
+Caller = Annotated[Principal, Depends(principal_of)]
+
+
+def actor_of(request: Request) -> str:
+    """Who acts, as the audit record shall name them.
+
+    Only the key of the state directory speaks for others, by `X-Shipway-Actor`: who has it is the
+    administrator of this machine, and the command line names the user of the shell.
+    """
+    principal = principal_of(request)
+    said = request.headers.get("x-shipway-actor", "").strip()[:_ACTOR_LENGTH]
+    return said if principal.is_local and said else principal.name
+
+
+Actor = Annotated[str, Depends(actor_of)]

@@ -1,0 +1,40 @@
+"""How often somebody may show a wrong credential: so many in a minute from one address."""
+
+from __future__ import annotations
+
+WINDOW_S = 60.0
+MOST = 20
+"""Wrong credentials from one address in a window, before it has to wait for the next one."""
+
+MAX_SOURCES = 4096
+"""So many addresses are told apart; those beyond share one count."""
+
+_OTHERS = ""
+
+
+class Attempts:
+    """Counts failures by source in fixed windows. Told the time, in steady seconds."""
+
+    def __init__(self) -> None:
+        self._failed: dict[str, tuple[float, int]] = {}
+
+    def wait_s(self, source: str, now_s: float) -> float:
+        """How long the source must wait; 0 when it need not."""
+        since_s, count = self._failed.get(self._counted_as(source), (now_s, 0))
+        left_s = since_s + WINDOW_S - now_s
+        return left_s if count >= MOST and left_s > 0 else 0.0
+
+    def note_failure(self, source: str, now_s: float) -> None:
+        """Counts one wrong credential."""
+        if source not in self._failed and len(self._failed) >= MAX_SOURCES:
+            oldest_s = now_s - WINDOW_S
+            self._failed = {s: seen for s, seen in self._failed.items() if seen[0] > oldest_s}
+        counted_as = self._counted_as(source)
+        since_s, count = self._failed.get(counted_as, (now_s, 0))
+        if now_s - since_s >= WINDOW_S:
+            since_s, count = now_s, 0
+        self._failed[counted_as] = (since_s, count + 1)
+
+    def _counted_as(self, source: str) -> str:
+        is_told_apart = source in self._failed or len(self._failed) < MAX_SOURCES
+        return source if is_told_apart else _OTHERS
