@@ -34,6 +34,7 @@ from shipway.control.capacity import Capacity
 from shipway.control.endpoints import Endpoints
 from shipway.control.environments import Environments
 from shipway.control.evaluations import Evaluations
+from shipway.control.identity import follow_provider
 from shipway.control.local_versions import LocalVersions
 from shipway.control.promotions import Promotions
 from shipway.control.reconciler import Reconciler
@@ -49,6 +50,7 @@ from shipway.store.staging import Staging
 from shipway.store.state import usable_directory
 from shipway.supervisor.ports import Place, bound
 from shipway.supervisor.records import exclusive
+from shipway.wire.tokens import TokenRules
 
 SWEEP_AFTER_S = 60.0
 SWEEP_EVERY_S = 24 * 3600.0
@@ -105,6 +107,9 @@ async def _serve(settings: Settings, database: Database, listening: socket.socke
         asyncio.create_task(_sweep_for_ever(registry, state_dir), name="sweep"),
         asyncio.create_task(_bound_logs_for_ever(state_dir / "logs"), name="logs"),
     ]
+    if settings.auth and settings.oidc_issuer is not None:
+        provider = follow_provider(access, _token_rules(settings), settings.oidc_keys or "")
+        tasks.append(asyncio.create_task(provider, name="identity provider"))
     for task in tasks:
         # Control without its reconciler looks well and does nothing: it ends, and is started again.
         task.add_done_callback(lambda _: server.stop())
@@ -152,6 +157,15 @@ def _access(settings: Settings, database: Database) -> Access:
         }
         access.ensure_local(local, clock())
     return access
+
+
+def _token_rules(settings: Settings) -> TokenRules:
+    return TokenRules(
+        issuer=settings.oidc_issuer or "",
+        audience=settings.oidc_audience,
+        name_claim=settings.oidc_name_claim,
+        groups_claim=settings.oidc_groups_claim,
+    )
 
 
 def _reconciler(

@@ -63,6 +63,23 @@ class Settings(BaseSettings):
     api_key: Annotated[str | None, Field(repr=False)] = None
     """The key that CLI, SDK and a gateway of its own present; for the local server they find one by themselves."""
 
+    oidc_issuer: Annotated[str, Field(pattern=r"^(https://|http://(localhost|127\.))")] | None = (
+        None
+    )
+    """Identity provider (OpenID Connect) whose tokens are taken: its issuer URL, `https`."""
+
+    oidc_audience: str = "shipway"
+    """The audience that its tokens must name."""
+
+    oidc_keys: str | None = None
+    """Where its key set (JWKS) is: a URL or a file; where the issuer's configuration says when unset."""
+
+    oidc_name_claim: str = "sub"
+    """The claim that names who calls, as `shipway access grant user:NAME` does."""
+
+    oidc_groups_claim: str = "groups"
+    """The claim that lists their groups, as `shipway access grant group:NAME` does."""
+
     max_bundle_bytes: int = 16 * 1024**3
     """Control refuses larger uploads."""
 

@@ -22,6 +22,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from shipway.store.keys import GATEWAY, key_path
+
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # of the clients, at their import
     pytest.mark.timeout(600),
@@ -57,20 +59,33 @@ def people(shared, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def http(shared, people):
-    with httpx.Client(base_url=shared.client.gateway_url, timeout=30) as client:
+    url, proof = shared.client.gateway_url, proof_of(shared)
+    with httpx.Client(base_url=url, timeout=30, headers=proof) as client:
         yield client
 
 
+def proof_of(shared):
+    return {"authorization": f"Bearer {shared.server.key}"}
+
+
 @contextmanager
-def fronted(shared, dialect, tmp_path, until, **variables):
-    """A `shipway gateway --as` of the endpoint, and a client of it."""
+def fronted(shared, dialect, tmp_path, until, *, trusted=False, **variables):
+    """A `shipway gateway --as` of the endpoint, and a client of it.
+
+    With `trusted`, what is in front of the gateway has checked the caller: MLflow's scoring client
+    sends no credentials.
+    """
     state = tmp_path / f"front-{dialect}"
     command = [sys.executable, "-m", "shipway.cli", "gateway", "--as", dialect, "--endpoint", NAME,
                "--control-url", shared.client.control_url, "--dir", str(state)]  # fmt: skip
     if not variables:
         command += ["--port", "0"]
+    if trusted:
+        command += ["--platform-checks-callers"]
     log = (tmp_path / f"{dialect}.log").open("wb")
-    process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **variables})
+    key = key_path(shared.state_dir, GATEWAY).read_text().strip()
+    environment = {**os.environ, **variables, "SHIPWAY_API_KEY": key}
+    process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     log.close()
 
     def records():
@@ -80,7 +95,7 @@ def fronted(shared, dialect, tmp_path, until, **variables):
     try:
         until(lambda: bool(records()))
         url = json.loads(records()[0].read_text())["url"]
-        with httpx.Client(base_url=url, timeout=30) as client:
+        with httpx.Client(base_url=url, timeout=30, headers=proof_of(shared)) as client:
             until(lambda: answers(client))
             yield client
     finally:
@@ -131,6 +146,16 @@ def labels_of(answer):
     return outputs["label"]
 
 
+class Key:
+    """A plugin of Triton's client that presents the key of another client."""
+
+    def __init__(self, http):
+        self._proof = http.headers["authorization"]
+
+    def __call__(self, request):
+        request.headers["authorization"] = self._proof
+
+
 def by_triton(http, frame):
     import tritonclient.http as triton
 
@@ -142,8 +167,14 @@ def by_triton(http, frame):
         tensor.set_data_from_numpy(values)
         tensors.append(tensor)
     with triton.InferenceServerClient(http.base_url.netloc.decode()) as client:
+        client.register_plugin(Key(http))
         answer = client.infer(NAME, tensors).as_numpy("label")
         return [item.decode() for item in answer.tolist()]
+
+
+@pytest.fixture(autouse=True)
+def mlflows_token(shared, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", shared.server.key)
 
 
 def by_mlflow(http, frame):
@@ -229,32 +260,34 @@ KSERVE = """
 import asyncio, json, sys
 from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
 
-async def main(url, name, rows):
+async def main(url, name, rows, key):
+    proof = {"authorization": f"Bearer {key}"}
     async with InferenceRESTClient(RESTConfig(protocol="v1")) as v1:
         assert await v1.is_server_live(url)
-        assert await v1.is_model_ready(url, name)
-        first = await v1.infer(url, {"instances": rows}, model_name=name)
+        assert await v1.is_model_ready(url, name, headers=proof)
+        first = await v1.infer(url, {"instances": rows}, model_name=name, headers=proof)
     async with InferenceRESTClient(RESTConfig(protocol="v2")) as v2:
         assert await v2.is_server_live(url)
         assert await v2.is_server_ready(url)
-        assert await v2.is_model_ready(url, name)
+        assert await v2.is_model_ready(url, name, headers=proof)
         inputs = []
         for column in rows[0]:
             values = [row[column] for row in rows]
             kind = "BYTES" if isinstance(values[0], str) else "FP64"
             inputs.append(InferInput(column, [len(values)], kind, values))
-        second = await v2.infer(url, InferRequest(name, inputs, request_id="q"), model_name=name)
+        asked = InferRequest(name, inputs, request_id="q")
+        second = await v2.infer(url, asked, model_name=name, headers=proof)
     label = next(o for o in second.outputs if o.name == "label")
     print(json.dumps({"v1": first["predictions"], "v2": list(label.data), "id": second.id}))
 
-asyncio.run(main(sys.argv[1], sys.argv[2], json.load(sys.stdin)))
+asyncio.run(main(sys.argv[1], sys.argv[2], json.load(sys.stdin), sys.argv[3]))
 """
 
 
-def test_kserves_client_reads_both_protocols(http, people, kserve_python):
+def test_kserves_client_reads_both_protocols(shared, http, people, kserve_python):
     frame, labels, _ = people
     done = subprocess.run(
-        [kserve_python, "-c", KSERVE, str(http.base_url), NAME],
+        [kserve_python, "-c", KSERVE, str(http.base_url), NAME, shared.server.key],
         input=json.dumps(records_of(frame)), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -331,7 +364,7 @@ def test_mlflows_clients(shared, http, people, tmp_path, until):
     from requests import HTTPError
 
     frame, labels, probabilities = people
-    with fronted(shared, "mlflow", tmp_path, until) as front:
+    with fronted(shared, "mlflow", tmp_path, until, trusted=True) as front:
         client = ScoringServerClient(front.base_url.host, front.base_url.port)
         client.ping()
         assert client.get_version()
@@ -392,6 +425,7 @@ def test_tritons_client_reads_repository_and_statistics(http, people):
 
     frame, _, _ = people
     with triton.InferenceServerClient(http.base_url.netloc.decode()) as client:
+        client.register_plugin(Key(http))
         assert {"model_repository", "statistics"} <= set(client.get_server_metadata()["extensions"])
         assert client.get_model_repository_index() == [
             {"name": NAME, "version": "1", "state": "READY", "reason": ""}

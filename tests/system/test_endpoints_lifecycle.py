@@ -33,6 +33,7 @@ class Load:
         self.failures = []
         self.answers = []
         self._stop = threading.Event()
+        self._headers = server.headers
         self._url = f"{server.running.gateway_url}/v2/models/{endpoint}/infer"
         self._threads = [threading.Thread(target=self._call) for _ in range(callers)]
 
@@ -48,7 +49,7 @@ class Load:
 
     def _call(self):
         tensor = {"name": "x", "shape": [1], "datatype": "FP64", "data": [1.0]}
-        with httpx.Client(timeout=20) as client:
+        with httpx.Client(timeout=20, headers=self._headers) as client:
             while not self._stop.is_set():
                 try:
                     answer = client.post(self._url, json={"inputs": [tensor]})

@@ -53,7 +53,8 @@ def test_fifty_equal_requests_run_the_model_once_and_a_new_version_starts_over(t
         assert server.settled("e")["phase"] == "live"
 
         async def ask_all(value):
-            async with httpx.AsyncClient(base_url=server.running.gateway_url, timeout=30) as client:
+            options = {"base_url": server.running.gateway_url, "headers": server.headers}
+            async with httpx.AsyncClient(**options, timeout=30) as client:
                 asked = (client.post(PATH, json=body(value)) for _ in range(50))
                 return await asyncio.gather(*asked)
 

@@ -12,6 +12,7 @@ import pytest
 
 from shipway.backends.records import end_all
 from shipway.client.synchronous import Client
+from shipway.store.keys import ADMIN, key_path
 from shipway.testing.live import onnx_bundle, python_bundle
 from shipway.testing.servers import free_port
 
@@ -54,9 +55,14 @@ class Roles:
 
     def answers(self, endpoint):
         with suppress(httpx.HTTPError, KeyError):
-            answer = httpx.post(f"{self.urls['gateway']}/v2/models/{endpoint}/infer", json=BODY)
+            url = f"{self.urls['gateway']}/v2/models/{endpoint}/infer"
+            answer = httpx.post(url, json=BODY, headers={"authorization": f"Bearer {self.key}"})
             return answer.json()["outputs"][0]["data"][0]
         return None
+
+    @property
+    def key(self):
+        return key_path(self.state, ADMIN).read_text().strip()
 
     def control_is_up(self):
         with suppress(httpx.HTTPError):
@@ -83,7 +89,8 @@ def test_with_control_killed_a_restarted_gateway_answers_and_catches_up_when_it_
     for number, factor in enumerate((10, 20), 1):
         onnx_bundle(tmp_path / f"inline{number}", factor)
     python_bundle(tmp_path / "apart", CODE)
-    with Client(roles.urls["control"], gateway=roles.urls["gateway"]) as client:
+    urls = roles.urls
+    with Client(urls["control"], gateway=urls["gateway"], key=roles.key) as client:
         client.register(tmp_path / "inline1", name="inline")
         client.register(tmp_path / "inline2", name="inline")
         client.register(tmp_path / "apart", name="apart")

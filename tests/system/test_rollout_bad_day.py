@@ -125,7 +125,8 @@ def second_gateway(server):
     record = server.state_dir / "run" / "second.json"
     try:
         server.until(record.exists)
-        with httpx.Client(base_url=json.loads(record.read_text())["url"], timeout=20) as client:
+        url = json.loads(record.read_text())["url"]
+        with httpx.Client(base_url=url, timeout=20, headers=server.headers) as client:
             yield client
     finally:
         process.terminate()

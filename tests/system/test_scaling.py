@@ -195,7 +195,8 @@ def load(server, endpoint, callers, answers=None):
     failures = []
 
     def ask():
-        with httpx.Client(base_url=server.running.gateway_url, timeout=30) as client:
+        options = {"base_url": server.running.gateway_url, "headers": server.headers}
+        with httpx.Client(**options, timeout=30) as client:
             while not ending.is_set():
                 tensor = {"name": "x", "shape": [1], "datatype": "FP64", "data": [1.0]}
                 body = {"inputs": [tensor]}

@@ -208,7 +208,7 @@ def test_a_killed_gateway_of_two_is_started_again_and_takes_part(tmp_path):
     def page():
         try:
             # A connection of its own for each question: either gateway may answer.
-            return httpx.get(f"{server.running.gateway_url}/metrics", timeout=20).text.splitlines()
+            return server.gateway.get("/metrics").text.splitlines()
         except httpx.TransportError:
             return []
 

@@ -25,8 +25,10 @@ def iris(shared, tmp_path_factory):
 @pytest.fixture
 def triton(shared):
     import tritonclient.http as http
+    from tritonclient.http.auth import BasicAuth
 
     with http.InferenceServerClient(shared.client.gateway_url.removeprefix("http://")) as client:
+        client.register_plugin(BasicAuth("any", shared.server.key))
         yield client
 
 

@@ -61,19 +61,33 @@ def address(shared):
 
 
 @pytest.fixture
-def triton(address):
+def triton(shared, address):
     import tritonclient.grpc as grpc
+    from tritonclient.grpc.auth import BasicAuth
 
     with grpc.InferenceServerClient(address) as client:
+        client.register_plugin(BasicAuth("any", shared.server.key))
         yield client
 
 
 @pytest.fixture
-def channel(address):
+def channel(shared, address):
     import grpc
 
+    class Key(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+        """Adds the key to each call."""
+
+        def intercept_unary_unary(self, go_on, details, request):
+            return go_on(self._with_key(details), request)
+
+        intercept_unary_stream = intercept_unary_unary
+
+        def _with_key(self, details):
+            proof = ("authorization", f"Bearer {shared.server.key}")
+            return details._replace(metadata=[*(details.metadata or ()), proof])
+
     with grpc.insecure_channel(address) as channel:
-        yield channel
+        yield grpc.intercept_channel(channel, Key())
 
 
 def tensor(rows, name="X"):

@@ -63,6 +63,14 @@ def gateway(
         ),
     ] = None,
     endpoint: Annotated[str, typer.Option(help="The endpoint, with `--as`.")] = "",
+    platform_checks_callers: Annotated[
+        bool,
+        typer.Option(
+            "--platform-checks-callers",
+            help="With `--as`: ask no key on the dialect's own route, because the platform in front of"
+            " it has checked the caller (as SageMaker and Vertex AI do).",
+        ),
+    ] = False,
 ) -> None:
     """Run one gateway alone. It needs control only for news of the config."""
     from shipway.cli.serving import front_arguments, gateway_arguments, settings_of
@@ -71,6 +79,7 @@ def gateway(
     front: list[str] = []
     if dialect is not None:
         port, front = front_arguments(dialect, endpoint, port)
+        front += ["--platform-checks-callers"] if platform_checks_callers else []
     settings = settings_of(state_dir=state_dir, host=host, gateway_port=port, grpc_port=grpc_port)
     given: dict[str, str | int | None] = {"control_url": control_url, "environment": environment}
     if front and settings.grpc_port is None:

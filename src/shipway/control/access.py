@@ -298,10 +298,9 @@ class Access:
         )
         return AccessList(
             environment=self.environment,
+            # Those without a right here too: they are told so, and are no wrong credentials.
             keys=tuple(
-                msgspec.structs.replace(key, grants=grants)
-                for key in keys
-                if (grants := self._for_gateways(key.grants))
+                msgspec.structs.replace(key, grants=self._for_gateways(key.grants)) for key in keys
             ),
             bindings=tuple(binding for binding in bindings if binding.grants),
             tokens=self.tokens,

@@ -23,6 +23,7 @@ from shipway.control.views import (
     gateway_views,
     replica_views,
 )
+from shipway.core.access import siblings
 from shipway.core.changes import described
 from shipway.core.deployments import rolled_back
 from shipway.core.endpoints import EndpointSpec, EndpointState
@@ -259,10 +260,13 @@ def _existing(tx: Transaction, environment: str, name: str) -> EndpointState:
     if state is None:
         raise EndpointNotFound.named(
             name,
-            (
-                other.spec.name
-                for other in tx.endpoints.list()
-                if other.spec.environment == environment
+            siblings(
+                name,
+                (
+                    other.spec.name
+                    for other in tx.endpoints.list()
+                    if other.spec.environment == environment
+                ),
             ),
             next_step="`shipway get` lists the endpoints.",
         )

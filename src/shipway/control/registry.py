@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from shipway.control.admission import require_alias_admitted
+from shipway.core.access import siblings
 from shipway.core.audit import Change
 from shipway.core.bundles import Manifest
 from shipway.core.diff import Difference, differences
@@ -284,7 +285,9 @@ def _model(tx: Transaction, name: str) -> ModelRecord:
 def _check_model(tx: Transaction, name: str) -> None:
     known = tx.models.names()
     if name not in known:
-        raise ModelNotFound.named(name, known, next_step="`shipway models` lists the models.")
+        raise ModelNotFound.named(
+            name, siblings(name, known), next_step="`shipway models` lists the models."
+        )
 
 
 def _offered(bundle: Path) -> Manifest:

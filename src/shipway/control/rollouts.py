@@ -11,6 +11,7 @@ from shipway.control.admission import require_standing
 from shipway.control.changes import Request, put
 from shipway.control.rollout_views import RolloutView, rollout_view, worst_pairs
 from shipway.control.views import Seen
+from shipway.core.access import siblings
 from shipway.core.assignment import is_moved, key_text, place_of
 from shipway.core.deployments import stepped
 from shipway.core.endpoints import EndpointState
@@ -180,7 +181,10 @@ class Rollouts:
         if state is None:
             raise EndpointNotFound.named(
                 name,
-                (s.spec.name for s in tx.endpoints.list() if s.spec.environment == environment),
+                siblings(
+                    name,
+                    (s.spec.name for s in tx.endpoints.list() if s.spec.environment == environment),
+                ),
                 next_step="`shipway get` lists the endpoints.",
             )
         return state

@@ -40,6 +40,7 @@ class Gateway:
 
     def __init__(self, table: RouteTable, serving: Serving, front: Front | None = None) -> None:
         self._table = table
+        self._trusted = front.predict_path if front is not None and front.is_trusted else ""
         self._serving = serving
         self._paths = Paths(front)
         self._reads = Reads(table, front)
@@ -60,12 +61,16 @@ class Gateway:
     def body_limit(self, request: Request) -> int:
         """The limit of the endpoint that the path names, for a caller who may ask it."""
         target = self._paths.target(request.path)
-        if target is None or not self._table.door.admits(request, target.endpoint):
+        if target is None or not self._is_let_in(request, target):
             return UNKNOWN_LIMIT_BYTES
         try:
             return self._table.route(target.endpoint).max_body_bytes
         except NotFound:
             return UNKNOWN_LIMIT_BYTES
+
+    def _is_let_in(self, request: Request, target: Target) -> bool:
+        is_trusted = bool(self._trusted) and request.path == self._trusted
+        return is_trusted or self._table.door.admits(request, target.endpoint)
 
     def refuse(self, error: ShipwayError, path: str) -> Answer:
         """The answer that carries an error, in the dialect of the path."""
@@ -80,7 +85,10 @@ class Gateway:
         timeout_s = timeout_s_of(request.headers)
         if timeout_s is not None:
             codec = Timed(codec, timeout_s)
-        return self._serving.answer(codec, request, target.endpoint, number)
+        is_admitted = bool(self._trusted) and request.path == self._trusted
+        return self._serving.answer(
+            codec, request, target.endpoint, number, is_admitted=is_admitted
+        )
 
     async def _metrics(self) -> Answer:
         """The counts over all gateways, read in a thread: with thousands of versions it takes a while."""

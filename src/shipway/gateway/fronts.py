@@ -28,13 +28,15 @@ class Dialect(StrEnum):
 class Front(msgspec.Struct, frozen=True, kw_only=True):
     """Where one endpoint is answered beside the ordinary routes.
 
-    `predict_path` is empty for dialects whose routes name the model; their ordinary routes serve.
+    `predict_path` is empty for dialects whose routes name the model; their ordinary routes serve. With
+    `is_trusted`, whoever reaches `predict_path` may ask: the platform in front has checked the caller.
     """
 
     dialect: Dialect
     endpoint: str
     predict_path: str = ""
     health_paths: tuple[str, ...] = ()
+    is_trusted: bool = False
 
 
 _PORTS = {Dialect.MLFLOW: 5000, Dialect.TFSERVING: 8501}

@@ -54,6 +54,7 @@ class Options(argparse.Namespace):
     endpoint: str
     predict_path: str
     health_paths: list[str]
+    platform_checks_callers: bool
 
     @property
     def may_open(self) -> bool:
@@ -80,6 +81,7 @@ class Options(argparse.Namespace):
             endpoint=self.endpoint,
             predict_path=self.predict_path,
             health_paths=tuple(self.health_paths),
+            is_trusted=self.platform_checks_callers,
         )
 
 
@@ -134,6 +136,11 @@ def _add_front(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--as", dest="dialect", choices=[*Dialect], help="a single-model dialect")
     parser.add_argument("--endpoint", default="", help="the endpoint that it answers for")
     parser.add_argument("--predict-path", default="", help="where its predictions are")
+    parser.add_argument(
+        "--platform-checks-callers",
+        action="store_true",
+        help="ask no key where predictions of the dialect are: what is in front has checked the caller",
+    )
     parser.add_argument("--health-paths", nargs="*", default=[], help="where its health is")
 
 

@@ -49,17 +49,25 @@ class Serving:
         self._trying = Trying(table)
 
     def answer(
-        self, codec: Codec[R, A], message: R, name: str, number: str | None = None
+        self,
+        codec: Codec[R, A],
+        message: R,
+        name: str,
+        number: str | None = None,
+        *,
+        is_admitted: bool = False,
     ) -> A | asyncio.Task[A]:
         """The answer when it is known at once, else the task that makes it. Raises nothing.
 
         `name` is the endpoint, `number` one version behind it, None for the one that has its turn.
+        With `is_admitted`, somebody else has checked the caller.
         """
         started = perf_counter()
         route: LiveRoute | None = None
         variant: LiveVariant | None = None
         try:
-            self._door.admit(message, name)
+            if not is_admitted:
+                self._door.admit(message, name)
             route = self._table.route(name)
             route.admit()
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request

@@ -5,6 +5,7 @@ Control and gateways tell callers apart by the same rules; they differ in where 
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from hmac import compare_digest
 from typing import Protocol
@@ -16,7 +17,6 @@ from shipway.core.errors import Unauthenticated
 from shipway.core.keys import KeyText, read_key
 from shipway.wire.tokens import TokenRules, claims_of, looks_like_token
 
-_BEARER = b"bearer "
 _NO_DIGEST = "0" * 64
 NEXT_STEP = "Send `Authorization: Bearer KEY`; `shipway key create` makes a key."
 
@@ -81,9 +81,20 @@ def nobody() -> Unauthenticated:
 
 
 def _text(credential: bytes) -> str:
+    """The key or token in a header's value: bare, behind `Bearer`, or the password behind `Basic`.
+
+    Basic (RFC 7617) is there for clients that know nothing else, such as Triton's; any name will do.
+    """
     text = credential.strip()
-    if text[: len(_BEARER)].lower() == _BEARER:
-        text = text[len(_BEARER) :].strip()
+    scheme, _, rest = text.partition(b" ")
+    match scheme.lower():
+        case b"bearer":
+            text = rest.strip()
+        case b"basic":
+            try:
+                text = b64decode(rest, validate=True).partition(b":")[2]
+            except ValueError:
+                text = b""
     return text.decode("latin-1")
 
 

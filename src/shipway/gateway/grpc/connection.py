@@ -203,7 +203,7 @@ class Connection(Http2):
             return
         message, last = stream.watched
         reply = stream.head.answer(message, None, stream.head.metadata)
-        if not isinstance(reply, Reply) or reply.message == last:
+        if not isinstance(reply, Reply) or (reply.message and reply.message == last):
             return
         stream.watched = (message, reply.message)
         if reply.message:
