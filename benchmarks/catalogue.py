@@ -58,6 +58,7 @@ def _shipway(
         has_grpc=True,
         grpc_model="{model}",
         placement=placement,
+        key_file=None if "--no-auth" in options else "{directory}/state/keys/admin.key",
         home=home,
         prepare=_prepare_shipway(placement),
     )
@@ -96,6 +97,7 @@ ALL = (
     ),
     _shipway(SHIPWAY, "Shipway"),
     _shipway("shipway-2", "Shipway, 2 gateways", options="--gateways 2", home=SHIPWAY),
+    _shipway("shipway-no-auth", "Shipway, no access control", options="--no-auth", home=SHIPWAY),
     _shipway("shipway-process", "Shipway, placement process", placement="process"),
     _shipway("shipway-inline", "Shipway, placement inline", placement="inline"),
     Server(

@@ -110,6 +110,8 @@ class Judge:
         p50, p99 = (ratio(single, floor_single, figure) for figure in ("p50_ms", "p99_ms"))
         yield _at_most("iris, 1 connection: p50 of the floor's", p50, 1.5)
         yield _at_most("iris, 1 connection: p99 of the floor's", p99, 2)
+        kept = ratio(ours, Spot(server="shipway-no-auth"))
+        yield _at_least("iris, 32 connections: req/s without access control", kept, 0.95)
         process = Spot(server="shipway-process")
         text = "iris, placement process: req/s of the floor's"
         yield _at_least(text, ratio(process, floor), 0.4)

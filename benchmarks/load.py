@@ -43,28 +43,34 @@ def missing_tools() -> list[str]:
     return sorted({package for tool, package in TOOLS.items() if shutil.which(tool) is None})
 
 
-def post(url: str, body: bytes, *, timeout_s: float = 20.0) -> tuple[int, bytes]:
+def post(url: str, body: bytes, *, proof: str = "", timeout_s: float = 20.0) -> tuple[int, bytes]:
     """Status and body of one request on a connection of its own."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
-        connection.request("POST", parts.path, body, {"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json"}
+        headers |= {"Authorization": proof} if proof else {}
+        connection.request("POST", parts.path, body, headers)
         response = connection.getresponse()
         return response.status, response.read()
     finally:
         connection.close()
 
 
-def call(port: int, body: Path) -> bytes:
+def call(port: int, body: Path, *, proof: str = "") -> bytes:
     """The framed answer to one gRPC call; empty when there is none."""
-    command = ["nghttp", "--timeout=20", *_GRPC_HEADERS, "-d", str(body)]
+    command = ["nghttp", "--timeout=20", *_GRPC_HEADERS, *_proof(proof), "-d", str(body)]
     done = subprocess.run(
         [*command, f"http://127.0.0.1:{port}{INFER}"], capture_output=True, check=False
     )
     return done.stdout
 
 
-def rest(url: str, body: Path, *, connections: int, seconds: int) -> Figures:
+def _proof(proof: str) -> tuple[str, ...]:
+    return (f"-Hauthorization: {proof}",) if proof else ()
+
+
+def rest(url: str, body: Path, *, connections: int, seconds: int, proof: str = "") -> Figures:
     """Closed loop over REST: each connection sends when it has its answer.
 
     Raises:
@@ -73,7 +79,7 @@ def rest(url: str, body: Path, *, connections: int, seconds: int) -> Figures:
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
     done = subprocess.run(
         [*command, "-s", str(HERE / "wrk.lua"), url],
-        env={**os.environ, "BENCH_BODY": str(body)}, capture_output=True, text=True, check=False,
+        env={**os.environ, "BENCH_BODY": str(body), "BENCH_PROOF": proof}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     line = next((line for line in done.stdout.splitlines() if line.startswith("JSON ")), None)
     figures = Figures(**json.loads(line[5:])) if line else None
@@ -82,7 +88,7 @@ def rest(url: str, body: Path, *, connections: int, seconds: int) -> Figures:
     return figures
 
 
-def grpc(port: int, body: Path, *, in_flight: int, seconds: int) -> Figures:
+def grpc(port: int, body: Path, *, in_flight: int, seconds: int, proof: str = "") -> Figures:
     """Closed loop over gRPC, `STREAMS` calls on each connection.
 
     A failed call has HTTP status 200 and no message, so failures are told by the bytes: every
@@ -91,13 +97,13 @@ def grpc(port: int, body: Path, *, in_flight: int, seconds: int) -> Figures:
     Raises:
         LoadFailed: no answer came.
     """
-    answer_bytes = len(call(port, body))
+    answer_bytes = len(call(port, body, proof=proof))
     log = body.with_suffix(".h2load")
     log.unlink(missing_ok=True)
     command = ["h2load", "-t1", f"-c{max(1, in_flight // STREAMS)}", f"-m{min(in_flight, STREAMS)}"]
     command += [f"-D{seconds}", f"--log-file={log}", "-d", str(body)]
     done = subprocess.run(
-        [*command, *_GRPC_HEADERS, f"http://127.0.0.1:{port}{INFER}"],
+        [*command, *_GRPC_HEADERS, *_proof(proof), f"http://127.0.0.1:{port}{INFER}"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     rows = [line.split() for line in log.read_text().splitlines()] if log.exists() else []

@@ -187,7 +187,9 @@ class Busy:
             thread.join()
 
     def _ask(self) -> None:
-        with httpx.Client(base_url=self._server.running.gateway_url, timeout=40) as client:
+        with httpx.Client(
+            base_url=self._server.running.gateway_url, timeout=40, headers=self._server.headers
+        ) as client:
             while not self._ending.is_set():
                 status, value = predicted(client, "busy", 1.0)
                 if (status, value) == (200, 5.0):
@@ -215,7 +217,7 @@ def asked(server: LiveServer, options: Options, digests: list[str], memory: Memo
     dice.shuffle(order)
     order += [dice.randrange(options.models) for _ in range(options.requests - len(order))]
     answers = Answers(cold_s=[], warm_s=[], wrong=[])
-    client = httpx.Client(base_url=server.running.gateway_url, timeout=40)
+    client = httpx.Client(base_url=server.running.gateway_url, timeout=40, headers=server.headers)
 
     def ask(number: int) -> None:
         times = answers.warm_s if digests[number] in memory.resident else answers.cold_s

@@ -126,7 +126,9 @@ def check(up: Started) -> None:
         WrongAnswer: an answer is not the model's.
     """
     for at in range(2):
-        status, body = load.post(servers.url_of(up.server, up.place), _body(up, at))
+        status, body = load.post(
+            servers.url_of(up.server, up.place), _body(up, at), proof=_proof(up)
+        )
         if status != 200 or messages.decided(body) != up.place.model.answers[at]:
             raise WrongAnswer(f"{up.server.name} on row {at}: {status} {body[:300]!r}")
 
@@ -147,7 +149,7 @@ def _answers_grpc(up: Started) -> bool:
         WrongAnswer: it does, and the answer is not the model's.
     """
     for at in range(2):
-        frame = load.call(up.place.grpc_port, _grpc_file(up, at))
+        frame = load.call(up.place.grpc_port, _grpc_file(up, at), proof=_proof(up))
         if not frame:
             return False
         if messages.grpc_decided(frame) != up.place.model.answers[at]:
@@ -178,11 +180,22 @@ def _measured(up: Started, scenario: Scenario, *, number: int, seconds: int) -> 
 def _load(up: Started, scenario: Scenario, *, seconds: int) -> Figures:
     if scenario.protocol == GRPC:
         file = _grpc_file(up, 0)
-        return load.grpc(up.place.grpc_port, file, in_flight=scenario.connections, seconds=seconds)
+        return load.grpc(
+            up.place.grpc_port,
+            file,
+            in_flight=scenario.connections,
+            seconds=seconds,
+            proof=_proof(up),
+        )
     file = up.place.directory / "body.json"
     file.write_bytes(_body(up, 0))
     url = servers.url_of(up.server, up.place)
-    return load.rest(url, file, connections=scenario.connections, seconds=seconds)
+    count = scenario.connections
+    return load.rest(url, file, connections=count, seconds=seconds, proof=_proof(up))
+
+
+def _proof(up: Started) -> str:
+    return servers.proof_of(up.server, up.place)
 
 
 def _wait_until_right(server: Server, place: Place, processes: Processes) -> None:
@@ -191,7 +204,7 @@ def _wait_until_right(server: Server, place: Place, processes: Processes) -> Non
     until = time.monotonic() + _START_S
     while time.monotonic() < until and not processes.has_ended():
         try:
-            status, said = load.post(url, body)
+            status, said = load.post(url, body, proof=servers.proof_of(server, place))
             if status == 200 and messages.decided(said) == answer:
                 return
             last = f"{status} {said[:300]!r}"

@@ -184,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         directory = Path(name)
         code = CODE.format(work_ms=options.work_ms)
         python_bundle(directory / "bundle", code)
-        with live_server(directory / "state") as server:
+        with live_server(directory / "state", auth=False) as server:
             server.register("slow", directory / "bundle")
             inline_bundle(directory / "inline")
             server.register("inline", directory / "inline")

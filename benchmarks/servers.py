@@ -37,7 +37,8 @@ class Server:
     that it serves with scikit-learn itself; the others it serves from ONNX. `prepare` makes the
     files that it starts from; it may be called again and then does nothing. A `batching` server
     is measured where batching is asked for, and nowhere else. `home` is the server whose directory
-    it shares; its own when None. `placement` is Shipway's alone.
+    it shares; its own when None. `placement` is Shipway's alone. `key_file` is a template of where its
+    key is; None for a server that wants none.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Server:
     batching: bool = False
     home: str | None = None
     placement: str | None = None
+    key_file: str | None = None
     prepare: Callable[[Place], None] = lambda place: None
 
     def runs_with(self, model: Model) -> bool:
@@ -94,6 +96,13 @@ def command_of(server: Server, place: Place) -> list[str]:
 def url_of(server: Server, place: Place) -> str:
     """Where one start of it answers over REST."""
     return f"http://127.0.0.1:{place.port}" + server.path.format(**words(server, place))
+
+
+def proof_of(server: Server, place: Place) -> str:
+    """The value of the header `Authorization`; empty for a server that wants none."""
+    if server.key_file is None:
+        return ""
+    return f"Bearer {Path(server.key_file.format(**words(server, place))).read_text().strip()}"
 
 
 def grpc_model_of(server: Server, place: Place) -> str:

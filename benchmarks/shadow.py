@@ -61,7 +61,7 @@ def prepared(server: LiveServer, directory: Path) -> None:
 
 def measured(server: LiveServer, endpoint: str, options: argparse.Namespace) -> dict:
     """One turn of one endpoint."""
-    traffic = Traffic(server.running.gateway_url, [target(endpoint, options.rate)])
+    traffic = Traffic(server.running.gateway_url, server.key, [target(endpoint, options.rate)])
     try:
         traffic.wait_until_sent(endpoint, int(options.rate * options.seconds), timeout_s=60)
     finally:

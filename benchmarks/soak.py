@@ -234,7 +234,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="shipway-soak-") as name:
         directory = Path(name)
-        settings = Settings(state_dir=directory / "state", gateway_port=0, control_port=0)
+        settings = Settings(
+            state_dir=directory / "state", gateway_port=0, control_port=0, auth=False
+        )
         server = LiveServer(start(settings, gateways=2))
         try:
             prepared(server, directory, options)

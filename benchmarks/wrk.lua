@@ -4,6 +4,8 @@ local file = io.open(os.getenv("BENCH_BODY"), "rb")
 wrk.body = file:read("*a")
 file:close()
 wrk.headers["Content-Type"] = "application/json"
+local proof = os.getenv("BENCH_PROOF")
+if proof and proof ~= "" then wrk.headers["Authorization"] = proof end
 done = function(summary, latency, _)
   local errors = summary.errors
   io.write(string.format('\nJSON {"rps":%.1f,"p50_ms":%.4f,"p99_ms":%.4f,"requests":%d,"failures":%d}\n',

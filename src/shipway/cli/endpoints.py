@@ -11,7 +11,7 @@ from shipway.cli.output import age_of, show_table
 from shipway.client.answers import Endpoint, RolloutLine, Status, Variant
 from shipway.client.synchronous import Client
 from shipway.core.endpoints import Phase
-from shipway.core.errors import NotFound
+from shipway.core.errors import Forbidden, NotFound
 
 _LONGEST_EXAMPLE = 2000
 _NO_ENDPOINT = "There is no endpoint. Make one with `shipway deploy MODEL:VERSION`."
@@ -116,17 +116,18 @@ def show_status(status: Status, client: Client) -> None:
 
 def curl_of(endpoint: Endpoint, client: Client) -> str:
     """A command line that asks an endpoint: for a prediction, or for what it takes."""
-    body = _example(endpoint, client)
+    body, proof = _example(endpoint, client), client.proof_in_shell
+    curl = f'curl -s -H "{proof}"' if proof else "curl -s"
     if body is None or len(body) > _LONGEST_EXAMPLE:
-        return f"curl -s {endpoint.url.removesuffix('/infer')}"
-    return f"curl -s {endpoint.url} -d '{body}'"
+        return f"{curl} {endpoint.url.removesuffix('/infer')}"
+    return f"{curl} {endpoint.url} -d '{body}'"
 
 
 def _example(endpoint: Endpoint, client: Client) -> str | None:
     """The first row of the sample, as a request."""
     try:
         raw = client.example(endpoint.active) if endpoint.active else None
-    except NotFound:
+    except (NotFound, Forbidden):
         return None
     if raw is None:
         return None

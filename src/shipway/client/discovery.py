@@ -10,11 +10,15 @@ DEFAULT_CONTROL_URL = "http://127.0.0.1:8090"
 
 
 class Addresses(msgspec.Struct, frozen=True, kw_only=True):
-    """Base URLs, and the key to present. `gateway_url` is None when control must be asked for it."""
+    """Base URLs, and the key to present. `gateway_url` is None when control must be asked for it.
+
+    `key_file` is where the key was found; None when it was given.
+    """
 
     control_url: str
     gateway_url: str | None = None
     key: str = ""
+    key_file: Path | None = None
 
 
 class UpRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,22 +59,22 @@ def addresses(
     else:
         control_url = local_url
         gateway = gateway or (None if record is None else record.gateway_url)
+    found = Addresses(control_url=control_url, gateway_url=_plain_or_none(gateway))
     given = key if key is not None else settings.api_key
-    return Addresses(
-        control_url=control_url,
-        gateway_url=_plain_or_none(gateway),
-        # The key of this machine's server is for nobody else.
-        key=given if given is not None else _local_key(directory, control_url, local_url),
-    )
+    if given is not None:
+        return msgspec.structs.replace(found, key=given)
+    # The key of this machine's server is for nobody else.
+    is_local = control_url in (local_url, _recorded_control(directory))
+    return _with_local_key(found, directory / "keys" / "admin.key") if is_local else found
 
 
-def _local_key(state_dir: Path, control_url: str, local_url: str) -> str:
-    if control_url not in (local_url, _recorded_control(state_dir)):
-        return ""
+def _with_local_key(found: Addresses, path: Path) -> Addresses:
     try:
-        return (state_dir / "keys" / "admin.key").read_text().strip()
+        return msgspec.structs.replace(
+            found, key=path.read_text().strip(), key_file=path.absolute()
+        )
     except OSError:
-        return ""
+        return found
 
 
 def _recorded_control(state_dir: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from shlex import quote
 from typing import Any
 
 from shipway.client import calls
@@ -22,6 +23,7 @@ class Session:
         self.control_url = addresses.control_url
         self.gateway_url = addresses.gateway_url
         self._key = addresses.key
+        self._key_file = addresses.key_file
         self._actor = _actor()
         self._metadata: dict[str, EndpointMetadata] = {}
 
@@ -33,6 +35,16 @@ class Session:
         """The headers of a call, with who asks and the proof of it."""
         proof = {"authorization": f"Bearer {self._key}"} if self._key else {}
         return {**call.headers, **proof, "x-shipway-actor": self._actor}
+
+    @property
+    def proof_in_shell(self) -> str:
+        """The header that presents the key, for a shell and without the key in it; empty without one."""
+        if not self._key:
+            return ""
+        key = (
+            "$SHIPWAY_API_KEY" if self._key_file is None else f"$(cat {quote(str(self._key_file))})"
+        )
+        return f"Authorization: Bearer {key}"
 
     def located(self) -> Flow[None]:
         """Asks control for a gateway, unless one is known.

@@ -104,6 +104,11 @@ class Client:
         self._run(self._session.located())
         return self._session.gateway_url or ""
 
+    @property
+    def proof_in_shell(self) -> str:
+        """The header that presents the key, to be written in a shell; the key itself is not in it."""
+        return self._session.proof_in_shell
+
     def status(self) -> Status:
         """Server, gateways and endpoints with their replicas."""
         return self._send(calls.status())
