@@ -19,6 +19,7 @@ import typer.main
 
 from shipway import settings as settings_module
 from shipway.api.app import create_app
+from shipway.api.rules import About, rule_of
 from shipway.api.services import Services
 from shipway.cli.main import app
 from shipway.cli.messages import MESSAGES, Exit, Words
@@ -350,13 +351,25 @@ def _spec_default(field: Any) -> str:
     return "" if isinstance(field.default, Limits) else _value(field.default)
 
 
+def _right(method: str, path: str) -> str:
+    rule = rule_of(method, path.replace("{path}", "{path:path}"))
+    assert rule is not None, f"{method} {path} has no rule"
+    if rule.right is None:
+        return "-" if rule.about is About.NOTHING else "known"
+    return f"{rule.right.value} ({rule.about.value})"
+
+
 def api() -> str:
     """Every route of the control API."""
     services = Services(
         **dict.fromkeys(("registry", "audit", "staging", "now", "access"), cast(Any, None))
     )
     rows = [
-        (f"`{method.upper()} {path}`", operation.get("description", "").split("\n\n")[0])
+        (
+            f"`{method.upper()} {path}`",
+            _right(method.upper(), path),
+            operation.get("description", "").split("\n\n")[0],
+        )
         for path, operations in create_app(services).openapi()["paths"].items()
         for method, operation in operations.items()
     ]
@@ -365,9 +378,10 @@ def api() -> str:
             "# Control API\n",
             "JSON over HTTP; the OpenAPI document is at `/api/v1/openapi.json`, and to try out at",
             "`/api/v1/docs`. Errors are `application/problem+json` with `code`, `detail`, `next_step` and",
-            "the error's own facts; [errors](errors.md) lists the codes. The header `X-Shipway-Actor` says",
-            "who asks, for the audit record.\n",
-            _table(["route", "what"], rows),
+            "the error's own facts; [errors](errors.md) lists the codes. Send a key as",
+            "`Authorization: Bearer KEY`; [say who may do what](../howto/control-access.md) tells which roles",
+            "there are. `right` is what a route wants, and on what; `-` is open to all, `known` to every caller.\n",
+            _table(["route", "right", "what"], rows),
             "Gateways answer in several dialects; [call it your way](../howto/call-it-your-way.md) says what",
             "each takes. Errors have the shape of the path's dialect.\n",
             _table(["route", "what"], _GATEWAY_ROUTES),
