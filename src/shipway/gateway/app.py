@@ -25,6 +25,9 @@ from shipway.wire.exposition import CONTENT_TYPE
 UNKNOWN_LIMIT_BYTES = 1024 * 1024
 """What a body may have where it will not be used: enough to be read, and answered with 401 or 404."""
 
+_SHORT_DIGITS = 6
+_UNKNOWN_LENGTH = b"unknown"
+
 LABELS = ("stable", "canary")
 """What TF Serving's version labels mean here: the primary and the candidate of a rollout.
 
@@ -61,7 +64,11 @@ class Gateway:
     def body_limit(self, request: Request) -> int:
         """The limit of the endpoint that the path names, for a caller who may ask it."""
         target = self._paths.target(request.path)
-        if target is None or not self._is_let_in(request, target):
+        if target is None:
+            return UNKNOWN_LIMIT_BYTES
+        # A short body is read before anybody asks who sends it: that is asked once, not twice.
+        is_short = len(request.headers.get(b"content-length", _UNKNOWN_LENGTH)) <= _SHORT_DIGITS
+        if not is_short and not self._is_let_in(request, target):
             return UNKNOWN_LIMIT_BYTES
         try:
             return self._table.route(target.endpoint).max_body_bytes
