@@ -197,7 +197,7 @@ class Doorkeeper:
             return self._certified_caller(sent)
         caller = self._known.get(credential)
         if caller is None or caller.good_until_s <= self._wall_s():
-            return self._examined(credential, sent)
+            caller = self._examined(credential, sent)
         if caller.principal.id:
             self._used.add(caller.principal.id)
         return caller
