@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from shipway.core.rates import RateLimit
+from shipway.core.rates import CallerLimits, RateLimit
 from shipway.core.rollouts import Rollout
 from shipway.core.strategies import RolloutPlan
 from shipway.core.versions import VersionRef
@@ -56,6 +56,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     cost: Annotated[int, msgspec.Meta(ge=0)] = 1
     """Units that a request takes from the daily budgets of its caller."""
+
+    @property
+    def over_all_callers(self) -> CallerLimits:
+        """Those that are counted like a caller's."""
+        return CallerLimits(rate=self.rate, daily_requests=self.daily_requests)
 
 
 class Scaling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -61,10 +61,9 @@ class CallerLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Units per day; a request takes the `limits.cost` of its endpoint."""
 
     @property
-    def is_counted(self) -> bool:
-        """Whether anything must be counted to hold them."""
-        counted = (self.rate, self.max_concurrency, self.daily_requests, self.daily_budget)
-        return any(limit is not None for limit in counted)
+    def bounds_anything(self) -> bool:
+        """Whether any of them is given."""
+        return self != CallerLimits()
 
 
 class Whose(StrEnum):

@@ -48,6 +48,11 @@ class Request:
         self.body = b""
         self.keep_alive = True
 
+    @property
+    def size_bytes(self) -> int:
+        """The size of the body."""
+        return len(self.body)
+
 
 class Application(Protocol):
     """What answers the requests."""

@@ -63,13 +63,16 @@ Bounds = tuple[Bound, ...]
 class Visit:
     """One request and its bounds. `is_inside`: it counts among those under way, until it leaves."""
 
-    __slots__ = ("bounds", "cost", "id", "is_inside", "lasts_s")
+    __slots__ = ("bounds", "cost", "id", "is_inside", "lasts_s", "size_bytes")
 
-    def __init__(self, bounds: Bounds, *, cost: int = 1, lasts_s: float = 60.0) -> None:
+    def __init__(
+        self, bounds: Bounds, *, cost: int = 1, lasts_s: float = 60.0, size_bytes: int = 0
+    ) -> None:
         """`cost` are the units that it takes from budgets; after `lasts_s` it has ended in any case."""
         self.bounds = bounds
         self.cost = cost
         self.lasts_s = lasts_s
+        self.size_bytes = size_bytes
         self.id = ""
         self.is_inside = False
 
@@ -92,6 +95,14 @@ class Ledger(Protocol):
         """Counts a request out, whatever the decision was; idempotent."""
         ...
 
+    async def keep(self) -> None:
+        """What is done again and again while the gateway lives, until cancelled."""
+        ...
+
+    def close(self) -> None:
+        """Ends this gateway's part; the counts stay; idempotent."""
+        ...
+
 
 class MachineLedger:
     """See Ledger. Without a directory, this gateway counts for itself alone."""
@@ -103,11 +114,12 @@ class MachineLedger:
         self._own: dict[tuple[Whose, str], memoryview[float]] = {}
         self._slot = INSIDE + (self._cells.slot if self._cells else 0)
         self._is_changed = False
+        self._is_closed = False
         self._looked_at = 0.0
 
     def bound(self, whose: Whose, name: str, limits: CallerLimits | None) -> Bounds:
         """See Ledger."""
-        if limits is None or not limits.is_counted:
+        if limits is None or not limits.bounds_anything:
             return ()
         cell = self._own.get((whose, name))
         if cell is None:
@@ -147,7 +159,7 @@ class MachineLedger:
     def leave(self, visit: Visit) -> None:
         """See Ledger."""
         # Nobody else writes into this gateway's slot while it lives, so there is nothing to lock.
-        if visit.is_inside:
+        if visit.is_inside and not self._is_closed:
             visit.is_inside = False
             for bound in visit.bounds:
                 if bound.is_concurrent:
@@ -182,7 +194,7 @@ class MachineLedger:
         self._is_changed = True
 
     async def keep(self) -> None:
-        """Syncs the counts to disk each second that changed any, until cancelled."""
+        """Syncs the counts to disk each second that changed any, until cancelled. See Ledger."""
         while self._cells is not None:
             await asyncio.sleep(SYNC_EVERY_S)
             if self._is_changed:
@@ -190,7 +202,8 @@ class MachineLedger:
                 await asyncio.to_thread(self._cells.sync)
 
     def close(self) -> None:
-        """Ends this gateway's part; the counts stay; idempotent."""
+        """See Ledger."""
+        self._is_closed = True
         if self._cells is not None:
             self._cells.close()
 

@@ -23,6 +23,7 @@ from shipway.gateway.fronts import Dialect, Front
 from shipway.gateway.grpc.server import serve as serve_grpc
 from shipway.gateway.grpc.service import Services
 from shipway.gateway.http import serve
+from shipway.gateway.ledger import MachineLedger
 from shipway.gateway.pulse import Pulse
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.serving import Serving
@@ -145,7 +146,10 @@ async def _serve(options: Options, listening: socket.socket, grpc: socket.socket
     store = ValkeyStore(options.cache_url) if options.cache_url else None
     counters = Counters(options.state_dir / "run" / "counters", options.id)
     pulse = Pulse.started()
-    table = RouteTable(changed.set, shared_cache=store, pulse=pulse, counters=counters)
+    ledger = MachineLedger(options.state_dir / "run" / "limits")
+    table = RouteTable(
+        changed.set, shared_cache=store, pulse=pulse, counters=counters, ledger=ledger
+    )
     await _prepared(table, options.state_dir)
     address, grpc_address = f"http://{_address(listening)}", _address(grpc)
     follower = Follower(
@@ -212,6 +216,7 @@ async def _in_step(follower: Follower, table: RouteTable) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(follower.run())
         group.create_task(table.counters.watch(table.see_others))
+        group.create_task(table.ledger.keep())
 
 
 def _write_record(record: Path, address: str, grpc_address: str) -> None:

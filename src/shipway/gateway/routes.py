@@ -19,10 +19,12 @@ from shipway.core.errors import (
 )
 from shipway.core.evidence import TrialReport
 from shipway.core.limits import Admission
+from shipway.core.rates import Whose
 from shipway.core.telemetry import COLUMNS
 from shipway.gateway.cache import SharedStore, cache_for
 from shipway.gateway.counters import Counters, Row
 from shipway.gateway.gates import Gate
+from shipway.gateway.ledger import Bounds, Ledger, MachineLedger
 from shipway.gateway.pool import ReplicaPool
 from shipway.gateway.pulse import BEAT_S, BEHIND, Pulse
 from shipway.gateway.runners import InlineRunner, Runner
@@ -49,6 +51,8 @@ class LiveRoute:
         self.max_body_bytes = spec.limits.max_body_bytes
         self.max_queue = spec.limits.max_queue
         self.deadline_s = spec.limits.deadline_ms / 1000
+        self.cost = spec.limits.cost
+        self.bounds: Bounds = ()
         self.variants = variants
         self.gate = gate
         self.admission = admission
@@ -202,15 +206,17 @@ class RouteTable:
         shared_cache: SharedStore | None = None,
         pulse: Pulse | None = None,
         counters: Counters | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         """With a `shared_cache`, endpoints that have a cache keep their answers there.
 
         With a `pulse`, requests are refused that waited too long for the event loop. `counters` are
-        this gateway's; without, it counts for itself alone.
+        this gateway's, and `ledger` what counts the use of limits; without, it counts for itself alone.
         """
         self.revision = ""
         self.counters = counters or Counters()
         self.lost = self.counters.row("")
+        self.ledger: Ledger = ledger or MachineLedger()
         self._shared_cache = shared_cache
         self.pulse = pulse or Pulse()
         self._routes: dict[str, LiveRoute] = {}
@@ -245,6 +251,9 @@ class RouteTable:
             gate = self._gate(spec.name)
             admission = before.admission if before else Admission()
             route = LiveRoute(spec, variants, gate, admission, self.pulse)
+            route.bounds = self.ledger.bound(
+                Whose.ENDPOINT, spec.name, spec.limits.over_all_callers
+            )
             route.trial = trial_of(spec, variants, before.trial if before else None)
             routes[spec.name] = route
         self._let_trials_go(routes)
@@ -317,6 +326,7 @@ class RouteTable:
         for variant in self._all_variants():
             variant.close()
         self.counters.close()
+        self.ledger.close()
 
     def _all_variants(self) -> list[LiveVariant]:
         return [v for route in self._routes.values() for v in route.variants] + self._leaving

@@ -35,6 +35,11 @@ class Sent(Protocol):
         """The headers, by name."""
         ...
 
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes its content has."""
+        ...
+
 
 def _header(sent: Sent, name: str) -> str | None:
     value = sent.headers.get(name.lower().encode(errors="replace"))

@@ -30,6 +30,10 @@ class Reply:
         self.message = message
         self.trailers = trailers
 
+    def marked(self, marks: Headers) -> Reply:
+        """The same with these trailers behind its own."""
+        return Reply(self.message, self.trailers + header_block(marks))
+
     @classmethod
     def of(cls, message: Any) -> Reply:
         """The reply that carries a protobuf message."""

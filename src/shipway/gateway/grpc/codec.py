@@ -73,6 +73,11 @@ class InferCall:
         self.timeout_s = timeout_s
         self.headers = headers or {}
 
+    @property
+    def size_bytes(self) -> int:
+        """The size of the message, uncompressed."""
+        return int(self.request.ByteSize())
+
 
 class GrpcInference:
     """The codec of `ModelInfer`. See `wire.codec.Codec`."""
