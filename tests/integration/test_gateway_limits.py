@@ -131,7 +131,7 @@ def test_every_dialect_tells_of_limits_on_answers_and_refusals(dialect):
 
 
 def test_grpc_refuses_with_resource_exhausted_and_when_to_come_again():
-    door = Door(rate={"per_s": 0.5, "burst": 1})
+    door = Door(rate={"per_s": 0.3, "burst": 1})
     request = ModelInferRequest(model_name="e")
     request.inputs.add(name="x", datatype="FP64", shape=[1]).contents.fp64_contents.append(1.0)
     call = InferCall(request, None)
@@ -140,7 +140,7 @@ def test_grpc_refuses_with_resource_exhausted_and_when_to_come_again():
     assert b"ratelimit-remaining\x010" in answer.trailers
     assert not refusal.message
     assert b"\x0bgrpc-status\x018" in refusal.trailers
-    assert b"grpc-retry-pushback-ms\x041" in refusal.trailers
+    assert b"grpc-retry-pushback-ms\x043" in refusal.trailers
     assert b"ratelimit-limit\x011" in refusal.trailers
 
 
