@@ -86,6 +86,10 @@ class Door:
         return self.serving.answer(OpenInference(), request, "e", bounds=bounds)
 
 
+def end(ledger):
+    asyncio.run(ledger.close())
+
+
 def headers_of(answer):
     return dict(answer.headers)
 
@@ -205,7 +209,7 @@ def ledgers(tmp_path):
 
         def make(**more):
             ledger = MachineLedger(tmp_path / "limits", **more)
-            stack.callback(ledger.close)
+            stack.callback(end, ledger)
             return ledger
 
         yield make
@@ -234,7 +238,7 @@ def test_days_counts_outlive_all_gateways_and_end_with_the_day(ledgers):
     for expected in ([True, True], [True, False], [False, False]):
         ledger = ledgers(wall=lambda: clock[0])
         assert [is_let_in(ledger, limits) for _ in range(2)] == expected
-        ledger.close()
+        end(ledger)
     clock[0] += DAY_S
     assert is_let_in(ledgers(wall=lambda: clock[0]), limits)
 
@@ -244,7 +248,7 @@ def test_what_was_under_way_in_a_gateway_that_ended_blocks_nobody(ledgers):
     limits = CallerLimits(max_concurrency=1)
     assert is_let_in(first, limits)
     assert not is_let_in(second, limits)
-    first.close()  # as a killed process: its lock is gone, its count is not
+    end(first)  # as a killed process: its lock is gone, its count is not
     second._looked_at = 0.0
     assert is_let_in(second, limits)
     assert not is_let_in(ledgers(), limits)
@@ -254,7 +258,7 @@ def test_new_gateway_in_a_slot_begins_with_nothing_under_way(ledgers):
     ended, limits = ledgers(), CallerLimits(max_concurrency=1)
     other = ledgers()
     asked(ended, limits)
-    ended.close()
+    end(ended)
     ledgers()  # takes the slot
     assert is_let_in(other, limits)
 
@@ -262,7 +266,7 @@ def test_new_gateway_in_a_slot_begins_with_nothing_under_way(ledgers):
 def test_late_leave_of_a_closed_gateway_does_not_touch_its_successor(ledgers):
     ended, limits = ledgers(), CallerLimits(max_concurrency=2)
     visit, _ = asked(ended, limits)
-    ended.close()
+    end(ended)
     successor = ledgers()
     ended.leave(visit)
     assert [is_let_in(successor, limits) for _ in range(3)] == [True, True, False]
@@ -280,7 +284,7 @@ def test_cells_of_long_ago_are_freed_when_nobody_else_lives(ledgers, tmp_path):
     old = ledgers(wall=lambda: clock[0])
     for number in range(1000):
         asked(old, CallerLimits(daily_requests=1), name=f"old {number}")
-    old.close()
+    end(old)
     size = (tmp_path / "limits" / "ledger.bin").stat().st_size
     clock[0] += 3 * DAY_S
     new = ledgers(wall=lambda: clock[0])

@@ -61,9 +61,13 @@ Bounds = tuple[Bound, ...]
 
 
 class Visit:
-    """One request and its bounds. `is_inside`: it counts among those under way, until it leaves."""
+    """One request and its bounds.
 
-    __slots__ = ("bounds", "cost", "id", "is_inside", "lasts_s", "size_bytes")
+    `is_concurrent`: how many are under way is bounded. `is_inside`: it counts among them, until it leaves.
+    `id` is its name elsewhere, empty when it is not counted there.
+    """
+
+    __slots__ = ("bounds", "cost", "id", "is_concurrent", "is_inside", "lasts_s", "size_bytes")
 
     def __init__(
         self, bounds: Bounds, *, cost: int = 1, lasts_s: float = 60.0, size_bytes: int = 0
@@ -73,12 +77,18 @@ class Visit:
         self.cost = cost
         self.lasts_s = lasts_s
         self.size_bytes = size_bytes
+        self.is_concurrent = any(bound.is_concurrent for bound in bounds)
         self.id = ""
         self.is_inside = False
 
 
 class Ledger(Protocol):
     """Who may come in now, by what was used before."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other machines count along now."""
+        ...
 
     def bound(self, whose: Whose, name: str, limits: CallerLimits | None) -> Bounds:
         """The bounds for these limits, empty for none. Reads files: not for the way of a request."""
@@ -99,13 +109,15 @@ class Ledger(Protocol):
         """What is done again and again while the gateway lives, until cancelled."""
         ...
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Ends this gateway's part; the counts stay; idempotent."""
         ...
 
 
 class MachineLedger:
     """See Ledger. Without a directory, this gateway counts for itself alone."""
+
+    is_shared = False
 
     def __init__(self, directory: Path | None = None, *, wall: Callable[[], float] = time) -> None:
         """`wall` gives the seconds since 1970, by which days begin and end."""
@@ -201,8 +213,8 @@ class MachineLedger:
                 self._is_changed = False
                 await asyncio.to_thread(self._cells.sync)
 
-    def close(self) -> None:
-        """See Ledger."""
+    async def close(self) -> None:
+        """See Ledger. Nothing counts as under way here any more."""
         self._is_closed = True
         if self._cells is not None:
             self._cells.close()

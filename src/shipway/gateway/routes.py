@@ -326,7 +326,6 @@ class RouteTable:
         for variant in self._all_variants():
             variant.close()
         self.counters.close()
-        self.ledger.close()
 
     def _all_variants(self) -> list[LiveVariant]:
         return [v for route in self._routes.values() for v in route.variants] + self._leaving

@@ -45,7 +45,10 @@ class Purpose(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ValkeyLink:
-    """One Valkey, asked while it is up. Nothing that happens to it raises."""
+    """One Valkey, asked while it is up. Nothing that happens to it raises.
+
+    `reached` is set once it was up.
+    """
 
     def __init__(self, url: str, purpose: Purpose, *, timeout_s: float) -> None:
         """Connects to nothing yet, and imports no client."""
@@ -58,6 +61,7 @@ class ValkeyLink:
         self._failures = 0
         self._purpose = purpose
         self.log = LinkLog(_place_of(url), purpose)
+        self.reached = asyncio.Event()
         self.is_up = False
 
     def start(self) -> None:
@@ -141,6 +145,7 @@ class ValkeyLink:
         self._failures = 0
         self._out.clear()
         self.is_up = True
+        self.reached.set()
         self.log.is_back()
         await self._out.wait()
 
