@@ -215,7 +215,7 @@ def test_limits_of_a_spec_reach_the_gateway_and_the_client_says_them(tmp_path):
         assert server.settled("e")["phase"] == "live"
         answer = server.predict("e", 1)
         assert answer.headers["ratelimit-remaining"] == "1"
-        with Client(server.running.control_url, gateway_url=server.running.gateway_url) as client:
+        with Client(server.running.control_url, gateway=server.running.gateway_url) as client:
             client.predict("e", {"x": [1.0]})
             with pytest.raises(RateLimited) as refused:
                 client.predict("e", {"x": [1.0]})
