@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
+import time
 from contextlib import ExitStack
 
 import msgspec
@@ -12,6 +16,7 @@ from shipway.core.endpoints import Limits
 from shipway.core.rates import DAY_S, CallerLimits, RateLimit, Whose
 from shipway.core.telemetry import Outcome
 from shipway.gateway.app import Gateway
+from shipway.gateway.cells import PATIENCE_S
 from shipway.gateway.grpc.codec import GrpcInference, InferCall
 from shipway.gateway.grpc.messages import ModelInferRequest
 from shipway.gateway.http import Request
@@ -22,7 +27,7 @@ from shipway.testing.live import SIGNATURE
 from shipway.wire.open_inference import OpenInference
 from shipway.wire.snapshot import Route, Snapshot, Variant
 
-NOON = 20_000.5 * DAY_S
+NOON = 8_000.5 * DAY_S
 SLOW = RateLimit(per_s=0.001, burst=3)
 """Three, and no more while a test lasts."""
 
@@ -272,11 +277,80 @@ def test_late_leave_of_a_closed_gateway_does_not_touch_its_successor(ledgers):
     assert [is_let_in(successor, limits) for _ in range(3)] == [True, True, False]
 
 
-def test_gateway_that_stands_still_in_its_decision_stops_nobody_for_long(ledgers):
-    first, second = ledgers(), ledgers()
-    limits = CallerLimits(rate=SLOW)
-    with first._held():
-        assert [is_let_in(second, limits) for _ in range(4)] == [True, True, True, False]
+HOLDING = """
+import os
+import signal
+import sys
+from pathlib import Path
+from shipway.gateway.ledger import MachineLedger
+
+with MachineLedger(Path(sys.argv[1]))._held():
+    print("held", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+def test_gateway_that_was_stopped_in_its_decision_holds_nobody_up(ledgers, tmp_path):
+    ledger, limits = ledgers(), CallerLimits(daily_requests=200)
+    command = [sys.executable, "-c", HOLDING, str(tmp_path / "limits")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout.readline() == b"held\n"
+            os.waitpid(holder.pid, os.WUNTRACED)
+            begun = time.monotonic()
+            assert all(is_let_in(ledger, limits) for _ in range(200))
+            assert not is_let_in(ledger, limits)
+            assert time.monotonic() - begun < PATIENCE_S
+            assert not ledger._cells.lock.is_held
+        finally:
+            holder.kill()
+    is_let_in(ledger, limits)
+    assert ledger._cells.lock.is_held
+
+
+ASKING = """
+import sys
+from pathlib import Path
+from shipway.core.rates import CallerLimits, Whose
+from shipway.gateway.ledger import MachineLedger, Visit
+
+ledger = MachineLedger(Path(sys.argv[1]))
+limits = CallerLimits(daily_budget=8_000, max_concurrency=3)
+bounds = ledger.bound(Whose.KEY, "k", limits)
+print("ready", flush=True)
+sys.stdin.readline()
+admitted = busy = 0
+while True:
+    visit = Visit(bounds)
+    decision = ledger.ask(visit)
+    if decision.refusal is None:
+        admitted += 1
+        ledger.leave(visit)
+    elif decision.refusal.kind == "daily_budget":
+        break
+    else:
+        busy += 1
+print(admitted)
+"""
+
+
+def test_processes_that_decide_at_the_same_moment_count_every_request_once(tmp_path):
+    command = [sys.executable, "-c", ASKING, str(tmp_path / "limits")]
+    with ExitStack() as stack:
+        asking = [
+            stack.enter_context(
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            for _ in range(4)
+        ]
+        for process in asking:
+            assert process.stdout.readline() == "ready\n"
+        for process in asking:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        counts = [int(process.stdout.readline()) for process in asking]
+    assert sum(counts) == 8_000
+    assert min(counts) > 0
 
 
 def test_cells_of_long_ago_are_freed_when_nobody_else_lives(ledgers, tmp_path):

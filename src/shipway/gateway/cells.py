@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 
+from shipway.gateway.processes import is_stopped
 from shipway.wire.uses import (
     CELL_BYTES,
     FREE,
@@ -32,34 +33,49 @@ SEGMENT_CELLS = 128
 SEGMENT_BYTES = SEGMENT_CELLS * CELL_BYTES
 """The file grows by so much: whole pages, whatever their size."""
 
-START_PATIENCE_S = 2.0
+LOOK_AFTER_S = 0.02
+PATIENCE_S = 5.0
+"""Nobody waits longer for the lock: whatever its holder does, requests go on."""
+
+HOLDER_AT = 8
+"""Where the file has the number of the process that holds its lock."""
 
 
 class FileLock:
-    """An exclusive lock on an open file, waited for so long at most; a context manager.
+    """An exclusive lock on an open file; a context manager to be used again.
 
-    It is entered in any case: `is_held` says whether alone. A holder that does not go on, because it was
-    stopped, must not stop everybody else.
+    It is entered in any case: `is_held` says whether alone. The holder has it for microseconds, and as much
+    longer as it waits for a processor; the kernel takes it from one that ends. Only one that was stopped
+    (SIGSTOP) must not stop everybody else. `holder` is where the file has the number of its process.
     """
 
-    __slots__ = ("_descriptor", "_patience_s", "is_held")
+    __slots__ = ("_descriptor", "_holder", "is_held")
 
-    def __init__(self, descriptor: int, patience_s: float) -> None:
+    def __init__(self, descriptor: int, holder: memoryview[int]) -> None:
         self._descriptor = descriptor
-        self._patience_s = patience_s
-        self.is_held = False
+        self._holder = holder
+        self.is_held = True
 
     def __enter__(self) -> FileLock:
-        self.is_held = taken(self._descriptor) or self._waited()
+        was_held = self.is_held
+        self.is_held = taken(self._descriptor) or self._waited(LOOK_AFTER_S if was_held else 0.0)
+        if self.is_held:
+            self._holder[0] = os.getpid()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.is_held:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
-    def _waited(self) -> bool:
-        until = monotonic() + self._patience_s
-        while monotonic() < until:
+    def _waited(self, look_after_s: float) -> bool:
+        """Whether the lock is ours, after as long as it took; the holder is looked at after a while."""
+        begun = monotonic()
+        look_at, until = begun + look_after_s, begun + PATIENCE_S
+        while (now := monotonic()) < until:
+            if now >= look_at:
+                if is_stopped(self._holder[0]):
+                    return False
+                look_at = now + LOOK_AFTER_S
             sleep(0)
             if taken(self._descriptor):
                 return True
@@ -95,10 +111,13 @@ class Cells:
         self.slot = -1
         self.descriptor = os.open(directory / LEDGER, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            with FileLock(self.descriptor, START_PATIENCE_S) as lock:
+            self._grow()
+            holder = self._segments[0][HOLDER_AT : HOLDER_AT + 8].cast("Q")
+            self.lock = FileLock(self.descriptor, holder)
+            with self.lock:
                 self._take_slot()
                 self._map()
-                if lock.is_held and self._is_alone():
+                if self.lock.is_held and self._is_alone():
                     self._tidy(since_day)
                 self._leave_all()
         except OSError:
@@ -174,8 +193,8 @@ class Cells:
         return not any(self.is_alive(slot) for slot in range(SLOTS) if slot != self.slot)
 
     def _map(self) -> None:
-        """Maps what is there, at least one segment."""
-        while not self._segments or self._mapped() < os.fstat(self.descriptor).st_size:
+        """Maps what is there."""
+        while self._mapped() < os.fstat(self.descriptor).st_size:
             self._grow()
         head = self._segments[0]
         if bytes(head[: len(MAGIC)]) != MAGIC:

@@ -5,9 +5,9 @@ exclusive `flock` on the file meanwhile, some microseconds, so the counts are ex
 the gateways, and with it a day's counts; it is synced to disk each second, so a machine that loses its
 power forgets a second at most.
 
-A gateway that is stopped in the middle of a decision holds the lock until it goes on or ends. Nobody
-waits for that longer than `PATIENCE_S`: the others decide without the lock then, and each of them may
-let a request in that another let in at the same moment.
+A gateway that is stopped (SIGSTOP) in the middle of a decision holds the lock until it goes on or ends. The
+others decide without the lock meanwhile: each of them may let a request in that another lets in at the
+same moment.
 
 Where the file cannot be made (a full disk, a foreign owner), a gateway counts for itself alone.
 """
@@ -33,11 +33,10 @@ from shipway.core.rates import (
     larger,
     settled,
 )
-from shipway.gateway.cells import Cells, FileLock
+from shipway.gateway.cells import Cells
 from shipway.gateway.counters import ASK_AGAIN_S
 from shipway.wire.uses import FLOATS, INSIDE, new_cell, put_use, use_in
 
-PATIENCE_S = 0.02
 SYNC_EVERY_S = 1.0
 
 
@@ -220,9 +219,9 @@ class MachineLedger:
             self._cells.close()
 
     def _held(self) -> AbstractContextManager[object]:
-        if self._cells is None or self._cells.descriptor < 0:
+        if self._cells is None or self._is_closed:
             return nullcontext()
-        return FileLock(self._cells.descriptor, PATIENCE_S)
+        return self._cells.lock
 
 
 def _opened(directory: Path | None, *, since_day: int) -> Cells | None:
