@@ -380,6 +380,15 @@ def test_torn_file_is_begun_anew(ledgers, tmp_path):
     assert [is_let_in(ledgers(), limits) for _ in range(2)] == [True, False]
 
 
+def test_counts_of_another_layout_are_not_read_as_these(ledgers, tmp_path):
+    limits, file = CallerLimits(daily_requests=1), tmp_path / "limits" / "ledger.bin"
+    ledger = ledgers()
+    assert is_let_in(ledger, limits)
+    end(ledger)
+    file.write_bytes(b"SHIPUSE0" + file.read_bytes()[8:])
+    assert [is_let_in(ledgers(), limits) for _ in range(2)] == [True, False]
+
+
 def test_gateway_that_cannot_write_counts_for_itself_and_says_so(tmp_path, capfd):
     (tmp_path / "limits").write_text("a file")
     ledger = MachineLedger(tmp_path / "limits")
