@@ -205,28 +205,22 @@ def nearest(
 ) -> Standing | None:
     """The standing of the limit that lets fewest requests in from here; None without one that counts."""
     midnight_s = DAY_S - wall_s % DAY_S
-    found: Standing | None = None
+    found: tuple[int, int, float] | None = None
     for own, use in zip(limits, uses, strict=True):
-        for one in _standings(own, use, cost=cost, midnight_s=midnight_s):
-            if found is None or one.remaining < found.remaining:
-                found = one
-    return found
-
-
-def _standings(
-    limits: CallerLimits, use: Use, *, cost: int, midnight_s: float
-) -> Sequence[Standing]:
-    found = []
-    if limits.rate is not None:
-        left = int(limits.rate.capacity - use.spent + ROUNDING)
-        found.append(Standing(limits.rate.capacity, max(0, left), use.spent / limits.rate.per_s))
-    if limits.daily_requests is not None:
-        left = limits.daily_requests - use.requests
-        found.append(Standing(limits.daily_requests, max(0, left), midnight_s))
-    if limits.daily_budget is not None and cost:
-        left = (limits.daily_budget - use.units) // cost
-        found.append(Standing(limits.daily_budget // cost, max(0, left), midnight_s))
-    return found
+        rate, requests, budget = own.rate, own.daily_requests, own.daily_budget
+        if rate is not None:
+            left = int(rate.capacity - use.spent + ROUNDING)
+            if found is None or left < found[0]:
+                found = left, rate.capacity, use.spent / rate.per_s
+        if requests is not None:
+            left = requests - use.requests
+            if found is None or left < found[0]:
+                found = left, requests, midnight_s
+        if budget is not None and cost:
+            left = (budget - use.units) // cost
+            if found is None or left < found[0]:
+                found = left, budget // cost, midnight_s
+    return None if found is None else Standing(found[1], max(0, found[0]), found[2])
 
 
 def rate_limited(whose: Whose, name: str, limits: CallerLimits, refusal: Refusal) -> RateLimited:
