@@ -28,8 +28,9 @@ from shipway.gateway.valkey_link import CONNECT_TIMEOUT_S, Purpose, ValkeyLink
 if TYPE_CHECKING:
     from valkey.asyncio import Valkey
 
-TIMEOUT_S = 0.25
-"""A limit is worth waiting for somewhat longer than a kept answer."""
+TIMEOUT_S = 1.0
+"""A limit is worth waiting for longer than a kept answer: a reply may be late that was given in time, where
+the gateway waits for a processor."""
 
 MOST_AT_ONCE = 128
 """Visits of one call: Valkey does nothing else meanwhile."""
