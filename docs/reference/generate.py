@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from itertools import pairwise
@@ -39,6 +40,7 @@ from shipway.core.policy import (
     LatencyCheck,
     SliceOf,
 )
+from shipway.core.rates import RateLimit
 from shipway.core.strategies import (
     Ab,
     BlueGreen,
@@ -327,6 +329,7 @@ def _policy_default(default: Any) -> str:
 
 _NESTED_SPECS: dict[str, type[msgspec.Struct]] = {
     "limits": Limits,
+    "limits.rate": RateLimit,
     "scaling": Scaling,
     "cache": Cache,
     "fallback": Fallback,
@@ -334,7 +337,7 @@ _NESTED_SPECS: dict[str, type[msgspec.Struct]] = {
 
 
 def _inner_keys(key: str, kind: type[msgspec.Struct]) -> list[tuple[str, str, str]]:
-    words = _attribute_docs(endpoints, kind.__name__)
+    words = _attribute_docs(sys.modules[kind.__module__], kind.__name__)
     return [
         (f"`{key}.{field.name}`", _spec_default(field), words[field.name])
         for field in msgspec.structs.fields(kind)

@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     cache_url: Annotated[str, Field(pattern=r"^(valkeys?|rediss?|unix)://")] | None = None
     """Valkey or Redis (`valkey://host:6379/0`) where gateways keep the answers of endpoints with a `cache`; in each gateway when unset."""
 
+    limits_url: Annotated[str, Field(pattern=r"^(valkeys?|rediss?|unix)://")] | None = None
+    """Valkey or Redis where gateways of several machines count together what callers and endpoints use of their limits; each machine for itself when unset."""
+
     memory_budget_mb: Annotated[int, Field(ge=1)] | None = None
     """What all replica processes may hold in memory together; idle models make room for those that are asked. No bound when unset."""
 
@@ -141,7 +144,8 @@ def gateway_variables(settings: Settings) -> dict[str, str]:
     secret = ("SHIPWAY_DATABASE_URL", "SHIPWAY_ARTIFACTS_URL", "SHIPWAY_API_KEY", *_PROVIDERS)
     own = {name: value for name, value in os.environ.items() if not name.startswith(secret)}
     own["SHIPWAY_ANYONE_ON_THE_NETWORK"] = str(settings.anyone_on_the_network)
-    return own if settings.cache_url is None else own | {"SHIPWAY_CACHE_URL": settings.cache_url}
+    urls = {"SHIPWAY_CACHE_URL": settings.cache_url, "SHIPWAY_LIMITS_URL": settings.limits_url}
+    return own | {name: url for name, url in urls.items() if url is not None}
 
 
 def is_loopback(host: str) -> bool:

@@ -10,6 +10,7 @@ from shipway.core.attempts import MOST
 from shipway.core.endpoints import Limits
 from shipway.core.errors import EndpointNotFound, Forbidden, TooManyAttempts, Unauthenticated
 from shipway.core.keys import read_key, written
+from shipway.core.rates import CallerLimits, RateLimit
 from shipway.gateway.app import UNKNOWN_LIMIT_BYTES, Gateway
 from shipway.gateway.doorkeeper import MAX_DENIALS, MAX_KNOWN, Doorkeeper
 from shipway.gateway.http import Request, serve
@@ -59,7 +60,7 @@ def clock():
 @pytest.fixture
 def door(clock):
     door = Doorkeeper(wall_s=clock)
-    door.apply(LIST)
+    door.apply(LIST, {})
     return door
 
 
@@ -79,15 +80,15 @@ def test_before_the_first_list_nobody_is_let_in(clock):
 def test_an_open_list_opens_only_a_gateway_that_may_be_open(clock):
     for may_open in (True, False):
         door = Doorkeeper(wall_s=clock, may_open=may_open)
-        door.apply(OPEN)
+        door.apply(OPEN, {})
         assert door.is_open == may_open
     with pytest.raises(Unauthenticated):
         door.admit(asking(), "mine.m")
 
 
 def test_who_may_ask_is_let_in_and_nobody_else(door):
-    assert door.admit(asking("a"), "mine.m").name == "a"
-    assert door.admit(asking(peer="app"), "mine.m").name == "app"
+    assert door.admit(asking("a"), "mine.m").principal.name == "a"
+    assert door.admit(asking(peer="app"), "mine.m").principal.name == "app"
     with pytest.raises(Forbidden, match="`invoke`"):
         door.admit(asking("b"), "mine.m")
     with pytest.raises(EndpointNotFound):
@@ -106,7 +107,7 @@ def test_a_key_that_expires_is_refused_from_that_second(door, clock):
 
 def test_a_revoked_key_is_refused_with_the_next_list(door):
     door.admit(asking("a"), "mine.m")
-    door.apply(AccessList(environment="dev", keys=LIST.keys[1:]))
+    door.apply(AccessList(environment="dev", keys=LIST.keys[1:]), {})
     with pytest.raises(Unauthenticated):
         door.admit(asking("a"), "mine.m")
 
@@ -194,6 +195,25 @@ async def test_who_is_let_in_may_send_what_the_endpoint_takes():
         async with asyncio.timeout(10):
             answer = await reader.readuntil(b"\r\n")
         assert answer.startswith(b"HTTP/1.1 503")  # it has no version yet
+
+
+async def test_a_request_counts_against_its_key_its_project_and_its_endpoint():
+    table = RouteTable(lambda: None)
+    limits = Limits(rate=RateLimit(per_s=0.001, burst=5))
+    keys = (
+        entry("a", INVOKER, limits=CallerLimits(daily_requests=2)),
+        entry("d", INVOKER),
+    )
+    access = AccessList(
+        environment="dev", keys=keys, projects={"mine": CallerLimits(daily_requests=4)}
+    )
+    table.apply(Snapshot.of((Route(name="mine.m", limits=limits, variants=()),), access))
+    gateway = Gateway(table, Serving(table))
+    said = [gateway.handle(asking(letter)) for letter in "aaaddd"]
+    assert [answer.status for answer in said] == [503, 503, 429, 503, 503, 429]
+    assert [b"Key `" in answer.body for answer in said] == [False, False, True, False, False, False]
+    assert b"Project `mine`" in said[-1].body
+    table.close()
 
 
 async def test_an_unknown_caller_is_told_how_to_call():

@@ -11,8 +11,9 @@ from fastapi import APIRouter, Query, Response
 from shipway.api.guard import Actor, Caller
 from shipway.api.messages import answer, answers, body_of, takes
 from shipway.api.services import UsesServices
-from shipway.control.access import KeyRequest, KeyView, NewKey
+from shipway.control.access import KeyRequest, KeyView, NewKey, ProjectView
 from shipway.core.access import Binding, Grant, PrincipalKind
+from shipway.core.rates import CallerLimits
 
 _DAY_S = 24 * 3600
 _LONGEST_OVERLAP_S = 90 * _DAY_S
@@ -34,7 +35,7 @@ class Granted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 router = APIRouter(tags=["access"])
-ANSWERS = [Whoami, KeyView, NewKey, KeyRequest, Binding, Granted]
+ANSWERS = [Whoami, KeyView, NewKey, KeyRequest, Binding, Granted, ProjectView, CallerLimits]
 
 
 @router.get("/whoami", responses={200: answers(Whoami, "Who calls.")})
@@ -95,6 +96,44 @@ def revoke_key(
     """Ends a key now."""
     now = services.now()
     return answer(services.access.revoke(key, caller, actor=actor, now=now, reason=reason))
+
+
+@router.put(
+    "/keys/{key}/limits",
+    responses={200: answers(KeyView, "The key.")},
+    openapi_extra=takes(CallerLimits),
+)
+def limit_key(
+    key: str,
+    services: UsesServices,
+    caller: Caller,
+    actor: Actor,
+    limits: Annotated[CallerLimits, body_of(CallerLimits)],
+) -> Response:
+    """Makes what a key may use this; nothing for what its project and endpoints allow."""
+    now = services.now()
+    return answer(services.access.limit_key(key, limits, caller, actor=actor, now=now))
+
+
+@router.get("/projects", responses={200: answers(list[ProjectView], "In the order of names.")})
+def list_projects(services: UsesServices, caller: Caller) -> Response:
+    """The projects that have limits, of those the caller administers."""
+    return answer(services.access.projects(caller))
+
+
+@router.put(
+    "/projects/{name}/limits",
+    responses={200: answers(ProjectView, "The project.")},
+    openapi_extra=takes(CallerLimits),
+)
+def limit_project(
+    name: str,
+    services: UsesServices,
+    actor: Actor,
+    limits: Annotated[CallerLimits, body_of(CallerLimits)],
+) -> Response:
+    """Makes what all callers of a project's endpoints may use together this."""
+    return answer(services.access.limit_project(name, limits, actor=actor, now=services.now()))
 
 
 @router.get("/access", responses={200: answers(list[Binding], "In the order of subjects.")})

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import msgspec
 import typer
 
 from shipway.cli.output import age_of, show_note, show_table
-from shipway.client.answers import Key, NewKey, Whoami
+from shipway.client.answers import Key, NewKey, Project, Whoami
 from shipway.core.access import Binding, Grant, Role, checked_grant
 from shipway.core.errors import InvalidSpec
+from shipway.core.rates import CallerLimits
 
 _DURATION = re.compile(r"(\d{1,6})([smhdw])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -77,6 +79,7 @@ def show_keys(keys: Sequence[Key]) -> None:
             key.id,
             key.name,
             _words(key.grants),
+            _limit_words(key.limits),
             _state(key),
             age_of(key.created_at),
             age_of(key.last_used_at),
@@ -85,7 +88,7 @@ def show_keys(keys: Sequence[Key]) -> None:
         for key in keys
     ]
     show_table(
-        ["id", "name", "may", "state", "age", "last used", "made by"],
+        ["id", "name", "may", "limits", "state", "age", "last used", "made by"],
         rows,
         empty="There are no keys that you administer.",
     )
@@ -109,6 +112,47 @@ def show_whoami(found: Whoami) -> None:
         typer.echo(f"  {grant}")
     if not found.grants:
         typer.echo("  may do nothing: ask an admin for `shipway access grant`")
+
+
+def limits_of(per_s: float | None, burst: int | None, **bounds: int | None) -> CallerLimits:
+    """The limits that the options ask for.
+
+    Raises:
+        InvalidSpec: a number is out of its range.
+    """
+    rate = None if per_s is None else {"per_s": per_s, "burst": burst}
+    try:
+        return msgspec.convert({"rate": rate, **bounds}, CallerLimits)
+    except msgspec.ValidationError as exc:
+        raise InvalidSpec(f"These are no limits: {exc}.") from exc
+
+
+def show_limits(name: str, limits: CallerLimits | None) -> None:
+    """What somebody may use, in a line."""
+    typer.echo(f"{name}: {_limit_words(limits) or 'no limits of its own'}")
+
+
+def show_projects(projects: Sequence[Project]) -> None:
+    """Projects with their limits, a line each."""
+    show_table(
+        ["project", "may use"],
+        [(project.name, _limit_words(project.limits)) for project in projects],
+        empty="No project has limits. Set some with `shipway access limit --project NAME --per-s 100`.",
+    )
+
+
+def _limit_words(limits: CallerLimits | None) -> str:
+    if limits is None:
+        return ""
+    rate = limits.rate
+    words = [] if rate is None else [f"{rate.per_s:g}/s, {rate.capacity} at once"]
+    counted = {
+        "requests under way": limits.max_concurrency,
+        "bytes a body": limits.max_body_bytes,
+        "requests a day": limits.daily_requests,
+        "units a day": limits.daily_budget,
+    }
+    return "; ".join(words + [f"{n:,} {what}" for what, n in counted.items() if n is not None])
 
 
 def _words(grants: Sequence[Grant]) -> str:

@@ -120,6 +120,58 @@ def revoke(
     return show_note(f"Key `{ended.id}` ({ended.name}) opens nothing any more.")
 
 
+def limit(
+    *,
+    key: Annotated[str, typer.Option(help="Of this key, by its id.")] = "",
+    project: Annotated[
+        str, typer.Option(help="Of this project: all callers of its endpoints.")
+    ] = "",
+    per_s: Annotated[float | None, typer.Option(help="Requests per second.")] = None,
+    burst: Annotated[int | None, typer.Option(help="Requests at once after a pause.")] = None,
+    max_concurrency: Annotated[int | None, typer.Option(help="Requests under way.")] = None,
+    max_body_bytes: Annotated[int | None, typer.Option(help="Size of a body.")] = None,
+    daily_requests: Annotated[int | None, typer.Option(help="Requests per day (UTC).")] = None,
+    daily_budget: Annotated[
+        int | None,
+        typer.Option(help="Units per day; a request takes its endpoint's `limits.cost`."),
+    ] = None,
+    server: Server = None,
+    state_dir: StateDir = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a key or a project may use; without numbers, take its limits away."""
+    from shipway.cli.access import limits_of, show_limits
+    from shipway.cli.output import show_json
+    from shipway.cli.sessions import client_of
+
+    if bool(key) == bool(project):
+        raise typer.BadParameter("give either --key or --project")
+    limits = limits_of(
+        per_s,
+        burst,
+        max_concurrency=max_concurrency,
+        max_body_bytes=max_body_bytes,
+        daily_requests=daily_requests,
+        daily_budget=daily_budget,
+    )
+    with client_of(server, state_dir) as client:
+        found = client.limit_key(key, limits) if key else client.limit_project(project, limits)
+    return show_json(found) if as_json else show_limits(found.name, found.limits)
+
+
+def list_limits(
+    *, server: Server = None, state_dir: StateDir = None, as_json: Json = False
+) -> None:
+    """List what projects may use; `shipway key list` shows the keys'."""
+    from shipway.cli.access import show_projects
+    from shipway.cli.output import show_json
+    from shipway.cli.sessions import client_of
+
+    with client_of(server, state_dir) as client:
+        found = client.projects()
+    return show_json(found) if as_json else show_projects(found)
+
+
 def grant(
     subject: Subject,
     *,
@@ -194,4 +246,6 @@ def add_to(app: typer.Typer) -> None:
     access.command()(grant)
     access.command("revoke")(ungrant)
     access.command("list")(list_grants)
+    access.command("limit")(limit)
+    access.command("limits")(list_limits)
     app.add_typer(access, name="access", help="What people, groups and certificates may do.")

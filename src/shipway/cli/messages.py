@@ -56,6 +56,7 @@ MESSAGES: dict[type[errors.ShipwayError], Words] = {
     errors.UnsupportedMediaType: Words("Wrong content type", Exit.INVALID),
     errors.BodyTooLarge: Words("Too large", Exit.INVALID),
     errors.QueueFull: Words("Busy", Exit.UNAVAILABLE),
+    errors.RateLimited: Words("Limit reached", Exit.UNAVAILABLE),
     errors.DeadlineExceeded: Words("Out of time", Exit.NOT_DONE),
     errors.ConflictError: Words("Not now", Exit.CONFLICT),
     errors.NothingToRollBack: Words("Nothing to roll back", Exit.CONFLICT),

@@ -13,6 +13,7 @@ from shipway.core.candidacy import Opinion, Promotion, Rule
 from shipway.core.endpoints import EndpointSpec, Phase
 from shipway.core.guards import Finding
 from shipway.core.policy import DeclaredPolicy
+from shipway.core.rates import CallerLimits
 from shipway.core.replicas import Batches
 from shipway.core.rollouts import UNDER_WAY, Moment, RolloutPhase
 from shipway.core.strategies import RolloutPlan
@@ -404,6 +405,14 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     revoked_at: datetime | None = None
     replaced_by: str = ""
     last_used_at: datetime | None = None
+    limits: CallerLimits | None = None
+
+
+class Project(msgspec.Struct, frozen=True, kw_only=True):
+    """A project, and what all callers of its endpoints may use together."""
+
+    name: str
+    limits: CallerLimits = CallerLimits()
 
 
 class NewKey(Key, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ from shipway.client.answers import (
     Place,
     PolicyChange,
     Prediction,
+    Project,
     Rollout,
     Standing,
     Status,
@@ -48,6 +49,7 @@ from shipway.core.evaluations import Evaluation
 from shipway.core.evidence import Pair
 from shipway.core.policy import DeclaredPolicy, EnvironmentPolicy
 from shipway.core.profile import Profile
+from shipway.core.rates import CallerLimits
 from shipway.core.rollouts import Event
 from shipway.core.versions import parse_version
 
@@ -205,6 +207,18 @@ class AsyncClient:
     async def revoke_key(self, key_id: str, *, reason: str = "") -> Key:
         """Ends a key now."""
         return await self._send(granting.revoke_key(key_id, reason=reason))
+
+    async def limit_key(self, key_id: str, limits: CallerLimits) -> Key:
+        """Makes what a key may use this; `CallerLimits()` takes its limits away."""
+        return await self._send(granting.limit_key(key_id, limits))
+
+    async def projects(self) -> tuple[Project, ...]:
+        """The projects that have limits, of those the caller administers."""
+        return await self._send(granting.projects())
+
+    async def limit_project(self, name: str, limits: CallerLimits) -> Project:
+        """Makes what all callers of a project's endpoints may use together this."""
+        return await self._send(granting.limit_project(name, limits))
 
     async def bindings(self) -> tuple[Binding, ...]:
         """What is granted to people, groups and certificates."""

@@ -8,9 +8,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from shipway.client.answers import Key, NewKey, Whoami
+from shipway.client.answers import Key, NewKey, Project, Whoami
 from shipway.client.exchange import Call, reading
 from shipway.core.access import Binding, Grant
+from shipway.core.rates import CallerLimits
 
 _API = "/api/v1"
 
@@ -49,6 +50,23 @@ def revoke_key(key_id: str, *, reason: str) -> Call[Key]:
         query={"reason": reason} if reason else {},
         read=reading(Key),
     )
+
+
+def limit_key(key_id: str, limits: CallerLimits) -> Call[Key]:
+    """Makes what a key may use this."""
+    path = f"{_API}/keys/{quote(key_id, safe='')}/limits"
+    return Call(method="PUT", path=path, read=reading(Key), **_json(limits))
+
+
+def projects() -> Call[tuple[Project, ...]]:
+    """The projects that have limits."""
+    return Call(method="GET", path=f"{_API}/projects", read=reading(tuple[Project, ...]))
+
+
+def limit_project(name: str, limits: CallerLimits) -> Call[Project]:
+    """Makes what a project may use this."""
+    path = f"{_API}/projects/{quote(name, safe='')}/limits"
+    return Call(method="PUT", path=path, read=reading(Project), **_json(limits))
 
 
 def bindings() -> Call[tuple[Binding, ...]]:

@@ -20,11 +20,13 @@ from shipway.core.access import (
     matches,
     may_grant,
     permits_somewhere,
+    permits_within,
 )
 from shipway.core.attempts import Attempts
 from shipway.core.audit import Change
 from shipway.core.errors import ConflictError, Forbidden, InvalidSpec, KeyNotFound
 from shipway.core.keys import Key, read_key, revoked, rotated
+from shipway.core.rates import CallerLimits
 from shipway.core.versions import checked_name
 from shipway.store.keys import ADMIN, GATEWAY, new_key_text
 from shipway.store.sql.database import Database, Transaction
@@ -58,6 +60,7 @@ class KeyView(msgspec.Struct, frozen=True, kw_only=True):
     revoked_at: datetime | None = None
     replaced_by: str = ""
     last_used_at: datetime | None = None
+    limits: CallerLimits | None = None
 
 
 class NewKey(KeyView, frozen=True, kw_only=True):
@@ -72,6 +75,14 @@ class KeyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     name: str
     grants: tuple[Grant, ...]
     expires_in_s: int | None = None
+    limits: CallerLimits | None = None
+
+
+class ProjectView(msgspec.Struct, frozen=True, kw_only=True):
+    """A tenant, and what it may use."""
+
+    name: str
+    limits: CallerLimits
 
 
 class Directory:
@@ -148,6 +159,7 @@ class Access:
             )
         lifetime = None if wanted.expires_in_s is None else timedelta(seconds=wanted.expires_in_s)
         key, text = _new(wanted.name, wanted.grants, by=actor, now=now, lifetime=lifetime)
+        key = msgspec.structs.replace(key, limits=wanted.limits)
         with self._database.transaction() as tx:
             tx.keys.put(key)
             _record(tx, "key.create", key.id, _facts(key), actor=actor, now=now)
@@ -168,6 +180,7 @@ class Access:
             _require_not_local(old)
             lifetime = None if old.expires_at is None else old.expires_at - old.created_at
             key, text = _new(old.name, old.grants, by=actor, now=now, lifetime=lifetime)
+            key = msgspec.structs.replace(key, limits=old.limits)
             ending = rotated(old, replaced_by=key.id, until=now + overlap, now=now)
             tx.keys.put(ending)
             tx.keys.put(key)
@@ -227,6 +240,59 @@ class Access:
                 _record(tx, "access.bind", subject, facts, actor=actor, now=now)
         self.poke()
         return binding
+
+    def limit_key(
+        self,
+        key_id: str,
+        limits: CallerLimits,
+        asker: Principal,
+        *,
+        actor: str,
+        now: datetime,
+    ) -> KeyView:
+        """Makes a key's limits these; such that bound nothing take them away.
+
+        Raises:
+            KeyNotFound: there is none of that id, or it is none of the asker's.
+        """
+        with self._database.transaction() as tx:
+            before = _key_of(tx, key_id, asker)
+            wanted = limits if limits.bounds_anything else None
+            key = msgspec.structs.replace(before, limits=wanted)
+            if key != before:
+                tx.keys.put(key)
+                facts = {"name": key.name, **_change(before.limits, wanted)}
+                _record(tx, "key.limit", key.id, facts, actor=actor, now=now)
+        self.poke()
+        return _view(key, now)
+
+    def projects(self, asker: Principal) -> tuple[ProjectView, ...]:
+        """The projects that have limits, of those the asker administers, in the order of names."""
+        with self._database.reading() as tx:
+            found = tx.projects.all()
+        return tuple(
+            ProjectView(name=name, limits=limits)
+            for name, limits in found.items()
+            if permits_within(asker, Right.ADMINISTER, name)
+        )
+
+    def limit_project(
+        self, name: str, limits: CallerLimits, *, actor: str, now: datetime
+    ) -> ProjectView:
+        """Makes a tenant's limits these; such that bound nothing take them away.
+
+        Raises:
+            InvalidSpec: the name is none of a project.
+        """
+        checked_name(name, kind="project")
+        with self._database.transaction() as tx:
+            before = tx.projects.all().get(name)
+            if limits != before:
+                tx.projects.put(name, limits)
+                facts = _change(before, limits)
+                _record(tx, "project.limit", name, facts, actor=actor, now=now)
+        self.poke()
+        return ProjectView(name=name, limits=limits)
 
     def ensure_local(
         self, texts: Mapping[str, tuple[str, tuple[Grant, ...]]], now: datetime
@@ -304,6 +370,7 @@ class Access:
             ),
             bindings=tuple(binding for binding in bindings if binding.grants),
             tokens=self.tokens,
+            projects=tx.projects.all(),
         )
 
     def _for_gateways(self, grants: Iterable[Grant]) -> tuple[Grant, ...]:
@@ -324,6 +391,7 @@ def entry_of(key: Key) -> KeyEntry:
         grants=key.grants,
         expires_at_s=None if key.expires_at is None else key.expires_at.timestamp(),
         is_local=key.is_local,
+        limits=key.limits,
     )
 
 
@@ -391,6 +459,10 @@ def _view(key: Key, now: datetime) -> KeyView:
 
 def _shown(key: Key, text: str, now: datetime) -> NewKey:
     return NewKey(**msgspec.structs.asdict(_view(key, now)), key=text)
+
+
+def _change(before: CallerLimits | None, after: CallerLimits | None) -> dict[str, Any]:
+    return {"before": msgspec.to_builtins(before), "after": msgspec.to_builtins(after)}
 
 
 def _facts(key: Key) -> dict[str, Any]:

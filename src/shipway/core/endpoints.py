@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from shipway.core.rates import CallerLimits, RateLimit
 from shipway.core.rollouts import Rollout
 from shipway.core.strategies import RolloutPlan
 from shipway.core.versions import VersionRef
@@ -46,6 +47,20 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     max_batch_delay_ms: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 5.0
     """A replica waits at most so long for company, and only where it has learnt that this pays."""
+
+    rate: RateLimit | None = None
+    """Requests per second over all callers; one more gets 429."""
+
+    daily_requests: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """Requests per day (UTC) over all callers; one more gets 429."""
+
+    cost: Annotated[int, msgspec.Meta(ge=0)] = 1
+    """Units that a request takes from the daily budgets of its caller."""
+
+    @property
+    def over_all_callers(self) -> CallerLimits:
+        """Those that are counted like a caller's."""
+        return CallerLimits(rate=self.rate, daily_requests=self.daily_requests)
 
 
 class Scaling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

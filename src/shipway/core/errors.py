@@ -19,6 +19,7 @@ ShipwayError
 │   ├── UnsupportedMediaType
 │   ├── BodyTooLarge
 │   ├── QueueFull               back off and repeat; carries `retry_after_s`
+│   ├── RateLimited             a limit is used up; carries `limit`, `whose` and `retry_after_s`
 │   └── DeadlineExceeded
 ├── ConflictError               the request is sound, the present state forbids it
 │   ├── NothingToRollBack, VersionInUse, AlreadyRunning, PortTaken
@@ -218,6 +219,15 @@ class QueueFull(CallerError):
     """A bounded queue is full; repeat after `details['retry_after_s']`."""
 
     code = "queue_full"
+
+
+class RateLimited(CallerError):
+    """A key, a project or an endpoint has used what it may.
+
+    `details` hold `limit`, `whose`, `name` and `retry_after_s`.
+    """
+
+    code = "rate_limited"
 
 
 class DeadlineExceeded(CallerError):

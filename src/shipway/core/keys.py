@@ -15,6 +15,7 @@ import msgspec
 
 from shipway.core.access import Grant
 from shipway.core.errors import ConflictError
+from shipway.core.rates import CallerLimits
 
 PREFIX = "shipway_"
 _KEY = re.compile(r"shipway_([a-z2-7]{12})_([A-Za-z0-9_-]{43})")
@@ -24,7 +25,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     """An API key as it is kept: everything but the secret.
 
     `expires_at` None: it does not expire. `replaced_by` is the id of the key that a rotation made.
-    `last_used_at` is known to the minute.
+    `last_used_at` is known to the minute. `limits` None: what its project and endpoint allow.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     replaced_by: str = ""
     last_used_at: datetime | None = None
     is_local: bool = False
+    limits: CallerLimits | None = None
 
     def is_good(self, now: datetime) -> bool:
         """Whether it opens anything now."""

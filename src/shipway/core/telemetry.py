@@ -20,6 +20,7 @@ from shipway.core.errors import (
     DeadlineExceeded,
     DependencyError,
     QueueFull,
+    RateLimited,
     ShipwayError,
 )
 
@@ -45,7 +46,7 @@ class Outcome(IntEnum):
     """The request was at fault, or its caller left before the answer."""
 
     SHED = 2
-    """Refused because too much was inside (429)."""
+    """Refused because too much was inside, or a limit was used up (429)."""
 
     DEADLINE = 3
     """Not answered in time (504)."""
@@ -111,7 +112,7 @@ def count_answer(row: Slots, outcome: int, seconds: float) -> None:
 def outcome_of(error: ShipwayError) -> Outcome:
     """How a request ended that was answered with this error."""
     match error:
-        case QueueFull():
+        case QueueFull() | RateLimited():
             return Outcome.SHED
         case DeadlineExceeded():
             return Outcome.DEADLINE

@@ -6,7 +6,7 @@ each new access list. Nothing here asks control: a gateway lets in, and keeps ou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic, time  # noqa: TID251 - the default of an injected clock
 
 from shipway.core.access import (
@@ -28,6 +28,7 @@ from shipway.core.errors import (
     TooManyAttempts,
     Unauthenticated,
 )
+from shipway.gateway.ledger import Bounds
 from shipway.wire.callers import Sent
 from shipway.wire.credentials import (
     KeyEntry,
@@ -47,15 +48,22 @@ MAX_DENIALS = 256
 
 
 class Caller:
-    """Somebody whose credential was examined. `admitted` are endpoints it may ask for predictions."""
+    """Somebody whose credential was examined.
 
-    __slots__ = ("admitted", "good_until_s", "principal")
+    `admitted` are endpoints it may ask for predictions, `bounds` what its key may use.
+    """
 
-    def __init__(self, principal: Principal) -> None:
+    __slots__ = ("admitted", "bounds", "good_until_s", "principal")
+
+    def __init__(self, principal: Principal, bounds: Bounds = ()) -> None:
         self.principal = principal
+        self.bounds = bounds
         self.admitted: set[str] = set()
         until_s = principal.expires_at_s
         self.good_until_s = float("inf") if until_s is None else until_s
+
+
+ANYBODYS = Caller(ANYBODY)
 
 
 class Doorkeeper:
@@ -72,6 +80,7 @@ class Doorkeeper:
         self._environment = ""
         self._list = AccessList()
         self._keys: dict[str, KeyEntry] = {}
+        self._bounds: Mapping[str, Bounds] = {}
         self._granted: dict[str, tuple[Grant, ...]] = {}
         self._known: dict[bytes, Caller] = {}
         self._certified: dict[str, Caller] = {}
@@ -99,10 +108,11 @@ class Doorkeeper:
         """See `wire.credentials.Directory`."""
         return self._granted.get(subject, ())
 
-    def apply(self, access: AccessList) -> None:
-        """Makes an access list current, at once."""
+    def apply(self, access: AccessList, bounds: Mapping[str, Bounds]) -> None:
+        """Makes an access list current, at once; `bounds` are those of keys, by their ids."""
         if access == self._list:
             return
+        self._bounds = bounds
         self._list = access
         self._is_on = access.is_on or not self._may_open
         self._environment = access.environment
@@ -110,7 +120,7 @@ class Doorkeeper:
         self._granted = {binding.subject: binding.grants for binding in access.bindings}
         self._known, self._certified = {}, {}
 
-    def admit(self, sent: Sent, endpoint: str) -> Principal:
+    def admit(self, sent: Sent, endpoint: str) -> Caller:
         """Who asks the endpoint for a prediction, when it may.
 
         Raises:
@@ -119,7 +129,7 @@ class Doorkeeper:
             EndpointNotFound: nor may it know whether there is such an endpoint.
         """
         if not self._is_on:
-            return ANYBODY
+            return ANYBODYS
         if self._turned_away is not None and self._turned_away[0] is sent:
             raise self._turned_away[1]
         try:
@@ -132,7 +142,7 @@ class Doorkeeper:
         except ShipwayError as exc:
             self._turned_away = sent, exc
             raise
-        return caller.principal
+        return caller
 
     def show(self, sent: Sent, endpoint: str) -> None:
         """Lets pass who may see the endpoint: by `read`, or because it may ask it.
@@ -219,7 +229,8 @@ class Doorkeeper:
             raise
         if len(self._known) >= MAX_KNOWN:
             self._known = {}
-        caller = self._known[credential] = Caller(principal)
+        caller = Caller(principal, self._bounds.get(principal.id, ()))
+        self._known[credential] = caller
         return caller
 
     def _certified_caller(self, sent: Sent) -> Caller:

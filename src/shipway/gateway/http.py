@@ -53,6 +53,11 @@ class Request:
         self.source = ""
         self.peer = ""
 
+    @property
+    def size_bytes(self) -> int:
+        """The size of the body."""
+        return len(self.body)
+
 
 class Application(Protocol):
     """What answers the requests."""

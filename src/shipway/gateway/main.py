@@ -24,10 +24,12 @@ from shipway.gateway.fronts import Dialect, Front
 from shipway.gateway.grpc.server import serve as serve_grpc
 from shipway.gateway.grpc.service import Services
 from shipway.gateway.http import serve
+from shipway.gateway.ledger import Ledger, MachineLedger
 from shipway.gateway.pulse import Pulse
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.serving import Serving
 from shipway.gateway.valkey import ValkeyStore
+from shipway.gateway.valkey_ledger import ValkeyLedger
 from shipway.wire.kept import kept_snapshot
 
 EXIT_PORT_TAKEN = 5
@@ -50,6 +52,7 @@ class Options(argparse.Namespace):
     grpc_port: int | None
     id: str
     cache_url: str
+    limits_url: str
     dialect: str | None
     endpoint: str
     predict_path: str
@@ -107,6 +110,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--cache-url",
         default=os.environ.get("SHIPWAY_CACHE_URL", ""),
         help="Valkey or Redis that keeps the answers of endpoints with a cache",
+    )
+    parser.add_argument(
+        "--limits-url",
+        default=os.environ.get("SHIPWAY_LIMITS_URL", ""),
+        help="Valkey or Redis that counts what is used of limits over many machines",
     )
     _add_front(parser)
     options = parser.parse_args(arguments, namespace=Options())
@@ -166,10 +174,18 @@ def bound(host: str, port: int, *, shared: bool = True) -> socket.socket:
 async def _serve(options: Options, listening: socket.socket, grpc: socket.socket) -> None:
     changed = asyncio.Event()
     store = ValkeyStore(options.cache_url) if options.cache_url else None
+    ledger = await _ledger(options)
     counters = Counters(options.state_dir / "run" / "counters", options.id)
     pulse = Pulse.started()
     door = Doorkeeper(may_open=options.may_open)
-    table = RouteTable(changed.set, shared_cache=store, pulse=pulse, counters=counters, door=door)
+    table = RouteTable(
+        changed.set,
+        shared_cache=store,
+        pulse=pulse,
+        counters=counters,
+        ledger=ledger,
+        door=door,
+    )
     await _prepared(table, options.state_dir)
     address, grpc_address = f"http://{_address(listening)}", _address(grpc)
     follower = Follower(
@@ -185,10 +201,7 @@ async def _serve(options: Options, listening: socket.socket, grpc: socket.socket
     )
     record = options.state_dir / "run" / f"{options.id}.json"
     _write_record(record, address, grpc_address)
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    stopping = _stopping()
     gc.collect()
     gc.freeze()  # what start-up made stays; walking it again would cost every few hundred requests
     following = asyncio.ensure_future(_in_step(follower, table))
@@ -203,7 +216,27 @@ async def _serve(options: Options, listening: socket.socket, grpc: socket.socket
         table.close()
         if store is not None:
             await store.close()
+        await ledger.close()
         record.unlink(missing_ok=True)
+
+
+async def _ledger(options: Options) -> Ledger:
+    """What counts the use of limits, connected where it shares its counts."""
+    own = MachineLedger(options.state_dir / "run" / "limits")
+    if not options.limits_url:
+        return own
+    shared = ValkeyLedger(options.limits_url, own, environment=options.environment)
+    await shared.start()
+    return shared
+
+
+def _stopping() -> asyncio.Event:
+    """Set by the signals that end a gateway."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
 
 
 async def _serve_doors(
@@ -237,6 +270,7 @@ async def _in_step(follower: Follower, table: RouteTable) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(follower.run())
         group.create_task(table.counters.watch(table.see_others))
+        group.create_task(table.ledger.keep())
 
 
 def _write_record(record: Path, address: str, grpc_address: str) -> None:

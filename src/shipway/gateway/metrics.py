@@ -91,6 +91,11 @@ GATEWAYS = Family(
     kind="gauge",
     help="Gateways that live on this machine.",
 )
+LIMITS_SHARED = Family(
+    name="shipway_limits_shared",
+    kind="gauge",
+    help="Whether this gateway counts limits together with other machines now (1), or not (0).",
+)
 
 CPU = Family(
     name="shipway_gateway_cpu_seconds_total",
@@ -107,7 +112,8 @@ MEMORY = Family(
 
 FAMILIES = (
     *(REQUESTS, SECONDS, IN_FLIGHT, QUEUE_LIMIT, CACHE_HITS, CACHE_MISSES),
-    *(RETRIES, FALLBACKS, REPLICAS, EJECTED, WEIGHT, GATEWAYS, CPU, MEMORY),
+    *(RETRIES, FALLBACKS, REPLICAS, EJECTED, WEIGHT, GATEWAYS, LIMITS_SHARED),
+    *(CPU, MEMORY),
 )
 """Every metric, in the order of the page."""
 
@@ -170,6 +176,7 @@ def _of_routes(table: RouteTable, sums: _Sums) -> Iterator[str]:
     for family, value in of_variant:
         yield from simple(family, [(_labels((v.endpoint, v.spec.key)), value(v)) for v in variants])
     yield from simple(GATEWAYS, [({}, float(table.counters.gateways))])
+    yield from simple(LIMITS_SHARED, [({}, float(table.ledger.is_shared))])
 
 
 def _of_processes(table: RouteTable) -> Iterator[str]:

@@ -28,3 +28,12 @@ def use_of(pid: int) -> Use | None:
         )
     except (OSError, IndexError, ValueError):
         return None
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process was stopped (SIGSTOP, or by a debugger) and goes on when somebody says so."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    return state.rpartition(b")")[2][:3].strip() in (b"T", b"t")

@@ -11,7 +11,7 @@ from time import monotonic
 
 import msgspec
 
-from shipway.core.access import siblings
+from shipway.core.access import project_of, siblings
 from shipway.core.errors import (
     EndpointNotFound,
     NoReadyReplica,
@@ -20,11 +20,13 @@ from shipway.core.errors import (
 )
 from shipway.core.evidence import TrialReport
 from shipway.core.limits import Admission
+from shipway.core.rates import Whose
 from shipway.core.telemetry import COLUMNS
 from shipway.gateway.cache import SharedStore, cache_for
 from shipway.gateway.counters import Counters, Row
 from shipway.gateway.doorkeeper import Doorkeeper
 from shipway.gateway.gates import Gate
+from shipway.gateway.ledger import Bounds, Ledger, MachineLedger
 from shipway.gateway.pool import ReplicaPool
 from shipway.gateway.pulse import BEAT_S, BEHIND, Pulse
 from shipway.gateway.runners import InlineRunner, Runner
@@ -51,6 +53,8 @@ class LiveRoute:
         self.max_body_bytes = spec.limits.max_body_bytes
         self.max_queue = spec.limits.max_queue
         self.deadline_s = spec.limits.deadline_ms / 1000
+        self.cost = spec.limits.cost
+        self.bounds: Bounds = ()
         self.variants = variants
         self.gate = gate
         self.admission = admission
@@ -205,15 +209,17 @@ class RouteTable:
         pulse: Pulse | None = None,
         counters: Counters | None = None,
         door: Doorkeeper | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         """With a `shared_cache`, endpoints that have a cache keep their answers there.
 
         With a `pulse`, requests are refused that waited too long for the event loop. `counters` are
-        this gateway's; without, it counts for itself alone.
+        this gateway's, and `ledger` what counts the use of limits; without, it counts for itself alone.
         """
         self.revision = ""
         self.counters = counters or Counters()
         self.lost = self.counters.row("")
+        self.ledger: Ledger = ledger or MachineLedger()
         self._shared_cache = shared_cache
         self.pulse = pulse or Pulse()
         self.door = door or Doorkeeper()
@@ -249,11 +255,12 @@ class RouteTable:
             gate = self._gate(spec.name)
             admission = before.admission if before else Admission()
             route = LiveRoute(spec, variants, gate, admission, self.pulse)
+            route.bounds = self._bounds_of(spec, snapshot)
             route.trial = trial_of(spec, variants, before.trial if before else None)
             routes[spec.name] = route
         self._let_trials_go(routes)
         self._routes, self.revision = routes, snapshot.revision
-        self.door.apply(snapshot.access)
+        self.door.apply(snapshot.access, self._bounds_of_keys(snapshot))
         self.counters.look()
         self.see_others()
         kept = {id(variant) for route in routes.values() for variant in route.variants}
@@ -264,6 +271,22 @@ class RouteTable:
                 variant.runner.waking.give_up(f"{variant.spec.key} is no longer served here.")
         self.sweep()
         self._on_change()
+
+    def _bounds_of(self, spec: Route, snapshot: Snapshot) -> Bounds:
+        """What bounds an endpoint: its own limits, and those of its project."""
+        project = project_of(spec.name)
+        limits = snapshot.access.projects.get(project)
+        return (
+            *self.ledger.bound(Whose.ENDPOINT, spec.name, spec.limits.over_all_callers),
+            *self.ledger.bound(Whose.PROJECT, project, limits),
+        )
+
+    def _bounds_of_keys(self, snapshot: Snapshot) -> dict[str, Bounds]:
+        return {
+            key.id: self.ledger.bound(Whose.KEY, key.id, key.limits)
+            for key in snapshot.access.keys
+            if key.limits is not None
+        }
 
     def _let_trials_go(self, routes: dict[str, LiveRoute]) -> None:
         """Ends what is under way for trials that are not among these routes."""

@@ -1,4 +1,4 @@
-"""The request's way: authenticate → admit → decode → validate → route → infer → encode, whatever the dialect.
+"""The request's way: authenticate → meter → admit → decode → validate → route → infer → encode, in any dialect.
 
 The prediction log joins the line when it is built.
 """
@@ -18,6 +18,8 @@ from shipway.core.outputs import Outputs
 from shipway.core.telemetry import Outcome, outcome_of
 from shipway.gateway.fallback import answer_instead, signature_of
 from shipway.gateway.faults import known
+from shipway.gateway.ledger import Visit
+from shipway.gateway.metering import Marked, Metering
 from shipway.gateway.routes import LiveRoute, RouteTable
 from shipway.gateway.steps import (
     Ending,
@@ -37,7 +39,7 @@ from shipway.wire.codec import Codec
 _OK = int(Outcome.OK)
 
 R = TypeVar("R", bound=Sent)
-A = TypeVar("A")
+A = TypeVar("A", bound=Marked)
 
 
 class Serving:
@@ -47,6 +49,7 @@ class Serving:
         self._table = table
         self._door = table.door
         self._trying = Trying(table)
+        self._metering = Metering(table.ledger)
 
     def answer(
         self,
@@ -60,15 +63,38 @@ class Serving:
         """The answer when it is known at once, else the task that makes it. Raises nothing.
 
         `name` is the endpoint, `number` one version behind it, None for the one that has its turn.
-        With `is_admitted`, somebody else has checked the caller.
+        With `is_admitted`, somebody else has checked the caller, and no limits but the endpoint's count.
         """
         started = perf_counter()
-        route: LiveRoute | None = None
+        try:
+            bounds = () if is_admitted else self._door.admit(message, name).bounds
+            route = self._table.route(name)
+        except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
+            return self._turned_away(codec, None, known(exc), started)
+        if bounds or route.bounds:
+            visit = Visit(
+                (*bounds, *route.bounds),
+                cost=route.cost,
+                lasts_s=route.deadline_s,
+                size_bytes=message.size_bytes,
+            )
+            way = partial(
+                self._let_in, message=message, route=route, number=number, started=started
+            )
+            return self._metering.answer(codec, visit, way, route.gate.row)
+        return self._let_in(codec, message, route, number, started)
+
+    def _let_in(
+        self,
+        codec: Codec[R, A],
+        message: R,
+        route: LiveRoute,
+        number: str | None,
+        started: float,
+    ) -> A | asyncio.Task[A]:
+        """The answer to a request that no limit holds back, or the task that makes it."""
         variant: LiveVariant | None = None
         try:
-            if not is_admitted:
-                self._door.admit(message, name)
-            route = self._table.route(name)
             route.admit()
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
             return self._turned_away(codec, route, known(exc), started)

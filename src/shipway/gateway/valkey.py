@@ -1,36 +1,17 @@
 """Kept answers in Valkey (or Redis), shared by all gateways that have its URL.
 
-Nothing that happens to Valkey happens to a request. Each command has 50 ms. After three commands in
-a row that got no reply, Valkey counts as out: nobody asks it, until a ping in the background is
-answered in time again. A reply that refuses (out of memory, another type under the key, read only)
-and a value that is no answer are misses. The log has one line when it goes out or refuses, and one
-when it is back.
+Nothing that happens to Valkey happens to a request: see `gateway.valkey_link`. Each command has 50 ms. A
+reply that refuses (out of memory, another type under the key, read only) and a value that is no answer
+are misses.
 """
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from time import monotonic
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-
 from shipway.core.outputs import Outputs
-from shipway.engines.incidents import log_unexpected
+from shipway.gateway.valkey_link import Purpose, ValkeyLink
 from shipway.wire.answers import decode_answer, encode_answer, name_of
 
-if TYPE_CHECKING:
-    from valkey.asyncio import Valkey
-
 TIMEOUT_S = 0.05
-CONNECT_TIMEOUT_S = 1.0
-FAILURES = 3
-PROBE_MIN_S = 0.1
-PROBE_MAX_S = 2.0
-CONNECTIONS = 16
-"""Commands at once; others wait their turn, within their time."""
 
 MAX_VALUE_BYTES = 8 * 1024 * 1024
 """A larger answer is not kept: it would not come back within the time."""
@@ -38,11 +19,9 @@ MAX_VALUE_BYTES = 8 * 1024 * 1024
 MAX_TTL_S = 10 * 365 * 24 * 3600.0
 """Valkey refuses times that end beyond its calendar."""
 
-Command = Callable[["Valkey"], Awaitable[Any]]
-
-_LOST = (OSError, TimeoutError, RuntimeError, ValueError)
-"""What a broken connection raises beside the client's own errors: uvloop's transports raise
-RuntimeError when closed, the parser ValueError on bytes of another protocol."""
+_PURPOSE = Purpose(
+    what="The response cache", without="Requests run the model.", again="takes answers again"
+)
 
 
 class ValkeyStore:
@@ -50,185 +29,33 @@ class ValkeyStore:
 
     def __init__(self, url: str) -> None:
         """Connects to nothing yet, and imports no client."""
-        self._url = url
-        self._client: Valkey | None = None
-        self._watching: asyncio.Task[None] | None = None
-        self._out = asyncio.Event()
-        self._turns = asyncio.Semaphore(CONNECTIONS)
-        self._failures = 0
-        self._log = _Log(_place_of(url))
-        self.is_up = False
+        self._link = ValkeyLink(url, _PURPOSE, timeout_s=TIMEOUT_S)
+
+    @property
+    def is_up(self) -> bool:
+        """See SharedStore."""
+        return self._link.is_up
 
     def start(self) -> None:
         """See SharedStore."""
-        if self._watching is None:
-            self._watching = asyncio.ensure_future(self._watch())
-            self._watching.add_done_callback(_log_end)
+        self._link.start()
 
     async def get(self, key: bytes) -> Outputs | None:
         """See SharedStore."""
-        if self._client is None or not self.is_up:
-            return None
-        value = await self._asked(lambda client: client.get(name_of(key)))
+        value = await self._link.asked(lambda client: client.get(name_of(key)))
         return decode_answer(key, value) if isinstance(value, bytes) else None
 
     async def put(self, key: bytes, outputs: Outputs, *, ttl_s: float) -> None:
         """See SharedStore."""
-        if self._client is None or not self.is_up:
+        if not self.is_up:
             return
         value = encode_answer(key, outputs)
         if len(value) > MAX_VALUE_BYTES:
             return
         ttl_ms = max(1, int(min(ttl_s, MAX_TTL_S) * 1000))
-        if await self._asked(lambda client: client.set(name_of(key), value, px=ttl_ms)):
-            self._log.accepts()
+        if await self._link.asked(lambda client: client.set(name_of(key), value, px=ttl_ms)):
+            self._link.log.accepts()
 
     async def close(self) -> None:
         """Ends the watch and the connections; idempotent."""
-        self.is_up = False
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
-        if self._client is not None:
-            await self._client.aclose(close_connection_pool=True)
-
-    async def _asked(self, command: Command) -> Any:
-        """The reply; None for none in time and for a refusal."""
-        was_asked = False
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                # Not the pool's own waiting: there, who releases a connection takes it again first.
-                async with self._turns:
-                    was_asked = True
-                    return await self._replied(command)
-        except TimeoutError:
-            if was_asked:
-                self._fail(TimeoutError(f"no reply within {TIMEOUT_S * 1000:g} ms"))
-            return None
-
-    async def _replied(self, command: Command) -> Any:
-        from valkey.exceptions import ResponseError, ValkeyError
-
-        if self._client is None or not self.is_up:
-            return None
-        try:
-            reply = await command(self._client)
-        except ResponseError as exc:
-            self._failures = 0
-            self._log.refuses(exc)
-        except (ValkeyError, *_LOST) as exc:
-            self._fail(exc)
-        else:
-            self._failures = 0
-            return reply
-        return None
-
-    def _fail(self, exc: Exception) -> None:
-        self._failures += 1
-        if self.is_up and self._failures >= FAILURES:
-            self.is_up = False
-            self._log.is_out(exc)
-            self._out.set()
-
-    async def _watch(self) -> None:
-        """Pings until Valkey answers, and again whenever it went out."""
-        # Not on the event loop: the client takes a tenth of a second to import.
-        self._client = await asyncio.to_thread(_client_of, self._url)
-        if self._client is None:
-            self._log.is_out(ValueError("the URL is not one of a Valkey"))
-            return
-        pause_s = PROBE_MIN_S
-        while True:
-            since = monotonic()
-            if await self._answers(self._client):
-                await self._until_out()
-            # One that answers pings and nothing else is asked less and less often.
-            was_well = monotonic() - since > PROBE_MAX_S
-            pause_s = PROBE_MIN_S if was_well else min(pause_s * 2, PROBE_MAX_S)
-            await asyncio.sleep(pause_s)
-
-    async def _until_out(self) -> None:
-        self._failures = 0
-        self._out.clear()
-        self.is_up = True
-        self._log.is_back()
-        await self._out.wait()
-
-    async def _answers(self, client: Valkey) -> bool:
-        from valkey.exceptions import ValkeyError
-
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await client.ping()
-            async with asyncio.timeout(TIMEOUT_S):
-                await client.ping()
-        except (ValkeyError, *_LOST) as exc:
-            self._log.is_out(exc)
-            return False
-        return True
-
-
-class _Log:
-    """Says what changed, once."""
-
-    def __init__(self, place: str) -> None:
-        self._place = place
-        self._said_out = False
-        self._said_refused = False
-
-    def is_out(self, exc: Exception) -> None:
-        if not self._said_out:
-            self._said_out = True
-            why = str(exc) or type(exc).__name__
-            self._write(f"does not answer: {why}. Requests run the model.")
-
-    def is_back(self) -> None:
-        if self._said_out:
-            self._said_out = False
-            self._write("answers again.")
-
-    def refuses(self, exc: Exception) -> None:
-        if not self._said_refused:
-            self._said_refused = True
-            self._write(f"refuses: {exc}. Requests run the model.")
-
-    def accepts(self) -> None:
-        if self._said_refused:
-            self._said_refused = False
-            self._write("takes answers again.")
-
-    def _write(self, fact: str) -> None:
-        with suppress(OSError, ValueError):
-            sys.stderr.write(f"The response cache at {self._place} {fact}\n")
-            sys.stderr.flush()
-
-
-def _log_end(watching: asyncio.Task[None]) -> None:
-    error = None if watching.cancelled() else watching.exception()
-    if error is not None:
-        log_unexpected(error, heading="The response cache is given up.\n")
-
-
-def _client_of(url: str) -> Valkey | None:
-    from valkey.asyncio import ConnectionPool, Valkey
-
-    try:
-        pool = ConnectionPool.from_url(
-            url,
-            max_connections=2 * CONNECTIONS,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            lib_name=None,
-            lib_version=None,
-        )
-    except ValueError:
-        return None
-    return Valkey.from_pool(pool)
-
-
-def _place_of(url: str) -> str:
-    """Where a URL points, without its password."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "an unreadable URL"
-    return parts.netloc.rpartition("@")[2] or parts.path
+        await self._link.close()

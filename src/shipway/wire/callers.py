@@ -45,6 +45,11 @@ class Sent(Protocol):
         """The identity in the connection's client certificate, verified; empty without one."""
         ...
 
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes its content has."""
+        ...
+
 
 def _header(sent: Sent, name: str) -> str | None:
     value = sent.headers.get(name.lower().encode(errors="replace"))

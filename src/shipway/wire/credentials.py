@@ -15,6 +15,7 @@ import msgspec
 from shipway.core.access import Grant, Principal, PrincipalKind
 from shipway.core.errors import Unauthenticated
 from shipway.core.keys import KeyText, read_key
+from shipway.core.rates import CallerLimits
 from shipway.wire.tokens import TokenRules, claims_of, looks_like_token
 
 _NO_DIGEST = "0" * 64
@@ -22,7 +23,10 @@ NEXT_STEP = "Send `Authorization: Bearer KEY`; `shipway key create` makes a key.
 
 
 class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """What must be known of an API key to recognise it. `digest` is its SHA-256 in hex."""
+    """What must be known of an API key to recognise it. `digest` is its SHA-256 in hex.
+
+    `limits` is what it may use; None for what its project and endpoint allow.
+    """
 
     id: str
     name: str
@@ -30,6 +34,7 @@ class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):
     grants: tuple[Grant, ...]
     expires_at_s: float | None = None
     is_local: bool = False
+    limits: CallerLimits | None = None
 
 
 class Directory(Protocol):

@@ -37,6 +37,7 @@ STATUS_OF: dict[str, int] = {
     "unsupported_media_type": 415,
     "body_too_large": 413,
     "queue_full": 429,
+    "rate_limited": 429,
     "deadline_exceeded": 504,
     "conflict": 409,
     "nothing_to_roll_back": 409,

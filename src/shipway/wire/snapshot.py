@@ -15,6 +15,7 @@ from shipway.core.access import Binding
 from shipway.core.bundles import ModelConfig, Served
 from shipway.core.endpoints import Cache, Fallback, Limits
 from shipway.core.evidence import TrialReport
+from shipway.core.rates import CallerLimits
 from shipway.core.signature import Signature
 from shipway.core.strategies import Segment, Sticky
 from shipway.wire.credentials import KeyEntry
@@ -93,7 +94,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 class AccessList(msgspec.Struct, frozen=True, kw_only=True):
     """Who may ask what in an environment; by default nobody anything. `is_on` False: anybody everything.
 
-    Keys are there as the SHA-256 of 256 random bits: the list opens nothing for who reads it.
+    `projects` are the limits of tenants, by name. Keys are there as the SHA-256 of 256 random bits: the list opens nothing for who reads it.
     """
 
     is_on: bool = True
@@ -101,6 +102,7 @@ class AccessList(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[KeyEntry, ...] = ()
     bindings: tuple[Binding, ...] = ()
     tokens: TokenRules | None = None
+    projects: dict[str, CallerLimits] = {}
 
 
 OPEN = AccessList(is_on=False)

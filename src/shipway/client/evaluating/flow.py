@@ -23,7 +23,14 @@ from shipway.client.exchange import Call, Flow, Pause, Work, one
 from shipway.client.session import Session
 from shipway.client.tables import inputs_of
 from shipway.client.upload import OnProgress
-from shipway.core.errors import InvalidInput, InvalidRequest, NoReadyReplica, QueueFull, ReplicaLost
+from shipway.core.errors import (
+    InvalidInput,
+    InvalidRequest,
+    NoReadyReplica,
+    QueueFull,
+    RateLimited,
+    ReplicaLost,
+)
 from shipway.core.evaluations import Evaluation, Findings, LatencyProfile
 from shipway.core.tensors import Array, DataType
 from shipway.core.versions import parse_version
@@ -161,7 +168,7 @@ def _predicted(
                     timeout_s=_TIMEOUT_S,
                 )
             )
-        except (QueueFull, NoReadyReplica, ReplicaLost):
+        except (QueueFull, RateLimited, NoReadyReplica, ReplicaLost):
             if attempt == _ATTEMPTS:
                 raise
             yield Pause(_PAUSE_S * attempt)

@@ -30,6 +30,10 @@ class Reply:
         self.message = message
         self.trailers = trailers
 
+    def marked(self, marks: Headers) -> Reply:
+        """The same with these trailers behind its own."""
+        return Reply(self.message, self.trailers + header_block(marks))
+
     @classmethod
     def of(cls, message: Any) -> Reply:
         """The reply that carries a protobuf message."""
@@ -73,6 +77,7 @@ class Metadata(dict[bytes, bytes]):
     """
 
     body = b""
+    size_bytes = 0
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(headers)

@@ -83,6 +83,11 @@ class InferCall:
         """See `wire.callers.Sent`."""
         return self.headers.peer
 
+    @property
+    def size_bytes(self) -> int:
+        """The size of the message, uncompressed."""
+        return int(self.request.ByteSize())
+
 
 class GrpcInference:
     """The codec of `ModelInfer`. See `wire.codec.Codec`."""

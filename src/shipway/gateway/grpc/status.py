@@ -64,6 +64,7 @@ CODE_OF: dict[str, Code] = {
     "unsupported_media_type": Code.UNIMPLEMENTED,
     "body_too_large": Code.RESOURCE_EXHAUSTED,
     "queue_full": Code.RESOURCE_EXHAUSTED,
+    "rate_limited": Code.RESOURCE_EXHAUSTED,
     "deadline_exceeded": Code.DEADLINE_EXCEEDED,
     "conflict": Code.FAILED_PRECONDITION,
     "nothing_to_roll_back": Code.FAILED_PRECONDITION,

@@ -11,8 +11,10 @@ import sqlalchemy as sa
 
 from shipway.core.access import Binding, Grant
 from shipway.core.keys import Key
-from shipway.store.sql.tables import bindings, keys
+from shipway.core.rates import CallerLimits
+from shipway.store.sql.tables import bindings, keys, projects
 
+_limits = msgspec.json.Decoder(CallerLimits)
 _grants = msgspec.json.Decoder(tuple[Grant, ...])
 
 
@@ -42,7 +44,10 @@ class KeyRows:
 
     def put(self, key: Key) -> None:
         """Keeps a key, in place of the one with its id."""
-        row = msgspec.structs.asdict(key) | {"grants": msgspec.json.encode(key.grants).decode()}
+        row = msgspec.structs.asdict(key) | {
+            "grants": msgspec.json.encode(key.grants).decode(),
+            "limits": None if key.limits is None else msgspec.json.encode(key.limits).decode(),
+        }
         self._connection.execute(sa.delete(keys).where(keys.c.id == key.id))
         self._connection.execute(sa.insert(keys).values(row))
 
@@ -81,8 +86,28 @@ class BindingRows:
             self._connection.execute(sa.insert(bindings).values(row))
 
 
+class ProjectRows:
+    """The limits of tenants in one transaction."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def all(self) -> dict[str, CallerLimits]:
+        """What is bounded, by the name of the project, in the order of names."""
+        query = sa.select(projects).order_by(projects.c.name)
+        return {row.name: _limits.decode(row.limits) for row in self._connection.execute(query)}
+
+    def put(self, name: str, limits: CallerLimits) -> None:
+        """Keeps a project's limits in place of those it had; limits that bound nothing are not kept."""
+        self._connection.execute(sa.delete(projects).where(projects.c.name == name))
+        if limits.bounds_anything:
+            row = {"name": name, "limits": msgspec.json.encode(limits).decode()}
+            self._connection.execute(sa.insert(projects).values(row))
+
+
 def _key(row: Any) -> Key:
-    return Key(**{**row, "grants": _grants.decode(row["grants"])})
+    limits = None if row["limits"] is None else _limits.decode(row["limits"])
+    return Key(**{**row, "grants": _grants.decode(row["grants"]), "limits": limits})
 
 
 def _binding(row: Any) -> Binding:

@@ -9,7 +9,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from shipway.store.sql import migration
-from shipway.store.sql.access import BindingRows, KeyRows
+from shipway.store.sql.access import BindingRows, KeyRows, ProjectRows
 from shipway.store.sql.audit import AuditRows
 from shipway.store.sql.endpoints import EndpointRows
 from shipway.store.sql.engine import WRITES, create_engine
@@ -37,6 +37,7 @@ class Transaction:
         self.promotions = PromotionRows(connection)
         self.keys = KeyRows(connection)
         self.bindings = BindingRows(connection)
+        self.projects = ProjectRows(connection)
         self.audit = AuditRows(connection)
 
 

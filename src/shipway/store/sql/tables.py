@@ -186,6 +186,15 @@ keys = sa.Table(
     sa.Column("replaced_by", sa.String(12), nullable=False),
     sa.Column("last_used_at", Instant, nullable=True),
     sa.Column("is_local", sa.Boolean, nullable=False),
+    sa.Column("limits", sa.Text, nullable=True),
+)
+
+# What a tenant may use; one without a row has no limits of its own.
+projects = sa.Table(
+    "projects",
+    metadata,
+    sa.Column("name", sa.String(63), primary_key=True),
+    sa.Column("limits", sa.Text, nullable=False),
 )
 
 # What people (`user:`), groups (`group:`) and certificates (`cert:`) may do.

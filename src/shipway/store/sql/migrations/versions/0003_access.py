@@ -27,9 +27,16 @@ def upgrade() -> None:
         sa.Column("replaced_by", sa.String(12), nullable=False),
         sa.Column("last_used_at", Instant, nullable=True),
         sa.Column("is_local", sa.Boolean, nullable=False),
+        sa.Column("limits", sa.Text, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_keys"),
     )
     op.create_index("ix_keys_name", "keys", ["name"])
+    op.create_table(
+        "projects",
+        sa.Column("name", sa.String(63), nullable=False),
+        sa.Column("limits", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_projects"),
+    )
     op.create_table(
         "bindings",
         sa.Column("subject", sa.String(255), nullable=False),
@@ -40,4 +47,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("bindings")
+    op.drop_table("projects")
     op.drop_table("keys")
