@@ -25,9 +25,6 @@ INSIDE = 5
 FLOATS = INSIDE + SLOTS
 FREE = bytes(NAME_BYTES)
 
-Cell = memoryview
-"""The floats of one key, project or endpoint, as they change."""
-
 
 def digest_of(whose: str, name: str) -> bytes:
     """What stands in the cell of a name: names may have any length, and keys are nobody's business."""
