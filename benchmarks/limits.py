@@ -16,9 +16,11 @@ import tempfile
 from pathlib import Path
 from time import process_time
 
+from shipway.core.access import ANYBODY
 from shipway.core.bundles import ModelConfig, Served
 from shipway.core.endpoints import Limits
 from shipway.core.rates import CallerLimits, RateLimit, Whose
+from shipway.gateway.doorkeeper import Caller, Doorkeeper
 from shipway.gateway.http import Request
 from shipway.gateway.ledger import Bounds, Ledger, MachineLedger
 from shipway.gateway.routes import RouteTable
@@ -27,11 +29,20 @@ from shipway.gateway.valkey_ledger import ValkeyLedger
 from shipway.testing.live import SIGNATURE, onnx_bundle
 from shipway.testing.servers import valkey
 from shipway.wire.open_inference import OpenInference
-from shipway.wire.snapshot import Route, Snapshot, Variant
+from shipway.wire.snapshot import OPEN, Route, Snapshot, Variant
 
 BODY = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [1.5]}]}'
 WIDE = CallerLimits(rate=RateLimit(per_s=1e6, burst=1_000_000), daily_requests=10**12)
 AT_ONCE = 64
+
+
+class Everybody(Doorkeeper):
+    """Lets everybody in, by these bounds."""
+
+    bounds: Bounds = ()
+
+    def admit(self, sent, endpoint):  # type: ignore[no-untyped-def]
+        return Caller(ANYBODY, self.bounds)
 
 
 class Door:
@@ -53,15 +64,16 @@ class Door:
         return (process_time() - begun) / (requests // AT_ONCE * AT_ONCE) * 1e6
 
     def _asked(self, bounds: Bounds):  # type: ignore[no-untyped-def]
+        self.table.door.bounds = bounds
         request = Request("POST", b"/v2/models/e/infer", {b"content-type": b"application/json"})
         request.body = BODY
-        return self.serving.answer(OpenInference(), request, "e", bounds=bounds)
+        return self.serving.answer(OpenInference(), request, "e")
 
 
 async def door(variant: Variant, ledger: Ledger, limits: Limits) -> Door:
     """One that has loaded the model."""
-    table = RouteTable(lambda: None, ledger=ledger)
-    table.apply(Snapshot.of((Route(name="e", limits=limits, variants=(variant,)),)))
+    table = RouteTable(lambda: None, ledger=ledger, door=Everybody())
+    table.apply(Snapshot.of((Route(name="e", limits=limits, variants=(variant,)),), OPEN))
     await table.loaded()
     return Door(table)
 

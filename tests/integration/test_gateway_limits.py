@@ -11,21 +11,23 @@ from contextlib import ExitStack
 import msgspec
 import pytest
 
+from shipway.core.access import ANYBODY
 from shipway.core.bundles import ModelConfig, Served
 from shipway.core.endpoints import Limits
 from shipway.core.rates import DAY_S, CallerLimits, RateLimit, Whose
 from shipway.core.telemetry import Outcome
 from shipway.gateway.app import Gateway
 from shipway.gateway.cells import PATIENCE_S
+from shipway.gateway.doorkeeper import Caller, Doorkeeper
 from shipway.gateway.grpc.codec import GrpcInference, InferCall
 from shipway.gateway.grpc.messages import ModelInferRequest
 from shipway.gateway.http import Request
-from shipway.gateway.ledger import MachineLedger, Visit
+from shipway.gateway.ledger import Bounds, MachineLedger, Visit
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.serving import Serving
 from shipway.testing.live import SIGNATURE
 from shipway.wire.open_inference import OpenInference
-from shipway.wire.snapshot import Route, Snapshot, Variant
+from shipway.wire.snapshot import OPEN, Route, Snapshot, Variant
 
 NOON = 8_000.5 * DAY_S
 SLOW = RateLimit(per_s=0.001, burst=3)
@@ -59,12 +61,21 @@ class Model:
         pass
 
 
+class Everybody(Doorkeeper):
+    """Lets everybody in, by these bounds."""
+
+    bounds: Bounds = ()
+
+    def admit(self, sent, endpoint):
+        return Caller(ANYBODY, self.bounds)
+
+
 class Door:
     """A gateway of one endpoint, without sockets."""
 
     def __init__(self, ledger=None, *, model=None, **limits):
         self.model = model or Model()
-        self.table = RouteTable(lambda: None, ledger=ledger)
+        self.table = RouteTable(lambda: None, ledger=ledger, door=Everybody())
         self.table._runner = lambda spec, row: self.model
         self.serving = Serving(self.table)
         self.gateway = Gateway(self.table, self.serving)
@@ -77,7 +88,7 @@ class Door:
         )  # fmt: skip
         route = Route(name="e", limits=Limits(**limits), variants=(variant,))
         # As it comes from control.
-        sent = msgspec.json.encode(Snapshot.of((route,)))
+        sent = msgspec.json.encode(Snapshot.of((route,), OPEN))
         self.table.apply(msgspec.json.decode(sent, type=Snapshot))
 
     def post(self, path=PATH, body=BODY, **headers):
@@ -86,9 +97,10 @@ class Door:
         return self.gateway.handle(request)
 
     def ask(self, bounds=()):
+        self.table.door.bounds = bounds
         request = Request("POST", PATH.encode(), {b"content-type": b"application/json"})
         request.body = json.dumps(BODY).encode()
-        return self.serving.answer(OpenInference(), request, "e", bounds=bounds)
+        return self.serving.answer(OpenInference(), request, "e")
 
 
 def end(ledger):
@@ -282,6 +294,9 @@ import os
 import signal
 import sys
 from pathlib import Path
+from shipway.core.access import ANYBODY
+from shipway.gateway.doorkeeper import Caller, Doorkeeper
+from shipway.gateway.ledger import Bounds
 from shipway.gateway.ledger import MachineLedger
 
 with MachineLedger(Path(sys.argv[1]))._held():
@@ -312,6 +327,9 @@ ASKING = """
 import sys
 from pathlib import Path
 from shipway.core.rates import CallerLimits, Whose
+from shipway.core.access import ANYBODY
+from shipway.gateway.doorkeeper import Caller, Doorkeeper
+from shipway.gateway.ledger import Bounds
 from shipway.gateway.ledger import MachineLedger, Visit
 
 ledger = MachineLedger(Path(sys.argv[1]))

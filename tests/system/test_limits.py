@@ -19,7 +19,7 @@ from shipway.core.errors import RateLimited
 from shipway.core.rates import RateLimit
 from shipway.testing.live import SIGNATURE, live_server, onnx_bundle
 from shipway.testing.servers import valkey
-from shipway.wire.snapshot import Route, Snapshot, Variant
+from shipway.wire.snapshot import OPEN, Route, Snapshot, Variant
 
 PATH = "/v2/models/e/infer"
 BODY = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [3]}]}
@@ -61,7 +61,7 @@ class Gateways:
             config=ModelConfig(),
         )  # fmt: skip
         route = Route(name="e", limits=limits, variants=(variant,))
-        self._snapshot = msgspec.json.encode(Snapshot.of((route,)))
+        self._snapshot = msgspec.json.encode(Snapshot.of((route,), OPEN))
         self.processes = []
 
     def start(self, machine):
