@@ -78,6 +78,9 @@ _SPEC_WORDS = {
     "fallback": "What answers when the endpoint's own version cannot, below; nothing when left out.",
     "warm_s": "Seconds that a replaced version stays ready, for an instant rollback.",
     "rollout": "How one version replaces another, see below; all at once when left out.",
+    "secrets": "Variables of the model's process, each by reference:"
+    " `HF_TOKEN: {env: MODEL_HF_TOKEN}`, `DB_PASSWORD: {file: /run/secrets/models/db}`. See"
+    " [keep secrets](../howto/keep-secrets.md).",
 }
 
 _METRICS_WORDS = """\

@@ -63,7 +63,8 @@ def gateway(
     settings = settings.model_copy(
         update={key: value for key, value in given.items() if value is not None and value != ""}
     )
-    raise typer.Exit(main([*gateway_arguments(settings), *front]))
+    arguments = [*gateway_arguments(settings), *front]
+    raise typer.Exit(main(arguments, cache_url=settings.cache_url))
 
 
 def replica(

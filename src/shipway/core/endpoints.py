@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from shipway.core.rollouts import Rollout
+from shipway.core.secrets import SecretRef
 from shipway.core.strategies import RolloutPlan
 from shipway.core.versions import VersionRef
 
@@ -109,7 +110,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     `model` is `name:2`, `name@alias` or `name` (newest). `environment` is the server's own when empty. `warm_s` is how long the replaced version's
     replicas are kept ready for an instant rollback. With `scaling`, the number of replicas follows the
     load, and `replicas` is what it begins with. `rollout` is how one version replaces another; all at
-    once when left out.
+    once when left out. `secrets` are variables that the model's process gets when it starts.
     """
 
     name: str
@@ -124,6 +125,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     fallback: Fallback | None = None
     warm_s: Annotated[float, msgspec.Meta(ge=0, le=LONGEST_WARM_S)] = 600.0
     rollout: RolloutPlan | None = None
+    secrets: dict[str, SecretRef] = {}
 
 
 class Phase(StrEnum):

@@ -8,6 +8,7 @@ import traceback
 from contextlib import suppress
 
 from shipway.core.errors import ModelFailed
+from shipway.core.masking import masked
 
 
 def model_failed(exc: BaseException, *, whose: str) -> ModelFailed:
@@ -25,11 +26,11 @@ def model_failed(exc: BaseException, *, whose: str) -> ModelFailed:
 
 
 def log_unexpected(exc: BaseException, *, heading: str = "") -> None:
-    """Writes the traceback to this process's log.
+    """Writes the traceback, without passwords of URLs, to this process's log.
 
     A log that cannot be written, because its disk is full or model code closed it, must not turn
     one failure into a dead process.
     """
     with suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(heading + "".join(traceback.format_exception(exc)))
+        sys.stderr.write(heading + masked("".join(traceback.format_exception(exc))))
         sys.stderr.flush()

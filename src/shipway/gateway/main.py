@@ -48,7 +48,6 @@ class Options(argparse.Namespace):
     port: int
     grpc_port: int | None
     id: str
-    cache_url: str
     dialect: str | None
     endpoint: str
     predict_path: str
@@ -67,8 +66,12 @@ class Options(argparse.Namespace):
         )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one gateway until SIGTERM; gives the exit code."""
+def main(arguments: Sequence[str] | None = None, *, cache_url: str | None = None) -> int:
+    """Runs one gateway until SIGTERM; gives the exit code.
+
+    `cache_url` is of the Valkey that keeps the answers of endpoints with a cache, `SHIPWAY_CACHE_URL`
+    when None. It is no option: everybody on the machine can read a command line.
+    """
     parser = argparse.ArgumentParser(prog="shipway gateway", description=__doc__)
     parser.add_argument(
         "--state-dir", type=Path, required=True, help="where the last good config is"
@@ -85,11 +88,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=f"port to bind for gRPC, {DEFAULT_GRPC_PORT} by default; a free one for 0 or with --port 0",
     )
     parser.add_argument("--id", default=f"gateway-{os.getpid()}", help="name of this gateway")
-    parser.add_argument(
-        "--cache-url",
-        default=os.environ.get("SHIPWAY_CACHE_URL", ""),
-        help="Valkey or Redis that keeps the answers of endpoints with a cache",
-    )
     _add_front(parser)
     options = parser.parse_args(arguments, namespace=Options())
     grpc_port = options.grpc_port
@@ -109,7 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             }
             sys.stderr.write(json.dumps(failure) + "\n")
             return EXIT_PORT_TAKEN
-    uvloop.run(_serve(options, *listening))
+    if cache_url is None:
+        cache_url = os.environ.get("SHIPWAY_CACHE_URL", "")
+    uvloop.run(_serve(options, *listening, cache_url=cache_url))
     return 0
 
 
@@ -140,9 +140,11 @@ def bound(host: str, port: int, *, shared: bool = True) -> socket.socket:
     return listening
 
 
-async def _serve(options: Options, listening: socket.socket, grpc: socket.socket) -> None:
+async def _serve(
+    options: Options, listening: socket.socket, grpc: socket.socket, *, cache_url: str
+) -> None:
     changed = asyncio.Event()
-    store = ValkeyStore(options.cache_url) if options.cache_url else None
+    store = ValkeyStore(cache_url) if cache_url else None
     counters = Counters(options.state_dir / "run" / "counters", options.id)
     pulse = Pulse.started()
     table = RouteTable(changed.set, shared_cache=store, pulse=pulse, counters=counters)

@@ -17,6 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from shipway.core.masking import masked
 from shipway.core.outputs import Outputs
 from shipway.engines.incidents import log_unexpected
 from shipway.wire.answers import decode_answer, encode_answer, name_of
@@ -199,7 +200,7 @@ class _Log:
 
     def _write(self, fact: str) -> None:
         with suppress(OSError, ValueError):
-            sys.stderr.write(f"The response cache at {self._place} {fact}\n")
+            sys.stderr.write(masked(f"The response cache at {self._place} {fact}\n"))
             sys.stderr.flush()
 
 
@@ -226,9 +227,9 @@ def _client_of(url: str) -> Valkey | None:
 
 
 def _place_of(url: str) -> str:
-    """Where a URL points, without its password."""
+    """Where a URL points, without its password, which may hold what ends a host name."""
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(masked(url))
     except ValueError:
         return "an unreadable URL"
     return parts.netloc.rpartition("@")[2] or parts.path

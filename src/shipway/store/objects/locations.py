@@ -12,6 +12,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, S3Store, from_url
 
 from shipway.core.errors import StoreUnavailable
+from shipway.core.masking import masked
 from shipway.store.state import usable_directory
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ def opened(url: str, *, environment: Mapping[str, str]) -> tuple[ObjectStore, Pa
         return from_url(url, client_options=_CLIENT, retry_config=_RETRY), None
     except (BaseError, ValueError) as exc:
         raise StoreUnavailable(
-            f"`{url}` is not an artifact store: {exc}.", next_step=_NEXT_STEP
-        ) from exc
+            f"`{masked(url)}` is not an artifact store: {masked(str(exc))}.", next_step=_NEXT_STEP
+        ) from None  # the cause may quote the URL, or the credentials beside it
 
 
 def _s3(url: str, environment: Mapping[str, str]) -> S3Store:
