@@ -60,13 +60,13 @@ def spec_of(data: Any, *, source: str = "The spec") -> EndpointSpec:
 def _refuse_values(secrets: Any, source: str) -> None:
     """Refuses a secret where its reference should be, without repeating it."""
     known = SecretRef.__struct_fields__
-    for name, reference in secrets.items() if isinstance(secrets, Mapping) else ():
+    for reference in secrets.values() if isinstance(secrets, Mapping) else ():
         is_reference = isinstance(reference, Mapping) and all(key in known for key in reference)
         if not is_reference:
             raise InvalidSpec(
-                f"{source} has the secret `{name}` with a value, not a reference to one.",
+                f"{source} has a secret's value, not a reference to one.",
                 next_step="Put the value into a variable or a file of the server, and write"
-                f" `{name}: {{env: VARIABLE}}` or `{name}: {{file: /run/secrets/name}}`.",
+                " `NAME: {env: VARIABLE}` or `NAME: {file: /run/secrets/name}`.",
                 path="secrets",
             )
 
