@@ -25,7 +25,7 @@ from shipway.cli.messages import MESSAGES, Exit, Words
 from shipway.client.evaluating.question import EvaluateOptions
 from shipway.client.packing import PackOptions
 from shipway.client.synchronous import Client
-from shipway.core import endpoints, errors, policy, strategies, telemetry
+from shipway.core import endpoints, errors, policy, redaction, strategies, telemetry
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Scaling
 from shipway.core.errors import ShipwayError
 from shipway.core.policy import (
@@ -38,6 +38,7 @@ from shipway.core.policy import (
     LatencyCheck,
     SliceOf,
 )
+from shipway.core.redaction import Capture, Redact
 from shipway.core.strategies import (
     Ab,
     BlueGreen,
@@ -81,6 +82,7 @@ _SPEC_WORDS = {
     "secrets": "Variables of the model's process, each by reference:"
     " `HF_TOKEN: {env: MODEL_HF_TOKEN}`, `DB_PASSWORD: {file: /run/secrets/models/db}`. See"
     " [keep secrets](../howto/keep-secrets.md).",
+    "capture": "What may be kept of requests and answers, below; all that is kept today when left out.",
 }
 
 _METRICS_WORDS = """\
@@ -183,6 +185,7 @@ def endpoint_spec() -> str:
             *nested,
             _table(["placement", "what"], _choices("Placement")),
             _table(["residency", "what"], _choices("Residency")),
+            _table(["how", "what"], _choices("How", redaction)),
             *_rollout_keys(),
         ]
     )
@@ -332,25 +335,28 @@ _NESTED_SPECS: dict[str, type[msgspec.Struct]] = {
     "scaling": Scaling,
     "cache": Cache,
     "fallback": Fallback,
+    "capture": Capture,
+    "capture.redact[]": Redact,
 }
 
 
 def _inner_keys(key: str, kind: type[msgspec.Struct]) -> list[tuple[str, str, str]]:
-    words = _attribute_docs(endpoints, kind.__name__)
+    module = redaction if kind.__module__ == redaction.__name__ else endpoints
+    words = _attribute_docs(module, kind.__name__)
     return [
         (f"`{key}.{field.name}`", _spec_default(field), words[field.name])
         for field in msgspec.structs.fields(kind)
     ]
 
 
-def _choices(name: str) -> list[tuple[str, str]]:
-    return [(f"`{key.lower()}`", text) for key, text in _attribute_docs(endpoints, name).items()]
+def _choices(name: str, module: Any = endpoints) -> list[tuple[str, str]]:
+    return [(f"`{key.lower()}`", text) for key, text in _attribute_docs(module, name).items()]
 
 
 def _spec_default(field: Any) -> str:
     if field.default is msgspec.NODEFAULT:
         return "required"
-    return "" if isinstance(field.default, Limits) else _value(field.default)
+    return "" if isinstance(field.default, Limits | tuple) else _value(field.default)
 
 
 def api() -> str:

@@ -64,6 +64,10 @@ async def in_state(backend, state):
     return found[0]
 
 
+def argv_of(pid):
+    return Path(f"/proc/{pid}/cmdline").read_text()
+
+
 def bytes_below(directory):
     return b"".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
 
@@ -78,7 +82,7 @@ async def test_a_model_gets_its_secrets_and_no_record_has_them(tmp_path):
         backend.start(order)
         replica = await in_state(backend, ReplicaState.READY)
         assert (tmp_path / "told").read_text() == f"{CANARY}-token/{CANARY}-db"
-        assert CANARY not in Path(f"/proc/{replica.pid}/cmdline").read_text()
+        assert CANARY not in argv_of(replica.pid)
         kept = bytes_below(tmp_path / "state")
         assert b"MODEL_TOKEN" in kept
         assert CANARY.encode() not in kept

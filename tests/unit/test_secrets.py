@@ -215,7 +215,7 @@ def test_a_setting_comes_from_its_file_and_the_next_process_reads_it_again(tmp_p
 
 def test_a_setting_that_is_given_twice_or_not_there_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("SHIPWAY_DATABASE_URL_FILE", str(tmp_path / "none"))
-    with pytest.raises(SecretUnavailable, match="`SHIPWAY_DATABASE_URL_FILE` is .*/none"):
+    with pytest.raises(SecretUnavailable, match="`SHIPWAY_DATABASE_URL_FILE` is"):
         read_settings()
     (tmp_path / "none").write_text("x")
     monkeypatch.setenv("SHIPWAY_DATABASE_URL", "sqlite://")

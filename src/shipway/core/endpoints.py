@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from shipway.core.redaction import Capture
 from shipway.core.rollouts import Rollout
 from shipway.core.secrets import SecretRef
 from shipway.core.strategies import RolloutPlan
@@ -111,6 +112,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     replicas are kept ready for an instant rollback. With `scaling`, the number of replicas follows the
     load, and `replicas` is what it begins with. `rollout` is how one version replaces another; all at
     once when left out. `secrets` are variables that the model's process gets when it starts.
+    `capture` says what may be kept of requests and answers.
     """
 
     name: str
@@ -126,6 +128,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     warm_s: Annotated[float, msgspec.Meta(ge=0, le=LONGEST_WARM_S)] = 600.0
     rollout: RolloutPlan | None = None
     secrets: dict[str, SecretRef] = {}
+    capture: Capture | None = None
 
 
 class Phase(StrEnum):

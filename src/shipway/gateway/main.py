@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -23,6 +24,7 @@ from shipway.gateway.fronts import Dialect, Front
 from shipway.gateway.grpc.server import serve as serve_grpc
 from shipway.gateway.grpc.service import Services
 from shipway.gateway.http import serve
+from shipway.gateway.keys import redaction_key
 from shipway.gateway.pulse import Pulse
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.serving import Serving
@@ -147,7 +149,13 @@ async def _serve(
     store = ValkeyStore(cache_url) if cache_url else None
     counters = Counters(options.state_dir / "run" / "counters", options.id)
     pulse = Pulse.started()
-    table = RouteTable(changed.set, shared_cache=store, pulse=pulse, counters=counters)
+    table = RouteTable(
+        changed.set,
+        shared_cache=store,
+        pulse=pulse,
+        counters=counters,
+        redaction_key=partial(redaction_key, options.state_dir),
+    )
     await _prepared(table, options.state_dir)
     address, grpc_address = f"http://{_address(listening)}", _address(grpc)
     follower = Follower(

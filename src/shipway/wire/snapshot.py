@@ -14,6 +14,7 @@ import msgspec
 from shipway.core.bundles import ModelConfig, Served
 from shipway.core.endpoints import Cache, Fallback, Limits
 from shipway.core.evidence import TrialReport
+from shipway.core.redaction import Capture
 from shipway.core.signature import Signature
 from shipway.core.strategies import Segment, Sticky
 
@@ -85,6 +86,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     cache: Cache | None = None
     fallback: Fallback | None = None
     trial: Trial | None = None
+    capture: Capture | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ import msgspec
 
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Placement, Scaling
 from shipway.core.errors import InvalidSpec
+from shipway.core.redaction import Capture
 from shipway.core.secrets import SecretRef, require_references
 from shipway.core.strategies import (
     MOST_METRIC_LENGTH,
@@ -28,6 +29,7 @@ _NESTED: Mapping[str, type[msgspec.Struct]] = {
     "scaling": Scaling,
     "cache": Cache,
     "fallback": Fallback,
+    "capture": Capture,
     "rollout": RolloutPlan,
     "rollout.guards": Guards,
 }
