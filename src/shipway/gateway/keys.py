@@ -41,8 +41,9 @@ def _read(path: Path) -> bytes:
 
 def _make(path: Path) -> None:
     """Writes a new key, unless another process was faster: it has its name only once it is whole."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # Not the process id: gateways in containers that share the directory may have the same one.
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with open(handle, "wb") as stream:
             stream.write(secrets.token_bytes(KEY_BYTES))
