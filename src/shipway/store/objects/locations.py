@@ -43,8 +43,13 @@ def opened(url: str, *, environment: Mapping[str, str]) -> tuple[ObjectStore, Pa
         return from_url(url, client_options=_CLIENT, retry_config=_RETRY), None
     except (BaseError, ValueError) as exc:
         raise StoreUnavailable(
-            f"`{masked(url)}` is not an artifact store: {masked(str(exc))}.", next_step=_NEXT_STEP
+            f"`{masked(url)}` is not an artifact store: {_first_line(exc)}.", next_step=_NEXT_STEP
         ) from None  # the cause may quote the URL, or the credentials beside it
+
+
+def _first_line(exc: Exception) -> str:
+    """The lines below show the parsed URL part by part, the password too."""
+    return masked(next(iter(str(exc).splitlines()), type(exc).__name__)).rstrip(".")
 
 
 def _s3(url: str, environment: Mapping[str, str]) -> S3Store:
