@@ -101,6 +101,28 @@ def made_again(world):
     return Gateway(world.table, serving), Services(world.table, serving)
 
 
+@pytest.mark.parametrize("capture", [None, HASHED])
+async def test_what_a_model_raises_is_logged_with_its_message_only_where_none_is_redacted(
+    tmp_path, capture, capfd
+):
+    class Engine:
+        def run(self, inputs):
+            try:
+                raise KeyError(f"first {inputs['x'][0]}")
+            except KeyError as exc:
+                raise ValueError(f"cannot take {inputs['x'][0]}") from exc
+
+    async with trial_world(tmp_path, rollout=None) as world:
+        captured(world, capture, rollout=None)
+        await world.table.loaded()
+        world.route.variant("1").runner._engine = Engine()
+        assert (await world.ask(CANARY))[0] == 500
+    said = capfd.readouterr().err
+    assert said.index("KeyError") < said.index("ValueError")
+    assert "in run" in said
+    assert (str(CANARY) in said) == (capture is None)
+
+
 def test_the_key_is_made_once_for_its_owner_alone_whoever_comes_first(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         keys = set(pool.map(lambda _: redaction_key(tmp_path), range(8)))

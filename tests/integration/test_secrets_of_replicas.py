@@ -8,17 +8,20 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 
 from shipway.backends.port import ReplicaOrder
 from shipway.backends.process import ProcessBackend
 from shipway.backends.records import end_all
 from shipway.backends.secrets import SecretSource
-from shipway.core.errors import SecretUnavailable
+from shipway.core.errors import ModelFailed, SecretUnavailable
 from shipway.core.replicas import ReplicaState
 from shipway.core.secrets import SecretRef, SecretRules
 from shipway.core.versions import VersionRef
 from shipway.testing.live import INHERIT, python_bundle
+from shipway.wire.link import connect
 
 TELLS = """
 import os
@@ -64,6 +67,12 @@ async def in_state(backend, state):
     return found[0]
 
 
+async def in_no_state(backend):
+    async with asyncio.timeout(20):
+        while backend.observe():  # noqa: ASYNC110 - a real process is watched
+            await asyncio.sleep(0.01)
+
+
 def argv_of(pid):
     return Path(f"/proc/{pid}/cmdline").read_text()
 
@@ -92,6 +101,27 @@ async def test_a_model_gets_its_secrets_and_no_record_has_them(tmp_path):
         backend.start(order_of(tmp_path, name="e-1-0-b", **dict(order.secrets)))
         await in_state(backend, ReplicaState.READY)
         assert (tmp_path / "told").read_text().endswith(f"{CANARY}-new")
+
+
+async def test_the_log_of_a_replica_that_redacts_has_no_message_of_what_the_model_raised(tmp_path):
+    code = "class Model:\n    def predict(self, inputs):\n        raise ValueError(f'at {inputs[\"x\"][0]}')\n"
+    said = {}
+    async with backend_of(tmp_path / "state", SecretSource(SecretRules(), {})) as backend:
+        for redacts in (False, True):
+            order = order_of(tmp_path, name=f"e-1-0-{redacts}")
+            manifest = python_bundle(tmp_path / "bundle", code)
+            backend.start(msgspec.structs.replace(order, digest=manifest.digest, redacts=redacts))
+            replica = await in_state(backend, ReplicaState.READY)
+            link = await connect(replica.address)
+            with pytest.raises(ModelFailed):
+                await link.infer({"x": np.array([731.5])}, timeout_s=10)
+            link.close()
+            said[redacts] = "\n".join(backend.read_log(replica.id, 100))
+            backend.stop(replica.id)
+            await in_no_state(backend)
+    assert "ValueError: at 731.5" in said[False]
+    assert "ValueError: (`capture.redact`" in said[True]
+    assert "731.5" not in said[True]
 
 
 @pytest.mark.parametrize("reference", [SecretRef(env="MODEL_X"), SecretRef(file="/nowhere/x")])

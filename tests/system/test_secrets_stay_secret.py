@@ -131,6 +131,9 @@ def test_no_secret_is_anywhere_but_where_it_was_put(world, tmp_path):
     view = server.settled("e")
     assert (view["phase"], "`env:MODEL_ABSENT` is not set" in view["message"]) == ("failed", True)
 
+    refused = server.deploy("e", "m:1", capture={"redact": ["xx"]})
+    assert (refused["code"], "`x`" in refused["detail"]) == ("invalid_spec", True)
+
     deploy(TOKEN={"env": "MODEL_TOKEN"})
     assert server.settled("e")["phase"] == "live"
     assert server.answers("e", 1) == fingerprint(CANARIES["variable"])

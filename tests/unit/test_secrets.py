@@ -25,6 +25,7 @@ from shipway.settings import (
     secret_rules,
     variables_with,
 )
+from shipway.store.objects.locations import opened
 from shipway.wire.specs import spec_of
 
 EVERYTHING = SecretRules(allowed=("env:*", "file:/*", "file:/*/*", "file:/*/*/*", "file:/*/*/*/*"))
@@ -221,6 +222,12 @@ def test_a_setting_that_is_given_twice_or_not_there_is_refused(tmp_path, monkeyp
     monkeypatch.setenv("SHIPWAY_DATABASE_URL", "sqlite://")
     with pytest.raises(InvalidSpec, match="Both `SHIPWAY_DATABASE_URL`"):
         read_settings()
+
+
+def test_credentials_that_were_read_from_files_reach_azures_client(monkeypatch):
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    store, _ = opened("az://bundles/x", environment={"AZURE_STORAGE_ACCOUNT_KEY": "a2V5"})
+    assert store.config["account_key"] == "a2V5"
 
 
 def test_credentials_of_the_artifact_store_come_from_files(tmp_path):

@@ -16,7 +16,8 @@ from shipway.core.versions import VersionRef
 class ReplicaOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a backend needs to start one replica. `id` is unique for ever.
 
-    `secrets` are references; the backend resolves them where and when the process starts.
+    `secrets` are references; the backend resolves them where and when the process starts. With
+    `redacts`, the log has no messages of exceptions of the model's code.
     """
 
     id: str
@@ -30,6 +31,7 @@ class ReplicaOrder(msgspec.Struct, frozen=True, kw_only=True):
     bundle_dir: Path
     environment: EnvironmentLock
     secrets: Secrets = ()
+    redacts: bool = False
 
 
 class Backend(Protocol):

@@ -32,6 +32,7 @@ from shipway.core.errors import DependencyError, ShipwayError
 from shipway.core.failures import LastWord, last_line, last_word
 from shipway.core.replicas import Batches, Replica, ReplicaState
 from shipway.core.secrets import NONE_ALLOWED
+from shipway.engines.incidents import REDACTS
 from shipway.wire.frames import Pong
 from shipway.wire.link import ping
 
@@ -183,9 +184,11 @@ class ProcessBackend:
         )
 
     async def _variables_for(self, order: ReplicaOrder) -> dict[str, str]:
+        """What this order adds to the environment of every replica."""
+        own = {REDACTS: "1"} if order.redacts else {}
         if not order.secrets:
-            return {}
-        return await in_daemon_thread(lambda: self._secrets.variables(order.secrets))
+            return own
+        return own | await in_daemon_thread(lambda: self._secrets.variables(order.secrets))
 
     def _spawn(
         self, order: ReplicaOrder, python: Path, secrets: Mapping[str, str]

@@ -130,6 +130,11 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     secrets: dict[str, SecretRef] = {}
     capture: Capture | None = None
 
+    @property
+    def redacts(self) -> bool:
+        """Whether any field may not be written down as it is."""
+        return self.capture is not None and bool(self.capture.redact)
+
 
 class Phase(StrEnum):
     """Where the change of an endpoint stands."""

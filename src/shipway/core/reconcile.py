@@ -39,6 +39,7 @@ class StartReplica(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_rows: int
     max_batch_delay_ms: float
     secrets: Secrets = ()
+    redacts: bool = False
 
 
 class StopReplica(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,6 +182,7 @@ def _is_current(one: Desired, replica: Replica) -> bool:
         and replica.max_batch_rows == one.state.spec.limits.max_batch_rows
         and replica.max_batch_delay_ms == one.state.spec.limits.max_batch_delay_ms
         and replica.secrets == in_order(one.state.spec.secrets)
+        and replica.redacts == one.state.spec.redacts
     )
 
 
@@ -269,6 +271,7 @@ def startable(
                 max_batch_rows=state.spec.limits.max_batch_rows,
                 max_batch_delay_ms=state.spec.limits.max_batch_delay_ms,
                 secrets=in_order(state.spec.secrets),
+                redacts=state.spec.redacts,
             )
             starts.append(start)
     return starts

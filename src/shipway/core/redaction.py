@@ -59,7 +59,8 @@ class Capture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     redact: tuple[str | Redact, ...] = ()
     """Rules, the name alone for a field to drop. They hold for the examples, labels and errors that a
-    rollout keeps; and answers that Valkey would hold stay in each gateway's memory."""
+    rollout keeps; answers that Valkey would hold stay in each gateway's memory; and what the model
+    raises is logged without its message."""
 
     @property
     def rules(self) -> tuple[Redact, ...]:

@@ -68,7 +68,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     started. `code` and `message` say why it exited. `busy_s` is how long the present model call has
     run, 0 when idle; `silent_s` how long it has not answered. `memory_mb` is what its process held in
     memory when last measured, `peak_mb` the most it ever did, both 0 before that. `secrets` are the
-    references of the variables that it was started with.
+    references of the variables that it was started with. `redacts`: its log quotes no values.
     """
 
     id: str
@@ -92,6 +92,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     memory_mb: float = 0.0
     peak_mb: float = 0.0
     secrets: Secrets = ()
+    redacts: bool = False
 
     @property
     def is_running(self) -> bool:

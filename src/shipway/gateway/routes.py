@@ -364,6 +364,8 @@ class RouteTable:
         if variant.cache is not None:
             variant.cache.deadline_s = deadline_s
             variant.cache.row = variant.row
+        if isinstance(variant.runner, InlineRunner):
+            variant.runner.redacts = is_redacted
         if isinstance(variant.runner, ReplicaPool):
             variant.runner.expect(spec.replicas, deadline_s=deadline_s)
             variant.runner.waking.follow(spec)

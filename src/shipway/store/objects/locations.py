@@ -40,7 +40,10 @@ def opened(url: str, *, environment: Mapping[str, str]) -> tuple[ObjectStore, Pa
     try:
         if parts.scheme in {"s3", "s3a"}:
             return _s3(url, environment), None
-        return from_url(url, client_options=_CLIENT, retry_config=_RETRY), None
+        # What a file held is not in this process's environment, where obstore finds the rest.
+        wanted = _AZURE_SECRETS & environment.keys() if parts.scheme in _AZURE else ()
+        given = {name.lower(): environment[name] for name in wanted}
+        return from_url(url, config=given, client_options=_CLIENT, retry_config=_RETRY), None  # type: ignore[call-overload]
     except (BaseError, ValueError) as exc:
         raise StoreUnavailable(
             f"`{masked(url)}` is not an artifact store: {_first_line(exc)}.", next_step=_NEXT_STEP
@@ -67,6 +70,8 @@ def _s3(url: str, environment: Mapping[str, str]) -> S3Store:
     return S3Store.from_url(url, config=config, client_options=options, retry_config=_RETRY)  # type: ignore[arg-type]
 
 
+_AZURE = {"az", "azure", "adl", "abfs", "abfss"}
+_AZURE_SECRETS = {"AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_CLIENT_SECRET"}
 _S3_VARIABLES = {
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
