@@ -16,6 +16,7 @@ from shipway.core.endpoints import EndpointSpec
 from shipway.core.errors import InvalidSpec, SecretUnavailable
 from shipway.core.masking import MASK, masked
 from shipway.core.secrets import OWN, OWN_PLACES, SecretRef, SecretRules, require_references
+from shipway.gateway.valkey import _place_of
 from shipway.settings import (
     Settings,
     content_of,
@@ -182,6 +183,19 @@ def test_the_log_shows_no_password_of_a_foreign_exception(capsys):
     said = capsys.readouterr().err
     assert "cannot parse" in said
     assert CANARY not in said
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("valkey://h:1/0", "h:1"),
+        (f"valkey://:{CANARY}@h:1/0", "h:1"),
+        (f"valkey://:{CANARY}/x@h:1/0", "h:1"),
+        (f"unix://u:{CANARY}@/run/valkey", "/run/valkey"),
+    ],
+)
+def test_the_log_names_the_caches_place_alone(url, place):
+    assert _place_of(url) == place
 
 
 def test_settings_show_no_url():
