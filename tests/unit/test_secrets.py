@@ -152,6 +152,12 @@ def test_no_password_of_a_url_is_left(password, scheme):
     assert said == f"it failed: {scheme}://{MASK}@db.x/y is away"
 
 
+@pytest.mark.parametrize("text", ["a" * 10**6, "http://" * 10**5, "token" * 10**5, "://@" * 10**5])
+def test_masking_takes_a_time_that_grows_with_the_text_alone(text):
+    """A model's exception may quote a megabyte: quadratic time would be minutes."""
+    assert len(masked(text)) <= len(text)
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -282,6 +288,7 @@ def test_one_newline_at_the_end_is_not_the_secrets(tmp_path_factory, text):
 def test_gateways_are_given_neither_credentials_nor_models_secrets(monkeypatch):
     for name in ("MODEL_TOKEN", "SHIPWAY_DATABASE_URL_FILE", "AWS_SECRET_ACCESS_KEY_FILE", "OTHER"):
         monkeypatch.setenv(name, "x")
+    assert "PATH" in gateway_variables(Settings(allowed_secrets="env:*"))
     variables = gateway_variables(
         Settings(allowed_secrets="env:MODEL_*", cache_url="valkey://h", database_url_file="x")
     )

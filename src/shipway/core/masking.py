@@ -6,8 +6,7 @@ import re
 
 MASK = "***"
 
-_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^\s'\"`]*@")
-"""Up to the last `@`: a password that was not percent-encoded may hold `/`, `:` and `@` itself."""
+_WORD = re.compile(r"[^\s'\"`]+")
 
 _KEYS = (
     "password|passwd|pwd|passphrase|secret|token|sig|api_?key|access_?key|account_?key|secret_?key"
@@ -21,4 +20,14 @@ def masked(text: str) -> str:
 
     `postgresql://ada:pw@db/x?sslpassword=y` becomes `postgresql://***@db/x?sslpassword=***`.
     """
-    return _PAIR.sub(rf"\g<key>{MASK}", _USERINFO.sub(rf"\g<scheme>{MASK}@", text))
+    return _PAIR.sub(rf"\g<key>{MASK}", _WORD.sub(_without_userinfo, text))
+
+
+def _without_userinfo(word: re.Match[str]) -> str:
+    """Up to the last `@`: a password that was not percent-encoded may hold `/`, `:` and `@` itself.
+
+    Not one pattern: exceptions quote texts of any length, and it would look at each place of one again.
+    """
+    text = word[0]
+    begin, end = text.find("://"), text.rfind("@")
+    return f"{text[: begin + 3]}{MASK}{text[end:]}" if 0 <= begin < end else text

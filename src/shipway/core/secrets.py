@@ -79,7 +79,7 @@ class SecretRules(msgspec.Struct, frozen=True, kw_only=True):
     def is_own(self, reference: SecretRef) -> bool:
         """Whether it is the server's own, whatever a pattern covers."""
         if reference.env is not None:
-            return reference.env.startswith(OWN)
+            return reference.env.startswith(OWN) or _starts_a_process(reference.env)
         path = PurePosixPath(reference.file or "/")
         return any(path.is_relative_to(place) for place in self.own_places)
 
@@ -138,10 +138,15 @@ def require_references(secrets: Mapping[str, SecretRef], *, source: str) -> None
             )
 
 
+def _starts_a_process(name: str) -> bool:
+    """Whether a variable says how a process starts: no secret, and no place for one."""
+    return name in _RESERVED or name.startswith(_LOADERS)
+
+
 def _problem_of_name(name: str) -> str:
     if not _VARIABLE.fullmatch(name):
         return "a name that is not of `A-Z 0-9 _`, as environment variables are"
-    if name in _RESERVED or name.startswith(_LOADERS):
+    if _starts_a_process(name):
         return "a name that would change how the model's process starts"
     return ""
 
