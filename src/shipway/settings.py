@@ -124,7 +124,7 @@ def _valid(given: Mapping[str, Any]) -> Settings:
             f"Setting `SHIPWAY_{name.upper()}` cannot be {value}: {fact}.",
             next_step="Correct the variable or the option; docs/reference/settings.md has them all.",
             path=name,
-        ) from None  # the cause holds what was given
+        ) from exc
 
 
 def _content_for(variable: str, path: Path, *, is_given: bool) -> str:
