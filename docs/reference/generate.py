@@ -27,7 +27,7 @@ from shipway.cli.messages import MESSAGES, Exit, Words
 from shipway.client.evaluating.question import EvaluateOptions
 from shipway.client.packing import PackOptions
 from shipway.client.synchronous import Client
-from shipway.core import endpoints, errors, policy, strategies, telemetry
+from shipway.core import endpoints, errors, policy, redaction, strategies, telemetry
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Scaling
 from shipway.core.errors import ShipwayError
 from shipway.core.policy import (
@@ -41,6 +41,7 @@ from shipway.core.policy import (
     SliceOf,
 )
 from shipway.core.rates import RateLimit
+from shipway.core.redaction import Capture, Redact
 from shipway.core.strategies import (
     Ab,
     BlueGreen,
@@ -81,6 +82,10 @@ _SPEC_WORDS = {
     "fallback": "What answers when the endpoint's own version cannot, below; nothing when left out.",
     "warm_s": "Seconds that a replaced version stays ready, for an instant rollback.",
     "rollout": "How one version replaces another, see below; all at once when left out.",
+    "secrets": "Variables of the model's process, each by reference:"
+    " `HF_TOKEN: {env: MODEL_HF_TOKEN}`, `DB_PASSWORD: {file: /run/secrets/models/db}`. See"
+    " [keep secrets](../howto/keep-secrets.md).",
+    "capture": "What may be kept of requests and answers, below; all that is kept today when left out.",
 }
 
 _METRICS_WORDS = """\
@@ -183,6 +188,7 @@ def endpoint_spec() -> str:
             *nested,
             _table(["placement", "what"], _choices("Placement")),
             _table(["residency", "what"], _choices("Residency")),
+            _table(["how", "what"], _choices("How", redaction)),
             *_rollout_keys(),
         ]
     )
@@ -333,6 +339,8 @@ _NESTED_SPECS: dict[str, type[msgspec.Struct]] = {
     "scaling": Scaling,
     "cache": Cache,
     "fallback": Fallback,
+    "capture": Capture,
+    "capture.redact[]": Redact,
 }
 
 
@@ -344,14 +352,14 @@ def _inner_keys(key: str, kind: type[msgspec.Struct]) -> list[tuple[str, str, st
     ]
 
 
-def _choices(name: str) -> list[tuple[str, str]]:
-    return [(f"`{key.lower()}`", text) for key, text in _attribute_docs(endpoints, name).items()]
+def _choices(name: str, module: Any = endpoints) -> list[tuple[str, str]]:
+    return [(f"`{key.lower()}`", text) for key, text in _attribute_docs(module, name).items()]
 
 
 def _spec_default(field: Any) -> str:
     if field.default is msgspec.NODEFAULT:
         return "required"
-    return "" if isinstance(field.default, Limits) else _value(field.default)
+    return "" if isinstance(field.default, Limits | tuple) else _value(field.default)
 
 
 def _right(method: str, path: str) -> str:

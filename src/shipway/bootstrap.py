@@ -28,6 +28,7 @@ from shipway.api.services import Services
 from shipway.api.uploads import UploadLimits
 from shipway.backends.logs import bound_logs
 from shipway.backends.process import ProcessBackend
+from shipway.backends.secrets import SecretSource
 from shipway.control.access import LOCAL_KEYS, Access
 from shipway.control.audit import AuditLog
 from shipway.control.capacity import Capacity
@@ -42,7 +43,14 @@ from shipway.control.registry import Registry
 from shipway.control.rollouts import Rollouts
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
-from shipway.settings import Settings, provider_variables, read_settings, require_guarded
+from shipway.core.masking import masked
+from shipway.settings import (
+    Settings,
+    provider_variables,
+    read_settings,
+    require_guarded,
+    secret_rules,
+)
 from shipway.store.keys import kept_key, new_key_text
 from shipway.store.objects.artifacts import ArtifactStore
 from shipway.store.sql.database import Database, sqlite_url
@@ -175,7 +183,9 @@ def _reconciler(
     url = settings.artifacts_url or str(state_dir / "artifacts")
     artifacts = ArtifactStore(url, environment=provider_variables())
     registry = Registry(database, artifacts)
-    backend = ProcessBackend(state_dir, clock=clock)
+    backend = ProcessBackend(
+        state_dir, clock=clock, secrets=SecretSource(secret_rules(settings), os.environ)
+    )
     reconciler = Reconciler(
         database,
         backend,
@@ -220,6 +230,7 @@ def _services(
         poke=poke,
         read_log=backend.read_log,
         memory_budget_mb=settings.memory_budget_mb,
+        secret_rules=secret_rules(settings),
     )
     rollouts = Rollouts(
         database,
@@ -297,6 +308,21 @@ def _recorded(state_dir: Path, listening: socket.socket) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
+class _MaskedFormatter(logging.Formatter):
+    """Foreign exceptions may quote the URL they were given, in tracebacks too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and the traceback below it, without passwords."""
+        return masked(super().format(record))
+
+
+def log_to_stderr() -> None:
+    """Sends this process's log to stderr, without the passwords of URLs."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_MaskedFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one process from the environment's settings; gives the exit code."""
     parser = argparse.ArgumentParser(prog="shipway.bootstrap", description=__doc__)
@@ -306,9 +332,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int)
     parser.add_argument("--shared-port", action="store_true", help="the port is reserved for us")
     options = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    log_to_stderr()
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         settings = read_settings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,25 +11,37 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shipway.core.errors import InvalidSpec
+from shipway.core.errors import InvalidSpec, SecretUnavailable
+from shipway.core.secrets import OWN, OWN_PLACES, PROVIDERS, SecretRules
 
 DEFAULT_GRPC_PORT = 8081
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+SECRETS = ("database_url", "artifacts_url", "cache_url", "limits_url", "api_key")
+"""Settings that may hold a password: each has a `_file` beside it, and is shown by nothing."""
+
+LARGEST_SECRET_BYTES = 64 * 1024
 
 
 class Settings(BaseSettings):
     """Where things are and on what they listen. Every field has an environment variable."""
 
-    model_config = SettingsConfigDict(env_prefix="SHIPWAY_")
+    model_config = SettingsConfigDict(env_prefix="SHIPWAY_", hide_input_in_errors=True)
 
     state_dir: Path = Path(".shipway")
     """Directory of everything that this machine keeps."""
 
-    database_url: str | None = None
+    database_url: Annotated[str | None, Field(repr=False)] = None
     """SQLAlchemy URL of the database; SQLite in the state directory when unset."""
 
-    artifacts_url: str | None = None
+    database_url_file: Path | None = None
+    """File that holds `SHIPWAY_DATABASE_URL`, as a mounted secret does. Read whenever control starts."""
+
+    artifacts_url: Annotated[str | None, Field(repr=False)] = None
     """Object-store URL (`s3://bucket/prefix`, `file:///path`) of the bundles; the state directory when unset."""
+
+    artifacts_url_file: Path | None = None
+    """File that holds `SHIPWAY_ARTIFACTS_URL`. Read whenever control starts."""
 
     environment: str = "dev"
     """The environment that this server's gateways serve."""
@@ -48,11 +61,26 @@ class Settings(BaseSettings):
     control_url: str | None = None
     """Where gateways, CLI and SDK find control; the local server's address when unset."""
 
-    cache_url: Annotated[str, Field(pattern=r"^(valkeys?|rediss?|unix)://")] | None = None
+    cache_url: Annotated[str | None, Field(pattern=r"^(valkeys?|rediss?|unix)://", repr=False)] = (
+        None
+    )
     """Valkey or Redis (`valkey://host:6379/0`) where gateways keep the answers of endpoints with a `cache`; in each gateway when unset."""
 
-    limits_url: Annotated[str, Field(pattern=r"^(valkeys?|rediss?|unix)://")] | None = None
+    limits_url: Annotated[str | None, Field(pattern=r"^(valkeys?|rediss?|unix)://", repr=False)] = (
+        None
+    )
     """Valkey or Redis where gateways of several machines count together what callers and endpoints use of their limits; each machine for itself when unset."""
+
+    limits_url_file: Path | None = None
+    """File that holds `SHIPWAY_LIMITS_URL`. Read when the server, or a gateway run alone, starts."""
+
+    cache_url_file: Path | None = None
+    """File that holds `SHIPWAY_CACHE_URL`. Read when the server, or a gateway run alone, starts."""
+
+    allowed_secrets: Annotated[
+        str, Field(pattern=r"^((env:|file:/)[^,\s]+(,\s*(env:|file:/)[^,\s]+)*)?$")
+    ] = ""
+    """Which references `secrets` of an endpoint may use: patterns such as `env:HF_*,file:/run/secrets/models/*`. None when unset; the server's own never."""
 
     memory_budget_mb: Annotated[int, Field(ge=1)] | None = None
     """What all replica processes may hold in memory together; idle models make room for those that are asked. No bound when unset."""
@@ -65,6 +93,9 @@ class Settings(BaseSettings):
 
     api_key: Annotated[str | None, Field(repr=False)] = None
     """The key that CLI, SDK and a gateway of its own present; for the local server they find one by themselves."""
+
+    api_key_file: Path | None = None
+    """File that holds `SHIPWAY_API_KEY`."""
 
     oidc_issuer: Annotated[str, Field(pattern=r"^(https://|http://(localhost|127\.))")] | None = (
         None
@@ -95,7 +126,9 @@ class Settings(BaseSettings):
 
     def as_variables(self) -> dict[str, str]:
         """The environment variables from which another process gets these very settings."""
-        values = self.model_dump(exclude_none=True)
+        # What a file holds is read again by whoever starts: it may have changed.
+        from_files = {name for name in SECRETS if getattr(self, f"{name}_file") is not None}
+        values = self.model_dump(exclude_none=True, exclude=from_files)
         return {f"SHIPWAY_{name.upper()}": str(value) for name, value in values.items()}
 
 
@@ -103,27 +136,116 @@ def read_settings(**given: Any) -> Settings:
     """The settings of the environment, with those `given` in front; None among them is not given.
 
     Raises:
-        InvalidSpec: a value is not valid; the variable is named.
+        InvalidSpec: a value is not valid, or given twice; the variable is named.
+        SecretUnavailable: the file that holds one cannot be read.
     """
+    known = {name: value for name, value in given.items() if value is not None}
+    settings = _valid(known)
+    contents = {
+        name: _content_for(f"SHIPWAY_{name.upper()}", path, is_given=bool(getattr(settings, name)))
+        for name in SECRETS
+        if (path := getattr(settings, f"{name}_file")) is not None
+    }
+    return _valid({**known, **contents}) if contents else settings
+
+
+def _valid(given: Mapping[str, Any]) -> Settings:
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        return Settings(**given)
     except ValidationError as exc:
         first = exc.errors()[0]
         name = str(first["loc"][0])
         fact = first["msg"][:1].lower() + first["msg"][1:]
+        value = "what it is" if name in SECRETS else repr(first["input"])
         raise InvalidSpec(
-            f"Setting `SHIPWAY_{name.upper()}` cannot be {first['input']!r}: {fact}.",
+            f"Setting `SHIPWAY_{name.upper()}` cannot be {value}: {fact}.",
             next_step="Correct the variable or the option; docs/reference/settings.md has them all.",
             path=name,
         ) from exc
 
 
-_PROVIDERS = ("AWS_", "AZURE_", "GOOGLE_")
+def _content_for(variable: str, path: Path, *, is_given: bool) -> str:
+    """What the file beside a variable holds."""
+    if is_given:
+        raise InvalidSpec(
+            f"Both `{variable}` and `{variable}_FILE` are set.", next_step="Unset one of them."
+        )
+    try:
+        return content_of(str(path))
+    except (OSError, ValueError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else str(exc)
+        raise SecretUnavailable(
+            f"`{variable}_FILE` is `{path}`, which cannot be read: {why}.",
+            next_step="Mount the secret there, or correct the variable.",
+        ) from None
+
+
+def content_of(path: str) -> str:
+    """The secret in a file, without the one newline that may end it. Never waits for a writer.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no plain file, empty, too large, or no text; the message says which.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(handle, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ValueError("it is no plain file")
+        content = stream.read(LARGEST_SECRET_BYTES + 1)
+    if len(content) > LARGEST_SECRET_BYTES:
+        raise ValueError(f"it has more than {LARGEST_SECRET_BYTES:,} bytes")
+    content = content.removesuffix(b"\n").removesuffix(b"\r")
+    if not content or b"\0" in content:
+        raise ValueError("it is empty" if not content else "it holds a zero byte")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8 text") from None
+
+
+_PROVIDER_SECRETS = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_CLIENT_SECRET"),
+)
+"""Variables that may come from a file as settings do. Others name files of their own
+(`AWS_WEB_IDENTITY_TOKEN_FILE`, `GOOGLE_APPLICATION_CREDENTIALS`)."""
 
 
 def provider_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables of cloud providers, for the artifact store."""
-    return {name: value for name, value in environment.items() if name.startswith(_PROVIDERS)}
+    """The variables of cloud providers, for the artifact store; what `…_FILE` names is read.
+
+    Raises:
+        InvalidSpec: a secret is given twice.
+        SecretUnavailable: the file that holds one cannot be read.
+    """
+    known = {name: value for name, value in environment.items() if name.startswith(PROVIDERS)}
+    contents = {
+        name: _content_for(name, Path(known[f"{name}_FILE"]), is_given=bool(known.get(name)))
+        for name in _PROVIDER_SECRETS
+        if known.get(f"{name}_FILE")
+    }
+    return known | contents
+
+
+def secret_rules(settings: Settings, environment: Mapping[str, str] = os.environ) -> SecretRules:
+    """Which references endpoints may use: none to the state directory, or to what our own variables name."""
+    named = {path for name, path in environment.items() if name.startswith(OWN)}
+    places = {
+        str(settings.state_dir),
+        *(str(path) for name in SECRETS if (path := getattr(settings, f"{name}_file"))),
+        *(path for path in named if path.startswith("/") and path != "/"),
+        *(os.path.expanduser(f"~/{name}") for name in _PROVIDER_HOMES),
+    }
+    # Both as they are written and where their links lead: a reference may be either.
+    both = {form(place) for place in places for form in (os.path.abspath, os.path.realpath)}
+    return SecretRules(allowed=_patterns(settings), own_places=(*OWN_PLACES, *sorted(both)))
+
+
+_PROVIDER_HOMES = (".aws", ".azure", ".config/gcloud")
+
+
+def _patterns(settings: Settings) -> tuple[str, ...]:
+    return tuple(part.strip() for part in settings.allowed_secrets.split(",") if part.strip())
 
 
 _PLATFORMS = ("AIP_", "SAGEMAKER_")
@@ -140,9 +262,14 @@ def variables_with(settings: Settings) -> dict[str, str]:
 
 
 def gateway_variables(settings: Settings) -> dict[str, str]:
-    """This process's environment for a gateway, which has no business with database or bundles."""
-    secret = ("SHIPWAY_DATABASE_URL", "SHIPWAY_ARTIFACTS_URL", "SHIPWAY_API_KEY", *_PROVIDERS)
-    own = {name: value for name, value in os.environ.items() if not name.startswith(secret)}
+    """This process's environment for a gateway, which has no business with database, bundles or models' secrets."""
+    rules = SecretRules(allowed=_patterns(settings))
+    secret = (*(f"SHIPWAY_{name.upper()}" for name in SECRETS), *PROVIDERS)
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(secret) and not rules.covers_variable(name)
+    }
     own["SHIPWAY_ANYONE_ON_THE_NETWORK"] = str(settings.anyone_on_the_network)
     urls = {"SHIPWAY_CACHE_URL": settings.cache_url, "SHIPWAY_LIMITS_URL": settings.limits_url}
     return own | {name: url for name, url in urls.items() if url is not None}

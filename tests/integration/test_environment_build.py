@@ -155,3 +155,26 @@ def test_the_builders_own_python_settings_do_not_leak_in(tmp_path, monkeypatch):
 
     assert build_environment(LOCK, tmp_path / "envs").exists()
     shutil.rmtree(tmp_path / "envs")
+
+
+def test_packages_that_are_built_see_no_credentials(tmp_path, monkeypatch):
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "pyproject.toml").write_text(
+        '[project]\nname = "tells"\nversion = "1"\n'
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    told = tmp_path / "told"
+    (package / "backend.py").write_text(
+        f"import os, pathlib\npathlib.Path({str(told)!r}).write_text(repr(dict(os.environ)))\n"
+        "raise SystemExit('on purpose')\n"
+    )
+    for name in ("SHIPWAY_DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "MODEL_TOKEN"):
+        monkeypatch.setenv(name, "canary-5c2e")
+    monkeypatch.setenv("HTTPS_PROXY", os.environ.get("HTTPS_PROXY", "") or "http://127.0.0.1:9")
+    lock = EnvironmentLock(python=PYTHON, requirements=(f"tells @ {package.as_uri()}",))
+    with pytest.raises(EnvironmentFailed, match="on purpose"):
+        build_environment(lock, tmp_path / "envs")
+    seen = told.read_text()
+    assert "canary-5c2e" not in seen
+    assert "HTTPS_PROXY" in seen

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import traceback
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -52,8 +53,9 @@ def test_file_that_is_no_database_is_store_unavailable(tmp_path: Path) -> None:
     [
         ("nonsense", "not a database URL"),
         ("mysql://root@localhost/x", "keeps no state in `mysql`"),
-        ("postgresql://u:secret@127.0.0.1:1/x", "cannot be used"),
-        ("postgres://u:secret@127.0.0.1:1/x", "cannot be used"),
+        ("postgresql://u:pa55word@127.0.0.1:1/x", "cannot be used"),
+        ("postgres://u:pa55word@127.0.0.1:1/x", "cannot be used"),
+        ("postgresql://u@127.0.0.1:pa55word/x", "not a database URL"),
     ],
 )
 def test_unusable_database_url_is_refused_in_words_and_tells_no_secret(
@@ -61,7 +63,7 @@ def test_unusable_database_url_is_refused_in_words_and_tells_no_secret(
 ) -> None:
     with pytest.raises(StoreUnavailable, match=words) as caught:
         Database.open(url)
-    assert "secret" not in str(caught.value)
+    assert "pa55word" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_staging_directory_is_gone_after_its_block_and_swept_after_a_crash(tmp_path: Path) -> None:

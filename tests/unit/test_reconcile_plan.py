@@ -26,7 +26,9 @@ from shipway.core.reconcile import (
     start_failure,
     wanted_versions,
 )
+from shipway.core.redaction import Capture
 from shipway.core.replicas import Replica, ReplicaState, restart_at
+from shipway.core.secrets import SecretRef
 from shipway.core.versions import VersionRef
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -89,6 +91,25 @@ def seen(*replicas, gateways=(), settled=True):
     return Observed(
         replicas=tuple(replicas), gateways=tuple(gateways), revision="now", settled=settled
     )
+
+
+def test_changed_secrets_start_a_new_replica_before_the_old_one_goes():
+    token = SecretRef(env="MODEL_TOKEN")
+    state = state_of(phase=Phase.LIVE, active=V1)
+    spec = replace(state.spec, secrets={"TOKEN": token}, capture=Capture(redact=("x",)))
+    state = replace(state, spec=spec)
+    for old in (
+        replica_of(secrets=(("TOKEN", SecretRef(env="MODEL_OLD")),), redacts=True),
+        replica_of(secrets=(("TOKEN", token),), redacts=False),
+    ):
+        gateway = gateway_of(V1)
+        (start,) = plan((desired_of(state),), seen(old, gateways=(gateway,)), NOW)
+        assert isinstance(start, StartReplica)
+        assert (start.secrets, start.redacts) == ((("TOKEN", token),), True)
+        new = replica_of(secrets=start.secrets, redacts=True)
+        assert serving(desired_of(state), V1, [old, new]) == (new,)
+        (stop,) = plan((desired_of(state),), seen(old, new, gateways=(gateway,)), NOW)
+        assert stop == StopReplica(id=old.id)
 
 
 class World:

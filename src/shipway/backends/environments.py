@@ -25,6 +25,29 @@ from shipway.core.errors import EnvironmentFailed
 BUILD_TIMEOUT_S = 1800.0
 _MARKER = "shipway-ready"
 _TAIL_LINES = 12
+_PASSED = frozenset(
+    [
+        "PATH",
+        "HOME",
+        "LANG",
+        "TMPDIR",
+        "NETRC",
+        "CC",
+        "CXX",
+        "CFLAGS",
+        "CXXFLAGS",
+        "LDFLAGS",
+        "LD_LIBRARY_PATH",
+        "CUDA_HOME",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "NO_PROXY",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+    ]
+)
+_PASSED_PREFIXES = ("UV_", "PIP_", "SSL_CERT_", "XDG_", "LC_")
 _NEXT_STEP = (
     "Check that the locked versions are on your package index and that it can be reached, "
     "then deploy again."
@@ -155,6 +178,13 @@ def _run(command: list[str], *, guard: IO[bytes], on_progress: Callable[[str], N
 
 
 def _clean_environment() -> dict[str, str]:
-    """This process's environment without what would point uv or Python at our own packages."""
-    ours = {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "CONDA_PREFIX"}
-    return {name: value for name, value in os.environ.items() if name not in ours}
+    """What uv, a compiler and the way to an index need of this process's environment.
+
+    Packages that are built run code of their own: it must see neither our credentials nor models'
+    secrets. And uv must not find our own packages.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.upper() in _PASSED or name.startswith(_PASSED_PREFIXES)
+    }

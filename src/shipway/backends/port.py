@@ -9,11 +9,16 @@ import msgspec
 
 from shipway.core.bundles import EnvironmentLock
 from shipway.core.replicas import Replica
+from shipway.core.secrets import Secrets
 from shipway.core.versions import VersionRef
 
 
 class ReplicaOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a backend needs to start one replica. `id` is unique for ever."""
+    """Everything a backend needs to start one replica. `id` is unique for ever.
+
+    `secrets` are references; the backend resolves them where and when the process starts. With
+    `redacts`, the log has no messages of exceptions of the model's code.
+    """
 
     id: str
     endpoint: str
@@ -25,6 +30,8 @@ class ReplicaOrder(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     bundle_dir: Path
     environment: EnvironmentLock
+    secrets: Secrets = ()
+    redacts: bool = False
 
 
 class Backend(Protocol):

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,11 +25,14 @@ from shipway.backends.logs import end_of
 from shipway.backends.memory import memory_of
 from shipway.backends.port import ReplicaOrder
 from shipway.backends.records import RecordDirectory, ReplicaRecord, find_process
+from shipway.backends.secrets import SecretSource
 from shipway.backends.waiting import end_when, ended, in_daemon_thread, reaped
 from shipway.core.bundles import EnvironmentLock
 from shipway.core.errors import DependencyError, ShipwayError
 from shipway.core.failures import LastWord, last_line, last_word
 from shipway.core.replicas import Batches, Replica, ReplicaState
+from shipway.core.secrets import NONE_ALLOWED
+from shipway.engines.incidents import REDACTS
 from shipway.wire.frames import Pong
 from shipway.wire.link import ping
 
@@ -71,12 +74,15 @@ class ProcessBackend:
         *,
         clock: Callable[[], datetime],
         interpreter: Interpreter = interpreter_for,
+        secrets: SecretSource | None = None,
     ) -> None:
+        """`secrets` reads what orders refer to; without it no reference may be used."""
         self._envs_dir = state_dir / "envs"
         self._records = RecordDirectory(state_dir)
         self._clock = clock
         self.on_change: Callable[[], None] = lambda: None
         self._interpreter = interpreter
+        self._secrets = secrets or SecretSource(NONE_ALLOWED)
         self._replicas: dict[str, ReplicaRecord] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stop_requests: dict[str, asyncio.Event] = {}
@@ -157,7 +163,8 @@ class ProcessBackend:
     async def _bring_up(self, order: ReplicaOrder) -> None:
         try:
             python = await self._python_for(order)
-            process = self._spawn(order, python)
+            secrets = await self._variables_for(order)
+            process = self._spawn(order, python, secrets)
         except ShipwayError as exc:
             self._fail(order.id, LastWord.of(exc))
         except OSError as exc:
@@ -176,13 +183,24 @@ class ProcessBackend:
             lambda: self._interpreter(order.environment, self._envs_dir, on_progress=note)
         )
 
-    def _spawn(self, order: ReplicaOrder, python: Path) -> ProcessIdentity:
+    async def _variables_for(self, order: ReplicaOrder) -> dict[str, str]:
+        """What this order adds to the environment of every replica."""
+        own = {REDACTS: "1"} if order.redacts else {}
+        if not order.secrets:
+            return own
+        return own | await in_daemon_thread(lambda: self._secrets.variables(order.secrets))
+
+    def _spawn(
+        self, order: ReplicaOrder, python: Path, secrets: Mapping[str, str]
+    ) -> ProcessIdentity:
         self._records.prune_logs()
         address = self._records.address_of(order.id)
         # Written before there is a pid, so that a process without one in its record can be found.
         self._update(order.id, state=ReplicaState.STARTING, started_at=self._clock(), message="")
         pid = spawn(
-            command_of(order, python, address), self._records.log_of(order.id), scrubbed(os.environ)
+            command_of(order, python, address),
+            self._records.log_of(order.id),
+            {**scrubbed(os.environ), **secrets},
         )
         process = ProcessIdentity.of(pid) or ProcessIdentity(pid, "ended")
         self._update(order.id, pid=pid, process_start=process.start)

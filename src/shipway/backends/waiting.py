@@ -8,9 +8,11 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from pathlib import Path
+from typing import TypeVar
 
 from shipway.backends.identity import ProcessIdentity
+
+T = TypeVar("T")
 
 
 async def end_when(stop: asyncio.Event, process: ProcessIdentity, *, grace_s: float) -> None:
@@ -53,12 +55,12 @@ def reaped(pid: int) -> str:
     return f"It ended with exit code {code}."
 
 
-async def in_daemon_thread(work: Callable[[], Path]) -> Path:
-    """The result of blocking work that may last for minutes and must not hold up an exit."""
+async def in_daemon_thread(work: Callable[[], T]) -> T:
+    """The result, never None, of blocking work that may last for minutes and must not hold up an exit."""
     loop = asyncio.get_running_loop()
-    result: asyncio.Future[Path] = loop.create_future()
+    result: asyncio.Future[T] = loop.create_future()
 
-    def settle(value: Path | None, error: BaseException | None) -> None:
+    def settle(value: T | None, error: BaseException | None) -> None:
         if result.done():
             return
         if value is not None:

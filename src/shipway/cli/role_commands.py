@@ -87,7 +87,9 @@ def gateway(
     settings = settings.model_copy(
         update={key: value for key, value in given.items() if value is not None and value != ""}
     )
-    raise typer.Exit(main([*gateway_arguments(settings), *front]))
+    arguments = [*gateway_arguments(settings), *front]
+    urls = {"cache_url": settings.cache_url, "limits_url": settings.limits_url}
+    raise typer.Exit(main(arguments, **urls, api_key=settings.api_key))
 
 
 def replica(

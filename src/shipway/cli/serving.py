@@ -84,11 +84,9 @@ def stop(settings: Settings) -> None:
 
 def run_control_here(settings: Settings) -> None:
     """Runs control alone until it is told to end."""
-    import logging
+    from shipway.bootstrap import log_to_stderr, run_control
 
-    from shipway.bootstrap import run_control
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr()
     run_control(settings)
 
 

@@ -14,6 +14,7 @@ from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
 from shipway.core.errors import InvalidSpec
 from shipway.core.fallbacks import static_outputs
 from shipway.core.placement import placed
+from shipway.core.redaction import require_fields
 from shipway.core.registry import VersionRecord
 from shipway.core.versions import VersionRef, parse_version
 from shipway.store.sql.database import Transaction
@@ -33,12 +34,13 @@ def accept(
 
     Raises:
         ModelNotFound, VersionNotFound, AliasNotFound: there is no such version.
-        InvalidSpec: the fallback could not answer for it.
+        InvalidSpec: the fallback could not answer for it, or `capture` names a field that it has not.
         RolloutUnderWay: another version is being rolled out.
         PolicyUnmet: the environment's policy does not let the version in.
     """
     record = resolved(tx, parse_version(spec.model))
     _check_fallback(tx, spec, record)
+    require_fields(spec.capture, record.manifest.content.signature)
     inline = placed(spec.placement, record.manifest, releases_memory=releases_memory).inline
     before = tx.endpoints.get(spec.environment, spec.name)
     if not _is_in(before, record.ref):

@@ -31,6 +31,7 @@ from shipway.core.errors import EndpointNotFound, InvalidSpec
 from shipway.core.observed import Desired
 from shipway.core.reconcile import is_ready_everywhere, wanted_versions
 from shipway.core.rollouts import Decision, Event, moved
+from shipway.core.secrets import NONE_ALLOWED, SecretRules
 from shipway.core.versions import VersionRef
 from shipway.store.sql.database import Database, Transaction
 from shipway.wire.specs import spec_of
@@ -40,10 +41,11 @@ class Endpoints:
     """Endpoints over a database. Thread-safe; methods block and may raise StoreUnavailable.
 
     `seen` gives what the reconciler saw last, `poke` wakes it, `read_log` gives a replica's last
-    lines. With a `memory_budget_mb`, `auto` places no version inline.
+    lines. With a `memory_budget_mb`, `auto` places no version inline. `secret_rules` say which
+    secrets endpoints may have.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works with, and what it works on
         self,
         database: Database,
         *,
@@ -52,6 +54,7 @@ class Endpoints:
         poke: Callable[[], None],
         read_log: Callable[[str, int], list[str]],
         memory_budget_mb: float | None = None,
+        secret_rules: SecretRules = NONE_ALLOWED,
     ) -> None:
         self.environment = environment
         self._database = database
@@ -59,6 +62,7 @@ class Endpoints:
         self._poke = poke
         self._read_log = read_log
         self._memory_budget_mb = memory_budget_mb
+        self._secret_rules = secret_rules
 
     def list(self) -> tuple[EndpointView, ...]:
         """All endpoints, in name order."""
@@ -199,6 +203,7 @@ class Endpoints:
         self, tx: Transaction, spec: EndpointSpec, request: Request, action: str
     ) -> ChangeView:
         self._check_environment(spec)
+        self._secret_rules.require_allowed(spec.secrets)
         releases = self._memory_budget_mb is not None
         change = accept(tx, spec, request, releases_memory=releases)
         return self._put(tx, change.before, change.after, request, action)

@@ -305,6 +305,8 @@ class Reconciler:
                 generation=action.generation,
                 max_batch_rows=action.max_batch_rows,
                 max_batch_delay_ms=action.max_batch_delay_ms,
+                secrets=action.secrets,
+                redacts=action.redacts,
                 digest=local.record.digest,
                 bundle_dir=local.bundle_dir,
                 environment=local.record.manifest.content.environment,

@@ -80,6 +80,7 @@ def _route(
         cache=spec.cache,
         fallback=spec.fallback,
         trial=_trial(one.state),
+        capture=spec.capture,
     )
 
 

@@ -89,7 +89,7 @@ def _not_yet(key: str, state: EndpointState) -> str:
     moved_by = Placement.PROCESS if is_inline else Placement.INLINE
     if key == "placement" and state.spec.placement is moved_by:
         return f" (from the next version on; {serves} stays where it is)"
-    if key.startswith(("replicas", "scaling")) and is_inline:
+    if key.startswith(("replicas", "scaling", "secrets")) and is_inline:
         return f" ({serves} runs in the gateways, which need none)"
     return ""
 

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import msgspec
 
 from shipway.core.rates import CallerLimits, RateLimit
+from shipway.core.redaction import Capture
 from shipway.core.rollouts import Rollout
+from shipway.core.secrets import SecretRef
 from shipway.core.strategies import RolloutPlan
 from shipway.core.versions import VersionRef
 
@@ -124,7 +126,8 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     `model` is `name:2`, `name@alias` or `name` (newest). `environment` is the server's own when empty. `warm_s` is how long the replaced version's
     replicas are kept ready for an instant rollback. With `scaling`, the number of replicas follows the
     load, and `replicas` is what it begins with. `rollout` is how one version replaces another; all at
-    once when left out.
+    once when left out. `secrets` are variables that the model's process gets when it starts.
+    `capture` says what may be kept of requests and answers.
     """
 
     name: str
@@ -139,6 +142,13 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     fallback: Fallback | None = None
     warm_s: Annotated[float, msgspec.Meta(ge=0, le=LONGEST_WARM_S)] = 600.0
     rollout: RolloutPlan | None = None
+    secrets: dict[str, SecretRef] = {}
+    capture: Capture | None = None
+
+    @property
+    def redacts(self) -> bool:
+        """Whether any field may not be written down as it is."""
+        return self.capture is not None and bool(self.capture.redact)
 
 
 class Phase(StrEnum):

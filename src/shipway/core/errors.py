@@ -27,6 +27,7 @@ ShipwayError
 ├── DependencyError             something we depend on is missing, broken or away
 │   ├── NoReadyReplica, ReplicaLost, StoreUnavailable, ServerUnreachable
 │   ├── BundleCorrupt, EnvironmentFailed, StateUnusable, SchemaTooNew
+│   ├── SecretUnavailable       a reference names nothing that can be read here
 │   └── DeployFailed            the version could not be started
 │       └── NotPromoted         its rollout ended without it
 └── Bug                         ours, or the model's code
@@ -324,6 +325,12 @@ class EnvironmentFailed(DependencyError):
     """A model's locked environment could not be built."""
 
     code = "environment_failed"
+
+
+class SecretUnavailable(DependencyError):
+    """What a secret's reference names cannot be read on this machine; the reference is in the message."""
+
+    code = "secret_unavailable"
 
 
 class StateUnusable(DependencyError):

@@ -16,6 +16,7 @@ from shipway.core.endpoints import EndpointState, Phase
 from shipway.core.observed import Desired, Observed
 from shipway.core.replicas import Replica, ReplicaState, is_due, restart_at
 from shipway.core.rollouts import Decision, Rollout, decide
+from shipway.core.secrets import Secrets, in_order
 from shipway.core.versions import VersionRef
 
 TARGET_ATTEMPTS = 3
@@ -37,6 +38,8 @@ class StartReplica(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     max_batch_rows: int
     max_batch_delay_ms: float
+    secrets: Secrets = ()
+    redacts: bool = False
 
 
 class StopReplica(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,6 +181,8 @@ def _is_current(one: Desired, replica: Replica) -> bool:
         replica.slot < one.count_of(replica.version)
         and replica.max_batch_rows == one.state.spec.limits.max_batch_rows
         and replica.max_batch_delay_ms == one.state.spec.limits.max_batch_delay_ms
+        and replica.secrets == in_order(one.state.spec.secrets)
+        and replica.redacts == one.state.spec.redacts
     )
 
 
@@ -265,6 +270,8 @@ def startable(
                 generation=state.generation,
                 max_batch_rows=state.spec.limits.max_batch_rows,
                 max_batch_delay_ms=state.spec.limits.max_batch_delay_ms,
+                secrets=in_order(state.spec.secrets),
+                redacts=state.spec.redacts,
             )
             starts.append(start)
     return starts

@@ -47,13 +47,9 @@ def compile_summary(signature: Signature, config: ModelConfig) -> Summarise:
     number is, of `probabilities`, that of class 1 where there are two and the largest where there are
     more; of other models, the first float output: its value, or the largest of several.
     """
-    label_of = config.output_names.get("label", "label")
+    label_of = label_output(signature, config)
     chances_of = config.output_names.get("probabilities", "probabilities")
     names = signature.output_names()
-    if label_of not in names:
-        label_of = next(
-            (f.name for f in signature.outputs if not f.dtype.is_float and _is_single(f.shape)), ""
-        )
     scored_by = chances_of if chances_of in names else ""
     if not scored_by:
         scored_by = next((f.name for f in signature.outputs if f.dtype.is_float), "")
@@ -64,6 +60,15 @@ def compile_summary(signature: Signature, config: ModelConfig) -> Summarise:
         return Summary(label, _score(outputs.get(scored_by), is_chance=scale > 0), scale)
 
     return summarise
+
+
+def label_output(signature: Signature, config: ModelConfig) -> str:
+    """The output that an answer's label is from; empty where there is none."""
+    name = config.output_names.get("label", "label")
+    if name in signature.output_names():
+        return name
+    singles = (f.name for f in signature.outputs if not f.dtype.is_float and _is_single(f.shape))
+    return next(singles, "")
 
 
 def _is_single(shape: Sequence[int]) -> bool:

@@ -87,6 +87,11 @@ class AnswerCache:
         self._puts: set[asyncio.Task[None]] = set()
 
     @property
+    def is_shared(self) -> bool:
+        """Whether answers are kept in a shared store."""
+        return self._shared is not None
+
+    @property
     def size_bytes(self) -> int:
         """What the answers kept in this process take; 0 with a shared store."""
         return self._kept.size_bytes
@@ -233,12 +238,14 @@ def cache_for(
     before: AnswerCache | None,
     shared: SharedStore | None,
 ) -> AnswerCache | None:
-    """The cache that a variant has from now on; the one from before when its spec is the same.
+    """The cache that a variant has from now on; the one from before when its spec and place are the same.
 
     Another `ttl_s` or `max_bytes` begins with nothing kept.
     """
-    if spec is None or (before is not None and before.spec == spec):
-        return before if spec is not None else None
+    if spec is None:
+        return None
+    if before is not None and before.spec == spec and before.is_shared == (shared is not None):
+        return before
     cache = AnswerCache(spec, variant, runner, shared=shared)
     if shared is not None:
         shared.start()

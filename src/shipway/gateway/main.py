@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -24,6 +25,7 @@ from shipway.gateway.fronts import Dialect, Front
 from shipway.gateway.grpc.server import serve as serve_grpc
 from shipway.gateway.grpc.service import Services
 from shipway.gateway.http import serve
+from shipway.gateway.keys import redaction_key
 from shipway.gateway.ledger import Ledger, MachineLedger
 from shipway.gateway.pulse import Pulse
 from shipway.gateway.routes import RouteTable
@@ -51,13 +53,12 @@ class Options(argparse.Namespace):
     port: int
     grpc_port: int | None
     id: str
-    cache_url: str
-    limits_url: str
     dialect: str | None
     endpoint: str
     predict_path: str
     health_paths: list[str]
     platform_checks_callers: bool
+    api_key: str
 
     @property
     def may_open(self) -> bool:
@@ -67,9 +68,8 @@ class Options(argparse.Namespace):
 
     def credential(self) -> str:
         """The key for control: `SHIPWAY_API_KEY`, else the one in the state directory, which may come."""
-        given = os.environ.get("SHIPWAY_API_KEY")
-        if given:
-            return given
+        if self.api_key:
+            return self.api_key
         with suppress(OSError):
             return (self.state_dir / "keys" / "gateway.key").read_text().strip()
         return ""
@@ -88,8 +88,19 @@ class Options(argparse.Namespace):
         )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one gateway until SIGTERM; gives the exit code."""
+def main(
+    arguments: Sequence[str] | None = None,
+    *,
+    cache_url: str | None = None,
+    limits_url: str | None = None,
+    api_key: str | None = None,
+) -> int:
+    """Runs one gateway until SIGTERM; gives the exit code.
+
+    `cache_url` is of the Valkey that keeps the answers of endpoints with a cache, `SHIPWAY_CACHE_URL`
+    when None; `limits_url` is of the one that counts what is used of limits, `api_key` what the gateway
+    presents to control. They are no options: everybody on the machine can read a command line.
+    """
     parser = argparse.ArgumentParser(prog="shipway gateway", description=__doc__)
     parser.add_argument(
         "--state-dir", type=Path, required=True, help="where the last good config is"
@@ -106,18 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=f"port to bind for gRPC, {DEFAULT_GRPC_PORT} by default; a free one for 0 or with --port 0",
     )
     parser.add_argument("--id", default=f"gateway-{os.getpid()}", help="name of this gateway")
-    parser.add_argument(
-        "--cache-url",
-        default=os.environ.get("SHIPWAY_CACHE_URL", ""),
-        help="Valkey or Redis that keeps the answers of endpoints with a cache",
-    )
-    parser.add_argument(
-        "--limits-url",
-        default=os.environ.get("SHIPWAY_LIMITS_URL", ""),
-        help="Valkey or Redis that counts what is used of limits over many machines",
-    )
     _add_front(parser)
     options = parser.parse_args(arguments, namespace=Options())
+    options.api_key = api_key or os.environ.get("SHIPWAY_API_KEY", "")
     grpc_port = options.grpc_port
     if grpc_port is None:
         grpc_port = DEFAULT_GRPC_PORT if options.port else 0
@@ -135,7 +137,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             }
             sys.stderr.write(json.dumps(failure) + "\n")
             return EXIT_PORT_TAKEN
-    uvloop.run(_serve(options, *listening))
+    if cache_url is None:
+        cache_url = os.environ.get("SHIPWAY_CACHE_URL", "")
+    if limits_url is None:
+        limits_url = os.environ.get("SHIPWAY_LIMITS_URL", "")
+    uvloop.run(_serve(options, *listening, cache_url=cache_url, limits_url=limits_url))
     return 0
 
 
@@ -171,10 +177,17 @@ def bound(host: str, port: int, *, shared: bool = True) -> socket.socket:
     return listening
 
 
-async def _serve(options: Options, listening: socket.socket, grpc: socket.socket) -> None:
+async def _serve(
+    options: Options,
+    listening: socket.socket,
+    grpc: socket.socket,
+    *,
+    cache_url: str,
+    limits_url: str,
+) -> None:
     changed = asyncio.Event()
-    store = ValkeyStore(options.cache_url) if options.cache_url else None
-    ledger = await _ledger(options)
+    store = ValkeyStore(cache_url) if cache_url else None
+    ledger = await _ledger(options, limits_url)
     counters = Counters(options.state_dir / "run" / "counters", options.id)
     pulse = Pulse.started()
     door = Doorkeeper(may_open=options.may_open)
@@ -185,6 +198,7 @@ async def _serve(options: Options, listening: socket.socket, grpc: socket.socket
         counters=counters,
         ledger=ledger,
         door=door,
+        redaction_key=partial(redaction_key, options.state_dir),
     )
     await _prepared(table, options.state_dir)
     address, grpc_address = f"http://{_address(listening)}", _address(grpc)
@@ -220,12 +234,12 @@ async def _serve(options: Options, listening: socket.socket, grpc: socket.socket
         record.unlink(missing_ok=True)
 
 
-async def _ledger(options: Options) -> Ledger:
+async def _ledger(options: Options, limits_url: str) -> Ledger:
     """What counts the use of limits, connected where it shares its counts."""
     own = MachineLedger(options.state_dir / "run" / "limits")
-    if not options.limits_url:
+    if not limits_url:
         return own
-    shared = ValkeyLedger(options.limits_url, own, environment=options.environment)
+    shared = ValkeyLedger(limits_url, own, environment=options.environment)
     await shared.start()
     return shared
 

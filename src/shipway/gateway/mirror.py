@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic, perf_counter
+from typing import Any
 
 from shipway.core.accounts import is_among_worst, keep_pair, note_answer, note_error, note_pair
 from shipway.core.evidence import Pair, TrialReport
 from shipway.core.inference import InferenceRequest
 from shipway.core.outputs import Outputs
+from shipway.core.redaction import NOTHING, Redaction
 from shipway.core.stalls import Seconds
 from shipway.core.summaries import Summary, first_row
 from shipway.core.tensors import Array
@@ -61,14 +63,26 @@ class Mirror:
         self._tolerance = 0.0
         self._candidate: LiveVariant | None = None
         self._deadline_s = 0.0
+        self._redaction = NOTHING
         self._waiting: deque[Copy] = deque()
         self._waiting_bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
-    def follow(self, candidate: LiveVariant, *, deadline_s: float, tolerance: float) -> None:
-        """Sends copies to this candidate from now on, each for so long at most."""
+    def follow(
+        self,
+        candidate: LiveVariant,
+        *,
+        deadline_s: float,
+        tolerance: float,
+        redaction: Redaction = NOTHING,
+    ) -> None:
+        """Sends copies to this candidate from now on, each for so long at most.
+
+        What is noted of them is written down: it goes through `redaction`.
+        """
         self._candidate, self._deadline_s, self._tolerance = candidate, deadline_s, tolerance
+        self._redaction = redaction
 
     def offer(self, copy: Copy) -> None:
         """Takes a copy, or drops it. Never waits, and raises nothing."""
@@ -110,11 +124,12 @@ class Mirror:
             seconds = perf_counter() - started
             finished = candidate.finish(outputs)
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a copy
-            note_error(self._report.candidate, known(exc))
+            note_error(self._report.candidate, self._redaction.error(known(exc)))
             return
         finally:
             candidate.load.leave()
         summary = candidate.summarise(finished)
+        summary = self._redaction.summary(summary, label_of=candidate.label_of)
         note_answer(self._report.candidate, summary)
         self._seconds.count(seconds, at_s=monotonic())
         if copy.outputs is not None:
@@ -138,8 +153,13 @@ class Mirror:
             pair = Pair(
                 distance=distance,
                 request_id=copy.request_id[:200],
-                inputs=first_row(inputs),
-                primary=first_row(outputs),
-                candidate=first_row(finished),
+                inputs=self._shown(inputs),
+                primary=self._shown(outputs),
+                candidate=self._shown(finished),
             )
             keep_pair(pairs, pair)
+
+    def _shown(self, arrays: Mapping[str, Array]) -> dict[str, Any]:
+        """The first row as it may be written down."""
+        first = {name: array[:1] if array.ndim else array for name, array in arrays.items()}
+        return first_row(self._redaction.arrays(first))

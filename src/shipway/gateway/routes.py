@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import accumulate
 from pathlib import Path
 from time import monotonic
@@ -21,6 +22,7 @@ from shipway.core.errors import (
 from shipway.core.evidence import TrialReport
 from shipway.core.limits import Admission
 from shipway.core.rates import Whose
+from shipway.core.redaction import NOTHING, Redaction
 from shipway.core.telemetry import COLUMNS
 from shipway.gateway.cache import SharedStore, cache_for
 from shipway.gateway.counters import Counters, Row
@@ -39,7 +41,10 @@ _NOTHING = (0.0,) * COLUMNS
 
 
 class LiveRoute:
-    """One endpoint: its bounds, and its variants with their cumulated weights."""
+    """One endpoint: its bounds, and its variants with their cumulated weights.
+
+    Whatever is written down of its requests and answers goes through `redaction` first.
+    """
 
     def __init__(
         self,
@@ -63,6 +68,7 @@ class LiveRoute:
         self._patience_s = BEHIND * self.deadline_s + BEAT_S
         self.fallback = spec.fallback
         self.trial: LiveTrial | None = None
+        self.redaction = NOTHING
         self._by_number = {variant.number: variant for variant in variants}
         self._weighted = [variant for variant in variants if variant.spec.weight_pct > 0]
         self._bounds = list(accumulate(variant.spec.weight_pct for variant in self._weighted))
@@ -201,7 +207,7 @@ class LiveRoute:
 class RouteTable:
     """Swaps snapshots in, keeps what they share, and lets the rest finish its requests."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the routes share
         self,
         on_change: Callable[[], None],
         *,
@@ -210,17 +216,20 @@ class RouteTable:
         counters: Counters | None = None,
         door: Doorkeeper | None = None,
         ledger: Ledger | None = None,
+        redaction_key: Callable[[], bytes] | None = None,
     ) -> None:
         """With a `shared_cache`, endpoints that have a cache keep their answers there.
 
         With a `pulse`, requests are refused that waited too long for the event loop. `counters` are
         this gateway's, and `ledger` what counts the use of limits; without, it counts for itself alone.
+        `redaction_key` is asked once, when an endpoint redacts; without it, hashes match no other gateway's.
         """
         self.revision = ""
         self.counters = counters or Counters()
         self.lost = self.counters.row("")
         self.ledger: Ledger = ledger or MachineLedger()
         self._shared_cache = shared_cache
+        self._redaction_key = cache(redaction_key or partial(secrets.token_bytes, 32))
         self.pulse = pulse or Pulse()
         self.door = door or Doorkeeper()
         self._routes: dict[str, LiveRoute] = {}
@@ -256,7 +265,10 @@ class RouteTable:
             admission = before.admission if before else Admission()
             route = LiveRoute(spec, variants, gate, admission, self.pulse)
             route.bounds = self._bounds_of(spec, snapshot)
-            route.trial = trial_of(spec, variants, before.trial if before else None)
+            route.redaction = self._redaction(spec)
+            route.trial = trial_of(
+                spec, variants, before.trial if before else None, route.redaction
+            )
             routes[spec.name] = route
         self._let_trials_go(routes)
         self._routes, self.revision = routes, snapshot.revision
@@ -357,6 +369,11 @@ class RouteTable:
             )
         return self._gates[name]
 
+    def _redaction(self, route: Route) -> Redaction:
+        if route.capture is None or not route.capture.redact:
+            return NOTHING
+        return Redaction(route.capture, self._redaction_key())
+
     def _variant(
         self, route: Route, spec: Variant, known: dict[tuple[str, ...], LiveVariant]
     ) -> LiveVariant:
@@ -366,12 +383,17 @@ class RouteTable:
             variant = LiveVariant(route.name, spec, self._runner(spec, row), row)
         variant.spec = spec
         deadline_s = route.limits.deadline_ms / 1000
+        # A shared store writes answers down in clear, under keys that can be guessed by trying inputs.
+        is_redacted = route.capture is not None and bool(route.capture.redact)
+        shared = None if is_redacted else self._shared_cache
         variant.cache = cache_for(
-            route.cache, spec, variant.runner, before=variant.cache, shared=self._shared_cache
+            route.cache, spec, variant.runner, before=variant.cache, shared=shared
         )
         if variant.cache is not None:
             variant.cache.deadline_s = deadline_s
             variant.cache.row = variant.row
+        if isinstance(variant.runner, InlineRunner):
+            variant.runner.redacts = is_redacted
         if isinstance(variant.runner, ReplicaPool):
             variant.runner.expect(spec.replicas, deadline_s=deadline_s)
             variant.runner.waking.follow(spec)

@@ -109,11 +109,13 @@ class InlineRunner:
     """An ONNX model in this process.
 
     It runs on the event loop while its calls are short, which saves the hand-over to a thread; by
-    the measured time per row, calls that would hold the loop for longer go to a thread.
+    the measured time per row, calls that would hold the loop for longer go to a thread. With `redacts`,
+    what the model raises is logged without its message.
     """
 
     def __init__(self, directory: Path, digest: str, *, on_change: Callable[[], None]) -> None:
         """Begins to load the bundle in a thread, again and again until it succeeds."""
+        self.redacts = False
         self._engine: Engine | None = None
         self._cost = RowCost()
         self._on_change = on_change
@@ -163,7 +165,7 @@ class InlineRunner:
         except ShipwayError:
             raise
         except Exception as exc:
-            raise model_failed(exc, whose="The gateway's") from exc
+            raise model_failed(exc, whose="The gateway's", redacts=self.redacts) from exc
 
     async def infer(self, inputs: Mapping[str, Array], *, timeout_s: float) -> Outputs:
         """See Runner. Runs in a thread."""
@@ -175,7 +177,7 @@ class InlineRunner:
         except TimeoutError as exc:
             raise DeadlineExceeded("The deadline passed while the model was computing.") from exc
         except Exception as exc:
-            raise model_failed(exc, whose="The gateway's") from exc
+            raise model_failed(exc, whose="The gateway's", redacts=self.redacts) from exc
 
     def _loaded(self) -> Engine:
         if self._engine is None:

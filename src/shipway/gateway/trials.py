@@ -8,6 +8,7 @@ from math import inf
 
 from shipway.core.assignment import is_moved, place_of
 from shipway.core.evidence import Account, TrialReport, quantile
+from shipway.core.redaction import NOTHING, Redaction
 from shipway.core.signature import Signature
 from shipway.core.stalls import Seconds
 from shipway.core.strategies import Source
@@ -39,7 +40,7 @@ class LiveTrial:
 
     `report` has the accounts, which requests that began in this step are entered in even once it is
     over. `reads_alike`: a request that was decoded for one version is decoded for the other.
-    `patience_s` is how long the candidate may take.
+    `patience_s` is how long the candidate may take. What is entered goes through `redaction`.
     """
 
     def __init__(self, spec: Trial, *, patience_s: float = inf) -> None:
@@ -54,17 +55,26 @@ class LiveTrial:
         self.primary: LiveVariant
         self.candidate: LiveVariant
         self.reads_alike = False
+        self.redaction = NOTHING
         self._most_tried = 1
 
     def follow(
-        self, spec: Trial, route: Route, primary: LiveVariant, candidate: LiveVariant
+        self,
+        spec: Trial,
+        route: Route,
+        primary: LiveVariant,
+        candidate: LiveVariant,
+        redaction: Redaction,
     ) -> None:
         """Takes over what a snapshot says of the step, the route and the two versions."""
         self.spec, self.primary, self.candidate = spec, primary, candidate
         self.reads_alike = _form(primary.spec.signature) == _form(candidate.spec.signature)
         self._most_tried = max(1, int(route.limits.max_queue * MOST_TRIED))
         deadline_s = route.limits.deadline_ms / 1000
-        self.mirror.follow(candidate, deadline_s=deadline_s, tolerance=spec.tolerance)
+        self.redaction = redaction
+        self.mirror.follow(
+            candidate, deadline_s=deadline_s, tolerance=spec.tolerance, redaction=redaction
+        )
 
     @property
     def is_full(self) -> bool:
@@ -106,7 +116,10 @@ class LiveTrial:
 
 
 def trial_of(
-    route: Route, variants: Sequence[LiveVariant], before: LiveTrial | None
+    route: Route,
+    variants: Sequence[LiveVariant],
+    before: LiveTrial | None,
+    redaction: Redaction = NOTHING,
 ) -> LiveTrial | None:
     """The trial of a route: the one from before when its step is the same.
 
@@ -117,7 +130,7 @@ def trial_of(
     if spec is None or spec.primary not in by_key or spec.candidate not in by_key:
         return None
     trial = _continued(spec, before)
-    trial.follow(spec, route, by_key[spec.primary], by_key[spec.candidate])
+    trial.follow(spec, route, by_key[spec.primary], by_key[spec.candidate], redaction)
     return trial
 
 

@@ -258,7 +258,7 @@ class _Way(Generic[R, A]):
     def note_rescue(self, error: ShipwayError) -> None:
         """Enters what the candidate did not answer, unless the primary found fault with it too."""
         if self.account is not None and not self.is_refused:
-            note_error(self.account, error)
+            note_error(self.account, self._trial.redaction.error(error))
 
     def note_primary(self, error: ShipwayError) -> None:
         """Enters what the primary did not answer; where it had the first try, in its own account."""
@@ -267,7 +267,7 @@ class _Way(Generic[R, A]):
         self.is_refused = is_refusal(error)
         if self.is_tried or self.account is None or self.is_refused:
             return
-        note_error(self.account, error)
+        note_error(self.account, self._trial.redaction.error(error))
         if self.asked is not None and not isinstance(error, QueueFull):
             self._copied(self.asked.inputs)
 
@@ -277,6 +277,7 @@ class _Way(Generic[R, A]):
         if seen is not None and self.account is not None:
             variant, inputs, finished, seconds = seen
             summary = variant.summarise(finished)
+            summary = trial.redaction.summary(summary, label_of=variant.label_of)
             note_answer(self.account, summary)
             if seconds is not None:
                 counted = trial.candidate_seconds if self.is_tried else trial.primary_seconds

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from shipway.core.masking import masked
 from shipway.engines.incidents import log_unexpected
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ class LinkLog:
 
     def _write(self, fact: str) -> None:
         with suppress(OSError, ValueError):
-            sys.stderr.write(f"{self._purpose.what} at {self._place} {fact}\n")
+            sys.stderr.write(masked(f"{self._purpose.what} at {self._place} {fact}\n"))
             sys.stderr.flush()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shipway.core.outputs import finisher
-from shipway.core.summaries import compile_summary
+from shipway.core.summaries import compile_summary, label_output
 from shipway.core.validation import compile_validator
 from shipway.gateway.cache import AnswerCache
 from shipway.gateway.counters import Row
@@ -27,6 +27,7 @@ class LiveVariant:
         "endpoint",
         "finish",
         "holds",
+        "label_of",
         "load",
         "number",
         "output_names",
@@ -46,6 +47,7 @@ class LiveVariant:
         self.conform = compile_validator(spec.signature)
         self.finish = finisher(spec.signature, spec.config, spec.classes)
         self.summarise = compile_summary(spec.signature, spec.config)
+        self.label_of = label_output(spec.signature, spec.config)
         self.output_names = frozenset(spec.signature.output_names())
         self.load = Load()
         self.holds = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from shipway.core.batching import StackKey, follows_rows, stacked
 from shipway.core.tensors import Array
-from shipway.engines.incidents import model_failed
+from shipway.engines.incidents import REDACTS, model_failed
 from shipway.engines.port import Engine
 from shipway.wire.frames import Failure, Kind, encode_plain, encode_tensors
 from shipway.wire.parts import Buffers, RowFrames, joined
@@ -139,7 +140,8 @@ class Model:
             named = {str(name): array for name, array in outputs.items()}
             return [joined([encode_tensors(Kind.RESULT, job.stream, named)])]
         except BaseException as exc:  # noqa: BLE001 - model code may raise anything, panics too
-            failure = Failure.of(model_failed(exc, whose="Its"))
+            error = model_failed(exc, whose="Its", redacts=REDACTS in os.environ)
+            failure = Failure.of(error)
             return [encode_plain(Kind.FAIL, job.stream, failure)]
 
 

@@ -16,6 +16,7 @@ from shipway.core.bundles import ModelConfig, Served
 from shipway.core.endpoints import Cache, Fallback, Limits
 from shipway.core.evidence import TrialReport
 from shipway.core.rates import CallerLimits
+from shipway.core.redaction import Capture
 from shipway.core.signature import Signature
 from shipway.core.strategies import Segment, Sticky
 from shipway.wire.credentials import KeyEntry
@@ -89,6 +90,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     cache: Cache | None = None
     fallback: Fallback | None = None
     trial: Trial | None = None
+    capture: Capture | None = None
 
 
 class AccessList(msgspec.Struct, frozen=True, kw_only=True):

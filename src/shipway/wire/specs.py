@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 
-from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Scaling
+from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Placement, Scaling
 from shipway.core.errors import InvalidSpec
+from shipway.core.redaction import Capture
+from shipway.core.secrets import SecretRef, require_references
 from shipway.core.strategies import (
     MOST_METRIC_LENGTH,
     Ab,
@@ -27,6 +29,7 @@ _NESTED: Mapping[str, type[msgspec.Struct]] = {
     "scaling": Scaling,
     "cache": Cache,
     "fallback": Fallback,
+    "capture": Capture,
     "rollout": RolloutPlan,
     "rollout.guards": Guards,
 }
@@ -44,6 +47,7 @@ def spec_of(data: Any, *, source: str = "The spec") -> EndpointSpec:
             f"{source} is a {type(data).__name__}, not a mapping of keys.", next_step=_NEXT_STEP
         )
     _refuse_unknown(data, EndpointSpec, source=source, path="")
+    _refuse_values(data.get("secrets"), source)
     try:
         spec = msgspec.convert(data, EndpointSpec)
     except msgspec.ValidationError as exc:
@@ -51,12 +55,32 @@ def spec_of(data: Any, *, source: str = "The spec") -> EndpointSpec:
     checked_name(spec.name, kind="endpoint")
     parse_version(spec.model)
     _require_sense(spec, source)
+    require_references(spec.secrets, source=source)
     return spec
+
+
+def _refuse_values(secrets: Any, source: str) -> None:
+    """Refuses a secret where its reference should be, without repeating it."""
+    known = SecretRef.__struct_fields__
+    for reference in secrets.values() if isinstance(secrets, Mapping) else ():
+        is_reference = isinstance(reference, Mapping) and all(key in known for key in reference)
+        if not is_reference:
+            raise InvalidSpec(
+                f"{source} has a secret's value, not a reference to one.",
+                next_step="Put the value into a variable or a file of the server, and write"
+                " `NAME: {env: VARIABLE}` or `NAME: {file: /run/secrets/name}`.",
+                path="secrets",
+            )
 
 
 def _require_sense(spec: EndpointSpec, source: str) -> None:
     """Refuses what each key allows and all of them together do not."""
     scaling, fallback = spec.scaling, spec.fallback
+    if spec.secrets and spec.placement is Placement.INLINE:
+        raise InvalidSpec(
+            f"{source} has `secrets`, and its model runs in the gateways.",
+            next_step="Leave `secrets` out: a model that is data has no code that reads them.",
+        )
     if spec.rollout is not None:
         _require_order(spec.rollout, source)
     if scaling is not None and scaling.min_replicas > scaling.max_replicas:

@@ -81,6 +81,7 @@ CODE_OF: dict[str, Code] = {
     "server_unreachable": Code.UNAVAILABLE,
     "bundle_corrupt": Code.DATA_LOSS,
     "environment_failed": Code.UNAVAILABLE,
+    "secret_unavailable": Code.UNAVAILABLE,
     "state_unusable": Code.UNAVAILABLE,
     "schema_too_new": Code.UNAVAILABLE,
     "deploy_failed": Code.UNAVAILABLE,

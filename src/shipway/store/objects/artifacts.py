@@ -15,6 +15,7 @@ import obstore
 
 from shipway.core.bundles import MANIFEST_NAME, BundleFile, Manifest
 from shipway.core.errors import BundleCorrupt
+from shipway.core.masking import masked
 from shipway.engines.bundle import read_manifest, verified_manifest
 from shipway.store.objects.faults import translated_faults
 from shipway.store.objects.locations import opened
@@ -35,7 +36,7 @@ class ArtifactStore:
 
         `environment` holds provider variables such as `AWS_ENDPOINT_URL`; None reads none.
         """
-        self._location = url
+        self._location = masked(url)
         self._store, self._directory = opened(url, environment=environment or {})
 
     @property

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from obstore.exceptions import BaseError
 
 from shipway.core.errors import StoreUnavailable
+from shipway.core.masking import masked
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CHECK = "Check `SHIPWAY_ARTIFACTS_URL`, its credentials and that it answers, then try again."
@@ -35,7 +36,7 @@ def _of_disk(exc: OSError, location: str) -> StoreUnavailable:
 
 
 def _of_store(exc: BaseError, location: str) -> StoreUnavailable:
-    reason = next(iter(str(exc).splitlines()), type(exc).__name__)[:300].rstrip(".")
+    reason = next(iter(masked(str(exc)).splitlines()), type(exc).__name__)[:300].rstrip(".")
     full = "No space left" in reason or "File too large" in reason
     return StoreUnavailable(
         f"The artifact store `{location}` cannot be used: {reason}.",

@@ -12,6 +12,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, S3Store, from_url
 
 from shipway.core.errors import StoreUnavailable
+from shipway.core.masking import masked
 from shipway.store.state import usable_directory
 
 if TYPE_CHECKING:
@@ -39,11 +40,19 @@ def opened(url: str, *, environment: Mapping[str, str]) -> tuple[ObjectStore, Pa
     try:
         if parts.scheme in {"s3", "s3a"}:
             return _s3(url, environment), None
-        return from_url(url, client_options=_CLIENT, retry_config=_RETRY), None
+        # What a file held is not in this process's environment, where obstore finds the rest.
+        wanted = _AZURE_SECRETS & environment.keys() if parts.scheme in _AZURE else ()
+        given = {name.lower(): environment[name] for name in wanted}
+        return from_url(url, config=given, client_options=_CLIENT, retry_config=_RETRY), None  # type: ignore[call-overload]
     except (BaseError, ValueError) as exc:
         raise StoreUnavailable(
-            f"`{url}` is not an artifact store: {exc}.", next_step=_NEXT_STEP
-        ) from exc
+            f"`{masked(url)}` is not an artifact store: {_first_line(exc)}.", next_step=_NEXT_STEP
+        ) from None  # the cause may quote the URL, or the credentials beside it
+
+
+def _first_line(exc: Exception) -> str:
+    """The lines below show the parsed URL part by part, the password too."""
+    return masked(next(iter(str(exc).splitlines()), type(exc).__name__)).rstrip(".")
 
 
 def _s3(url: str, environment: Mapping[str, str]) -> S3Store:
@@ -61,6 +70,8 @@ def _s3(url: str, environment: Mapping[str, str]) -> S3Store:
     return S3Store.from_url(url, config=config, client_options=options, retry_config=_RETRY)  # type: ignore[arg-type]
 
 
+_AZURE = {"az", "azure", "adl", "abfs", "abfss"}
+_AZURE_SECRETS = {"AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_CLIENT_SECRET"}
 _S3_VARIABLES = {
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",

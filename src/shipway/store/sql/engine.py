@@ -39,10 +39,10 @@ def _parsed(url: str) -> sa.URL:
     next_step = "Use `postgresql://user:password@host/name` or `sqlite:////absolute/path`."
     try:
         parsed = sa.make_url(text)
-    except (ArgumentError, ValueError) as exc:
+    except (ArgumentError, ValueError):
         raise StoreUnavailable(
             "`SHIPWAY_DATABASE_URL` is not a database URL.", next_step=next_step
-        ) from exc
+        ) from None  # the cause quotes the URL, or the password in it
     if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
         raise StoreUnavailable(
             f"Shipway keeps no state in `{parsed.get_backend_name()}` databases.",
@@ -53,7 +53,7 @@ def _parsed(url: str) -> sa.URL:
 
 def _sqlite(url: sa.URL) -> sa.Engine:
     _make_parent(url.database)
-    engine = sa.create_engine(url, connect_args={"timeout": LOCK_WAIT_S})
+    engine = sa.create_engine(url, connect_args={"timeout": LOCK_WAIT_S}, hide_parameters=True)
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -90,6 +90,7 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 def _postgresql(url: sa.URL) -> sa.Engine:
     engine = sa.create_engine(
         url,
+        hide_parameters=True,
         pool_pre_ping=True,
         isolation_level="READ COMMITTED",
         connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "application_name": "shipway"},

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from sqlalchemy import exc
 
 from shipway.core.errors import StoreUnavailable
+from shipway.core.masking import masked
 
 _HINTS = (
     ("locked", "Another process holds it; try again, or stop the other process."),
@@ -39,6 +40,7 @@ def translated_faults() -> Iterator[None]:
 
 def _unavailable(fault: exc.SQLAlchemyError) -> StoreUnavailable:
     cause = getattr(fault, "orig", None) or fault
-    reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__).rstrip(".")
+    said = masked(str(cause).strip())
+    reason = next(iter(said.splitlines()), type(cause).__name__).rstrip(".")
     hint = next((step for word, step in _HINTS if word in reason), _OTHERWISE)
     return StoreUnavailable(f"The database cannot be used: {reason}.", next_step=hint)
