@@ -31,6 +31,7 @@ from shipway.core.errors import ShipwayError
 from shipway.core.policy import (
     AllowedStrategy,
     Approvals,
+    AuditKeeping,
     Checks,
     EnvironmentPolicy,
     EvaluationCheck,
@@ -300,6 +301,7 @@ _POLICY: dict[str, type[msgspec.Struct]] = {
     "checks.latency": LatencyCheck,
     "approvals": Approvals,
     "freeze[]": Freeze,
+    "audit": AuditKeeping,
 }
 
 

@@ -35,9 +35,11 @@ from shipway.control.environments import Environments
 from shipway.control.evaluations import Evaluations
 from shipway.control.local_versions import LocalVersions
 from shipway.control.promotions import Promotions
-from shipway.control.reconciler import Reconciler
+from shipway.control.pruning import Pruning
+from shipway.control.reconciler import ACTOR, Reconciler
 from shipway.control.registry import Registry
 from shipway.control.rollouts import Rollouts
+from shipway.control.seals import Seals
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
 from shipway.settings import Settings, provider_variables, read_settings
@@ -51,6 +53,10 @@ from shipway.supervisor.records import exclusive
 SWEEP_AFTER_S = 60.0
 SWEEP_EVERY_S = 24 * 3600.0
 BOUND_LOGS_EVERY_S = 5.0
+SIGN_EVERY_S = 5.0
+"""So long may the newest audit event be without a signature."""
+
+PRUNE_EVERY_S = 24 * 3600.0
 SWEEP_OLDER_THAN = timedelta(days=1)
 """Younger files may belong to a registration under way."""
 
@@ -90,7 +96,9 @@ def run_control(settings: Settings, *, shared_port: bool = False) -> None:
 async def _serve(settings: Settings, database: Database, listening: socket.socket) -> None:
     state_dir = settings.state_dir
     reconciler, backend, registry = _reconciler(settings, database)
-    app = create_app(_services(settings, database, reconciler, backend, registry))
+    services = _services(settings, database, reconciler, backend, registry)
+    await asyncio.to_thread(services.seals.sign, now=clock())
+    app = create_app(services)
     server = ControlServer(app, on_exit=reconciler.release_waiters)
     # uvicorn raises the signal once more when it has ended; our own clean-up comes after that.
     signal.signal(signal.SIGTERM, lambda *_: None)
@@ -99,6 +107,8 @@ async def _serve(settings: Settings, database: Database, listening: socket.socke
         asyncio.create_task(reconciler.run(), name="reconciler"),
         asyncio.create_task(_sweep_for_ever(registry, state_dir), name="sweep"),
         asyncio.create_task(_bound_logs_for_ever(state_dir / "logs"), name="logs"),
+        asyncio.create_task(_sign_for_ever(services), name="audit heads"),
+        asyncio.create_task(_prune_for_ever(services.pruning), name="audit retention"),
     ]
     for task in tasks:
         # Control without its reconciler looks well and does nothing: it ends, and is started again.
@@ -110,6 +120,7 @@ async def _serve(settings: Settings, database: Database, listening: socket.socke
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(_sign, services, at_the_end=True)
     for task in ended:
         task.result()
 
@@ -123,6 +134,35 @@ async def _sweep_for_ever(registry: Registry, state_dir: Path) -> None:
         except ShipwayError as exc:
             _log.warning("Unused bundles cannot be removed now: %s", exc)
         await asyncio.sleep(SWEEP_EVERY_S)
+
+
+async def _sign_for_ever(services: Services) -> None:
+    """Signs the newest audit event soon after it was written."""
+    while True:
+        await asyncio.sleep(SIGN_EVERY_S)
+        await asyncio.to_thread(_sign, services)
+
+
+def _sign(services: Services, *, at_the_end: bool = False) -> None:
+    try:
+        services.audit.sum_up_denials(now=clock(), at_the_end=at_the_end)
+        services.seals.sign(now=clock())
+    except ShipwayError as exc:
+        _log.warning("The audit chain cannot be signed now: %s", exc)
+
+
+async def _prune_for_ever(pruning: Pruning) -> None:
+    """Archives the audit events that policies let go, once a day."""
+    while True:
+        await asyncio.sleep(SWEEP_AFTER_S)
+        try:
+            done = await asyncio.to_thread(pruning.prune, actor=ACTOR, now=clock())
+        except ShipwayError as exc:
+            _log.warning("Audit events cannot be archived now: %s", exc)
+        else:
+            if done.events:
+                _log.info("Archived %s audit events in `%s`", done.events, done.archive)
+        await asyncio.sleep(PRUNE_EVERY_S)
 
 
 async def _bound_logs_for_ever(logs: Path) -> None:
@@ -194,11 +234,14 @@ def _services(
         seen=lambda: reconciler.seen,
         poke=poke,
     )
+    seals = Seals(database, settings.state_dir)
     return Services(
         registry=registry,
         rollouts=rollouts,
         evaluations=Evaluations(database),
         audit=AuditLog(database),
+        seals=seals,
+        pruning=Pruning(seals),
         staging=Staging(settings.state_dir / "staging"),
         now=clock,
         endpoints=endpoints,

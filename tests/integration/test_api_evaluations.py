@@ -17,6 +17,7 @@ from shipway.api.services import Services
 from shipway.control.audit import AuditLog
 from shipway.control.evaluations import Evaluations
 from shipway.control.registry import Registry
+from shipway.control.seals import Seals
 from shipway.core.evaluations import Against, Difference, Findings, Measure, Slice, Task
 from shipway.store.objects.artifacts import ArtifactStore
 from shipway.store.sql.database import Database, sqlite_url
@@ -40,9 +41,12 @@ class Control:
             write_bundle(bundle, files={"model.bin": b"x" * number})
             record, _ = registry.register("churn", bundle, actor="ada", now=NOW)
             self.digests.append(record.digest)
+        seals = Seals(database, state)
+        seals.sign(now=NOW)
         services = Services(
             registry=registry,
             audit=AuditLog(database),
+            seals=seals,
             evaluations=Evaluations(database),
             staging=Staging(state / "staging"),
             now=lambda: self.now,
