@@ -22,6 +22,7 @@ from shipway.api.app import create_app
 from shipway.api.services import Services
 from shipway.cli.main import app
 from shipway.cli.messages import MESSAGES, Exit, Words
+from shipway.client.auditing import AuditFilters
 from shipway.client.evaluating.question import EvaluateOptions
 from shipway.client.packing import PackOptions
 from shipway.client.synchronous import Client
@@ -460,6 +461,7 @@ def sdk() -> str:
         parts.append(f"### {name}\n\n```python\nclient.{name}{signature}\n```\n\n{_fenced(doc)}\n")
     parts.append(f"## Options of `register`\n\n```text\n{inspect.getdoc(PackOptions)}\n```\n")
     parts.append(f"## Options of `evaluate`\n\n```text\n{inspect.getdoc(EvaluateOptions)}\n```\n")
+    parts.append(f"## Filters of `audit`\n\n```text\n{inspect.getdoc(AuditFilters)}\n```\n")
     return "\n".join(parts)
 
 

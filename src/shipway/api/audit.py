@@ -10,11 +10,10 @@ from fastapi import APIRouter, Path, Query, Response
 
 from shipway.api.messages import answer, answers, body_of, takes
 from shipway.api.services import Actor, UsesServices
-from shipway.control.audit import ChainPage
-from shipway.control.pruning import Pruned
-from shipway.control.seals import KeyChange
 from shipway.core.audit import AuditEvent, AuditQuery
-from shipway.core.verification import Verdict
+from shipway.core.heads import KeyChange
+from shipway.core.retention import Pruned
+from shipway.core.verification import ChainPage, Verdict
 
 _LATEST = 2**31 - 1
 Number = Annotated[int, Query(ge=0, le=_LATEST)]

@@ -6,24 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from threading import Lock
 
-import msgspec
-
 from shipway.core.audit import AuditEvent, AuditQuery, BrokenLink, Change, first_broken_link
 from shipway.core.denials import Denial, Denials
 from shipway.core.errors import NotFound
-from shipway.core.heads import Cut, Head
+from shipway.core.verification import ChainPage
 from shipway.store.sql.database import Database
-
-
-class ChainPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Consecutive events, oldest first, and the signed heads up to the last of them.
-
-    `cut` is on the first page, when an older part of the chain was archived.
-    """
-
-    events: tuple[AuditEvent, ...]
-    heads: tuple[Head, ...]
-    cut: Cut | None = None
 
 
 class AuditLog:

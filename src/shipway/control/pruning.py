@@ -10,19 +10,9 @@ from shipway.control.seals import Seals, chain_in
 from shipway.core.audit import Change
 from shipway.core.errors import ConflictError
 from shipway.core.heads import Cut, message_of
-from shipway.core.retention import Retention, last_to_go
+from shipway.core.retention import Pruned, Retention, last_to_go
 from shipway.store.archives import name_of
 from shipway.store.sql.database import Transaction
-
-
-class Pruned(msgspec.Struct, frozen=True, kw_only=True):
-    """What was archived, or with `dry_run` would be: events `first` to `last`, both 0 for none."""
-
-    events: int = 0
-    first: int = 0
-    last: int = 0
-    archive: str = ""
-    dry_run: bool = False
 
 
 class Pruning:

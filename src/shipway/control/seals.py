@@ -12,7 +12,7 @@ from threading import RLock
 import msgspec
 
 from shipway.core.audit import GENESIS, BrokenLink, Change
-from shipway.core.heads import Cut, Head, key_name, message_of
+from shipway.core.heads import Cut, Head, KeyChange, key_name, message_of
 from shipway.core.verification import Link, Verdict, first_lost_head, position, verdict_of
 from shipway.store.archives import Archives
 from shipway.store.keys import AuditKeys, SigningKey, is_signed
@@ -20,13 +20,6 @@ from shipway.store.sql.database import Database, Transaction
 from shipway.store.witness import Witness
 
 _log = logging.getLogger(__name__)
-
-
-class KeyChange(msgspec.Struct, frozen=True, kw_only=True):
-    """The public keys (hex) before and after a rotation."""
-
-    before: str
-    after: str
 
 
 class Seals:

@@ -51,6 +51,13 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
     signature: str = ""
 
 
+class KeyChange(msgspec.Struct, frozen=True, kw_only=True):
+    """The public keys (hex) before and after a rotation."""
+
+    before: str
+    after: str
+
+
 def message_of(signed: Head | Cut) -> bytes:
     """The bytes under a signature: what kind it is, and canonical JSON of everything else."""
     facts = msgspec.to_builtins(signed, builtin_types=(datetime,))

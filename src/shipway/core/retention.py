@@ -10,6 +10,16 @@ import msgspec
 from shipway.core.audit import AuditEvent
 
 
+class Pruned(msgspec.Struct, frozen=True, kw_only=True):
+    """What was archived, or with `dry_run` would be: events `first` to `last`, both 0 for none."""
+
+    events: int = 0
+    first: int = 0
+    last: int = 0
+    archive: str = ""
+    dry_run: bool = False
+
+
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
     """What may go at `now`.
 

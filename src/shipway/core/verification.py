@@ -28,6 +28,17 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     signed_through: int = 0
 
 
+class ChainPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Consecutive events, oldest first, and the signed heads up to the last of them.
+
+    `cut` is on the first page, when an older part of the chain was archived.
+    """
+
+    events: tuple[AuditEvent, ...]
+    heads: tuple[Head, ...]
+    cut: Cut | None = None
+
+
 def position(link: Link) -> tuple[int, int, int]:
     """Where a link stands: a cut before the first event, a head after the event that it signs."""
     if isinstance(link, Cut):
