@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from shipway.core.audit import GENESIS, AuditEvent, Change, next_event
 from shipway.core.heads import Cut, Head, message_of
-from shipway.core.verification import Link, Verdict, first_lost_head, position, verdict_of
+from shipway.core.verification import ChainVerdict, Link, first_lost_head, position, verdict_of
 from shipway.store.keys import SigningKey, is_signed
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -48,7 +48,7 @@ def head(number: int, event: AuditEvent | None, key: SigningKey = KEY, **fields:
     return signed(made, key)  # type: ignore[no-any-return]
 
 
-def verdict(*links: Link, trusted: tuple[SigningKey, ...] = (KEY,)) -> Verdict:
+def verdict(*links: Link, trusted: tuple[SigningKey, ...] = (KEY,)) -> ChainVerdict:
     ordered = sorted(links, key=position)
     return verdict_of(ordered, trusted=[k.public_key for k in trusted], is_signed=is_signed)
 

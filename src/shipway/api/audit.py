@@ -13,7 +13,7 @@ from shipway.api.services import Actor, UsesServices
 from shipway.core.audit import AuditEvent, AuditQuery
 from shipway.core.heads import KeyChange
 from shipway.core.retention import Pruned
-from shipway.core.verification import ChainPage, Verdict
+from shipway.core.verification import ChainPage, ChainVerdict
 
 _LATEST = 2**31 - 1
 Number = Annotated[int, Query(ge=0, le=_LATEST)]
@@ -27,7 +27,7 @@ class PruneRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 router = APIRouter(tags=["audit"])
-ANSWERS = [AuditEvent, ChainPage, Verdict, Pruned, KeyChange, PruneRequest]
+ANSWERS = [AuditEvent, ChainPage, ChainVerdict, Pruned, KeyChange, PruneRequest]
 
 
 @router.get("/audit", responses={200: answers(list[AuditEvent], "Newest first.")})
@@ -60,7 +60,7 @@ def list_events(
     return answer(services.audit.matching(query))
 
 
-@router.get("/audit/check", responses={200: answers(Verdict, "The result.")})
+@router.get("/audit/check", responses={200: answers(ChainVerdict, "The result.")})
 def check_chain(
     services: UsesServices,
     archives: Annotated[bool, Query(description="Also what was archived.")] = False,

@@ -12,7 +12,7 @@ import typer
 from shipway.cli.options import DryRun, Json, Server, StateDir
 
 if TYPE_CHECKING:
-    from shipway.core.verification import Verdict
+    from shipway.core.verification import ChainVerdict
 
 _FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 
@@ -119,7 +119,7 @@ def verify(
         raise typer.Exit(Exit.OTHER)
 
 
-def _verdict_of_file(file: Path, public_keys: list[Path]) -> Verdict:
+def _verdict_of_file(file: Path, public_keys: list[Path]) -> ChainVerdict:
     from shipway.store.exports import verdict_of_file
     from shipway.store.keys import read_public_key
 

@@ -13,7 +13,7 @@ import typer
 from shipway.cli.output import show_table
 from shipway.core.audit import AuditEvent
 from shipway.core.retention import Pruned
-from shipway.core.verification import Link, Verdict, position
+from shipway.core.verification import ChainVerdict, Link, position
 from shipway.wire.audit import line_of
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def show_event(event: AuditEvent) -> None:
     typer.echo(f"details  {details}")
 
 
-def show_verdict(verdict: Verdict) -> None:
+def show_verdict(verdict: ChainVerdict) -> None:
     """Whether the chain holds, and where it breaks first when it does not."""
     if verdict.broken is not None:
         typer.echo(f"BROKEN at event {verdict.broken.sequence}: {verdict.broken.reason}.")

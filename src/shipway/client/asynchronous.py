@@ -50,7 +50,7 @@ from shipway.core.policy import DeclaredPolicy, EnvironmentPolicy
 from shipway.core.profile import Profile
 from shipway.core.retention import Pruned
 from shipway.core.rollouts import Event
-from shipway.core.verification import ChainPage, Verdict
+from shipway.core.verification import ChainPage, ChainVerdict
 from shipway.core.versions import parse_version
 
 T = TypeVar("T")
@@ -446,7 +446,7 @@ class AsyncClient:
         """One audit event."""
         return await self._send(auditing.event(sequence))
 
-    async def audit_check(self, *, archives: bool = False) -> Verdict:
+    async def audit_check(self, *, archives: bool = False) -> ChainVerdict:
         """Whether the audit chain and its signed heads hold; `archives`, also what was archived."""
         return await self._send(auditing.check(archives=archives))
 

@@ -11,7 +11,7 @@ from shipway.client.exchange import Call, reading
 from shipway.core.audit import AuditEvent
 from shipway.core.heads import KeyChange
 from shipway.core.retention import Pruned
-from shipway.core.verification import ChainPage, Verdict
+from shipway.core.verification import ChainPage, ChainVerdict
 
 _AUDIT = "/api/v1/audit"
 _TIMEOUT_S = 3600.0
@@ -50,13 +50,13 @@ def event(sequence: int) -> Call[AuditEvent]:
     return Call(method="GET", path=f"{_AUDIT}/{sequence}", read=reading(AuditEvent))
 
 
-def check(*, archives: bool) -> Call[Verdict]:
+def check(*, archives: bool) -> Call[ChainVerdict]:
     """Whether the chain holds."""
     return Call(
         method="GET",
         path=f"{_AUDIT}/check",
         query={"archives": "true"} if archives else {},
-        read=reading(Verdict),
+        read=reading(ChainVerdict),
         timeout_s=_TIMEOUT_S,
     )
 

@@ -13,7 +13,7 @@ import msgspec
 
 from shipway.core.audit import GENESIS, BrokenLink, Change
 from shipway.core.heads import Cut, Head, KeyChange, key_name, message_of
-from shipway.core.verification import Link, Verdict, first_lost_head, position, verdict_of
+from shipway.core.verification import ChainVerdict, Link, first_lost_head, position, verdict_of
 from shipway.store.archives import Archives
 from shipway.store.keys import AuditKeys, SigningKey, is_signed
 from shipway.store.sql.database import Database, Transaction
@@ -50,7 +50,7 @@ class Seals:
             self._tell_witness()
         return head
 
-    def verify(self, *, archives: bool = False) -> Verdict:
+    def verify(self, *, archives: bool = False) -> ChainVerdict:
         """Whether the chain and its heads hold. Reads all of them; `archives`, also those before."""
         trusted = self.keys.trusted()
         with self.database.snapshot() as tx:

@@ -13,7 +13,7 @@ from shipway.core.heads import Cut, Head, IsSigned, key_name, message_of
 Link: TypeAlias = AuditEvent | Head | Cut
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class ChainVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """What a check of the chain found.
 
     `first` to `last` are the events that were read (both 0 when there were none). Up to
@@ -78,7 +78,7 @@ class ChainCheck:
             self._see_head(link)
         return self._broken is None
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ChainVerdict:
         """What was found; all links have been seen, or `see` said False."""
         found = [self._broken, self._signers.first_fault()]
         broken = min((one for one in found if one), key=lambda one: one.sequence, default=None)
@@ -86,7 +86,7 @@ class ChainCheck:
         if broken is None and proven is None:
             reason = "no head that a known key signed is left to prove the chain"
             broken = BrokenLink(sequence=max(1, self._first), reason=reason)
-        return Verdict(
+        return ChainVerdict(
             holds=broken is None,
             broken=broken,
             first=self._first,
@@ -216,7 +216,9 @@ def _unknown(signed: Head | Cut) -> BrokenLink:
     return BrokenLink(sequence=signed.sequence, reason=reason)
 
 
-def verdict_of(links: Iterable[Link], *, trusted: Collection[str], is_signed: IsSigned) -> Verdict:
+def verdict_of(
+    links: Iterable[Link], *, trusted: Collection[str], is_signed: IsSigned
+) -> ChainVerdict:
     """The verdict over links in the order of `position`."""
     check = ChainCheck(trusted=trusted, is_signed=is_signed)
     for link in links:

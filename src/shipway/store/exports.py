@@ -10,14 +10,14 @@ import msgspec
 from shipway.core.audit import BrokenLink
 from shipway.core.errors import InvalidRequest
 from shipway.core.heads import Cut, message_of
-from shipway.core.verification import Verdict, verdict_of
+from shipway.core.verification import ChainVerdict, verdict_of
 from shipway.store.archives import manifest_of
 from shipway.store.files import sha256_of
 from shipway.store.keys import is_signed
 from shipway.wire.audit import links_in
 
 
-def verdict_of_file(path: Path, *, trusted: Collection[str]) -> Verdict:
+def verdict_of_file(path: Path, *, trusted: Collection[str]) -> ChainVerdict:
     """Whether the chain in a file holds; with the manifest beside it, whether it is that archive.
 
     Raises:
@@ -36,7 +36,9 @@ def verdict_of_file(path: Path, *, trusted: Collection[str]) -> Verdict:
     return msgspec.structs.replace(verdict, holds=broken is None, broken=broken)
 
 
-def _manifest_fault(path: Path, verdict: Verdict, trusted: Collection[str]) -> BrokenLink | None:
+def _manifest_fault(
+    path: Path, verdict: ChainVerdict, trusted: Collection[str]
+) -> BrokenLink | None:
     manifest = manifest_of(path)
     if not manifest.exists():
         return None
