@@ -20,7 +20,8 @@ from shipway.store.witness import Witness
 
 NOW = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
 STEPS: dict[str, tuple[type, str]] = {
-    "head in the database": (Seals, "signed_head"),
+    "head made": (Seals, "signed_head"),
+    "head in the database": (Witness, "last_number"),
     "head in the file": (Witness, "add"),
     "archive written": (Archives, "write"),
     "archive sealed": (Archives, "seal"),

@@ -377,13 +377,15 @@ def test_two_processes_that_append_at_once_keep_one_chain(
 @pytest.mark.parametrize(
     ("moment", "order"),
     [
+        ("head made", {}),
         ("head in the database", {}),
         ("head in the file", {}),
         ("archive written", {"then": "prune"}),
         ("archive sealed", {"then": "prune"}),
         ("events removed", {"then": "prune"}),
         ("key replaced", {"then": "rotate"}),
-        ("head in the database", {"then": "rotate", "times": 3}),
+        ("head made", {"then": "rotate", "times": 3}),
+        ("head in the database", {"then": "rotate", "times": 2}),
     ],
 )
 def test_kill_9_leaves_a_chain_that_holds_and_goes_on(

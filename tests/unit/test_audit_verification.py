@@ -209,6 +209,8 @@ def test_chain_holds_across_a_rotation_whichever_of_the_keys_is_known(
     assert verdict(*made, *links, trusted=trusted).holds
     forged = events(3, actor="eve")
     assert broken_at(*forged, *links, trusted=trusted)[0] == 2
+    changed = [msgspec.structs.replace(made[0], actor="eve"), *made[1:]]
+    assert broken_at(*changed, *links, trusted=trusted) == (1, "event 1 was changed")
 
 
 def cut(event: AuditEvent, *, heads_from: int, key: SigningKey = KEY) -> Cut:

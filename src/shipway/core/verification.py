@@ -63,23 +63,25 @@ class ChainCheck:
         self._next_head = 1
         self._broken: BrokenLink | None = None
 
-    def see(self, link: Link) -> bool:
-        """Takes the next link; False once the chain has broken, and the rest says nothing more."""
+    def see(self, link: Link) -> None:
+        """Takes the next link. Once the chain has broken, heads are only asked whom they vouch for."""
         if isinstance(link, AuditEvent):
-            self._see_event(link)
+            if self._broken is None:
+                self._see_event(link)
         elif not self._is_signed(link.public_key, message_of(link), link.signature):
-            kind = "cut" if isinstance(link, Cut) else f"head {link.number}"
-            self._break(
-                link.sequence, f"the {kind} of event {link.sequence} has a forged signature"
-            )
+            if self._broken is None:
+                kind = "cut" if isinstance(link, Cut) else f"head {link.number}"
+                reason = f"the {kind} of event {link.sequence} has a forged signature"
+                self._break(link.sequence, reason)
+        elif self._broken is not None:
+            self._signers.heard(link)
         elif isinstance(link, Cut):
             self._see_cut(link)
         else:
             self._see_head(link)
-        return self._broken is None
 
     def verdict(self) -> ChainVerdict:
-        """What was found; all links have been seen, or `see` said False."""
+        """What was found, once all links have been seen."""
         found = [self._broken, self._signers.first_fault()]
         broken = min((one for one in found if one), key=lambda one: one.sequence, default=None)
         proven = self._signers.proven()
@@ -155,6 +157,10 @@ class _Signers:
         self._trusted = frozenset(trusted)
         self._met: dict[str, _Signer] = {}
 
+    def heard(self, signed: Head | Cut) -> None:
+        """A signature of which nobody can say whether it agrees."""
+        self._signer(signed)
+
     def met(self, signed: Head | Cut, *, proven: int) -> None:
         """A signature that agrees with the chain."""
         self._signer(signed).proven = proven
@@ -222,8 +228,7 @@ def verdict_of(
     """The verdict over links in the order of `position`."""
     check = ChainCheck(trusted=trusted, is_signed=is_signed)
     for link in links:
-        if not check.see(link):
-            break
+        check.see(link)
     return check.verdict()
 
 
