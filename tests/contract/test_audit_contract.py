@@ -338,6 +338,61 @@ def test_broken_chain_is_not_archived(database: Database, seals: Seals) -> None:
     assert len(rows_of(database, audit_table)) == 4
 
 
+def test_two_that_archive_at_once_do_not_remove_what_only_one_kept(
+    database: Database, seals: Seals, tmp_path: Path
+) -> None:
+    for _ in range(3):
+        append(database)
+        seals.sign(now=NOW)
+    slow, written = Pruning(seals), seals.archives.write
+
+    def overtaken(name: str, links: Any) -> str:
+        digest = written(name, links)
+        seals.archives.write = written  # type: ignore[method-assign]
+        other = Seals(database, tmp_path / "state")
+        assert Pruning(other).prune(before=LATER, actor="bo", now=LATER).events == 2
+        return digest
+
+    seals.archives.write = overtaken  # type: ignore[method-assign]
+    with pytest.raises(ConflictError, match="Another process"):
+        slow.prune(before=LATER, actor="ada", now=LATER)
+    assert seals.verify(archives=True).holds
+
+
+def test_check_sees_one_moment_while_others_write(database: Database, seals: Seals) -> None:
+    append(database, 2)
+    with database.snapshot() as tx:
+        assert len(list(tx.audit.chain())) == 2
+        append(database)
+        seals.sign(now=NOW)
+        assert [head.sequence for head in tx.heads.by_event()] == [0]
+
+
+def test_archive_with_another_manifest_does_not_hold(
+    database: Database, seals: Seals, tmp_path: Path
+) -> None:
+    for _ in range(3):
+        append(database)
+        seals.sign(now=NOW)
+    archive = Path(Pruning(seals).prune(before=LATER, actor="ada", now=LATER).archive)
+    manifest, trusted = archive.with_suffix(".manifest.json"), seals.keys.trusted()
+    assert verdict_of_file(archive, trusted=trusted).holds
+    whole = manifest.read_bytes()
+    for damaged in (
+        whole.replace(b'"sha256": "', b'"sha256": "0'),
+        b"{}",
+        whole.replace(b"-", b"x"),
+    ):
+        manifest.write_bytes(damaged)
+        assert "manifest" in str(verdict_of_file(archive, trusted=trusted).broken)
+    manifest.write_bytes(whole)
+    # The same events by other bytes are not the archive that was sealed.
+    archive.write_bytes(archive.read_bytes().replace(b'"actor":"ada"', b'"actor": "ada"'))
+    assert "not the file that its manifest seals" in str(
+        verdict_of_file(archive, trusted=trusted).broken
+    )
+
+
 @contextmanager
 def child(url: str, state_dir: Path, **order: Any) -> Iterator[subprocess.Popen[str]]:
     """A process that has signed what is there, and waits for a line before it appends."""
