@@ -478,6 +478,31 @@ def test_head_line_that_was_never_finished_is_left_out_and_written_anew(
     assert [head.number for head in again.witness.heads()] == [1, 2]
 
 
+def test_damaged_file_of_heads_is_found_and_stops_nothing(database: Database, seals: Seals) -> None:
+    append(database)
+    seals.sign(now=NOW)
+    path = seals.witness.path
+    path.write_bytes(path.read_bytes()[:-10] + b"damaged}}\n")
+    again = Seals(database, path.parents[1])
+    append(database)
+    assert again.sign(now=NOW) is not None
+    verdict = again.verify()
+    assert broken_at(verdict) == 2
+    assert "Line 2 of " in str(verdict.broken)
+
+
+def test_lost_key_is_replaced_and_what_it_signed_stays_valid(
+    database: Database, seals: Seals, tmp_path: Path
+) -> None:
+    append(database)
+    seals.sign(now=NOW)
+    (tmp_path / "state/keys/audit.key").unlink()
+    again = Seals(database, tmp_path / "state")
+    assert again.sign(now=NOW) is not None
+    assert len(again.keys.trusted()) == 2
+    assert again.verify().holds
+
+
 def test_filters_and_pages_of_the_list(database: Database) -> None:
     append(database, 2)
     append(database, 1, actor="bo", action="alias.delete", subject="churn:2", at=LATER)
@@ -541,3 +566,6 @@ def test_damaged_key_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "keys" / "audit.key").write_text("no key")
     with pytest.raises(StateUnusable, match=r"audit\.key"):
         keys.current()
+    (tmp_path / "keys" / "audit-old.pub").write_text("no key")
+    with pytest.raises(StateUnusable, match=r"audit-old\.pub"):
+        keys.trusted()

@@ -12,6 +12,7 @@ from threading import RLock
 import msgspec
 
 from shipway.core.audit import GENESIS, BrokenLink, Change
+from shipway.core.errors import InvalidRequest
 from shipway.core.heads import Cut, Head, KeyChange, key_name, message_of
 from shipway.core.verification import ChainVerdict, Link, first_lost_head, position, verdict_of
 from shipway.store.archives import Archives
@@ -57,9 +58,7 @@ class Seals:
             verdict = verdict_of(chain_in(tx), trusted=trusted, is_signed=is_signed)
             cuts = tx.cuts.all()
             heads_from = cuts[-1].heads_from if cuts else 1
-            lost = first_lost_head(
-                self.witness.heads(), tx.heads.by_number(), heads_from=heads_from
-            )
+            lost = self._lost_head(tx, heads_from=heads_from, at=verdict.last)
         faults = [verdict.broken, lost]
         if archives:
             faults += self._archive_faults(cuts, trusted)
@@ -118,6 +117,13 @@ class Seals:
     def _tell_witness(self) -> None:
         with self.database.reading() as tx:
             self.witness.add(tx.heads.by_number(after=self.witness.last_number()))
+
+    def _lost_head(self, tx: Transaction, *, heads_from: int, at: int) -> BrokenLink | None:
+        try:
+            kept = tx.heads.by_number()
+            return first_lost_head(self.witness.heads(), kept, heads_from=heads_from)
+        except InvalidRequest as exc:
+            return BrokenLink(sequence=at, reason=exc.message.removesuffix("."))
 
     def _archive_faults(
         self, cuts: list[Cut], trusted: frozenset[str]

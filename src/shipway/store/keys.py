@@ -71,26 +71,30 @@ class AuditKeys:
         """The public keys (hex) whose signatures count.
 
         Raises:
-            InvalidRequest: one of the files holds no Ed25519 public key.
+            StateUnusable: one of the files holds no Ed25519 public key.
         """
-        return frozenset(read_public_key(path) for path in self._directory.glob("audit*.pub"))
+        try:
+            return frozenset(read_public_key(path) for path in self._directory.glob("audit*.pub"))
+        except InvalidRequest as exc:
+            next_step = "Put back the file of the last backup, or remove it."
+            raise StateUnusable(exc.message, next_step=next_step) from exc
 
     def stage(self) -> SigningKey:
         """A new key, whose public half is trusted from now on; it signs once it is adopted."""
         key = SigningKey(Ed25519PrivateKey.generate())
-        self._keep_public(key)
+        self._trust(key.public_key, key.public_pem())
         return key
 
     def adopt(self, key: SigningKey) -> None:
         """Makes it the key that signs. The private half of the one before is gone afterwards."""
-        if self._key.exists():
-            self._keep_public(_read_private(self._key))
+        public = self._directory / "audit.pub"
+        if public.exists():
+            self._trust(read_public_key(public), public.read_bytes())
         write_whole(self._key, [key.private_pem()], mode=0o600)
-        write_whole(self._directory / "audit.pub", [key.public_pem()])
+        write_whole(public, [key.public_pem()])
 
-    def _keep_public(self, key: SigningKey) -> None:
-        name = f"audit-{key_name(key.public_key)}.pub"
-        write_whole(self._directory / name, [key.public_pem()])
+    def _trust(self, public_key: str, content: bytes) -> None:
+        write_whole(self._directory / f"audit-{key_name(public_key)}.pub", [content])
 
 
 def read_public_key(path: Path) -> str:

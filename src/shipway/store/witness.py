@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from shipway.core.errors import StateUnusable
+from shipway.core.errors import InvalidRequest, StateUnusable
 from shipway.core.heads import Head
 from shipway.store.files import write_whole
 from shipway.wire.audit import line_of, links_in
@@ -35,16 +36,15 @@ class Witness:
                     yield link
 
     def last_number(self) -> int:
-        """The number of the last head; 0 when there is none.
-
-        Raises:
-            InvalidRequest: the last line is none of ours.
-        """
+        """The number of the last head that can be read; 0 when there is none."""
         if not self.path.exists():
             return 0
-        last = self._tail().rpartition(b"\n")[0].rpartition(b"\n")[2]
-        links = list(links_in([last] if last else [], source=f"the end of `{self.path}`"))
-        return links[0].number if links and isinstance(links[0], Head) else 0
+        for line in reversed(self._tail().split(b"\n")[:-1]):
+            with suppress(InvalidRequest):
+                (link,) = links_in([line], source="its end")
+                if isinstance(link, Head):
+                    return link.number
+        return 0
 
     def add(self, heads: Iterable[Head]) -> None:
         """Appends heads; they are on the disk when this returns.
