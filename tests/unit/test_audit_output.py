@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from shipway.cli.audits import csv_of, jsonl_of, show_event, show_events
+from shipway.cli.main import app
 from shipway.core.audit import AuditEvent, Change, next_event
 from shipway.core.errors import InvalidRequest
 from shipway.wire.audit import links_in
@@ -45,3 +47,10 @@ def test_export_reads_back_as_it_was_and_a_strange_line_is_named() -> None:
     for strange in (b"{}\n", b"\xff\n", b'{"event": 3}\n', b"\n"):
         with pytest.raises(InvalidRequest, match="Line 2 of `x`"):
             list(links_in([*lines, strange], source="`x`"))
+
+
+@pytest.mark.parametrize("words", [["--file", "x.jsonl"], ["--public-key", "audit.pub"]])
+def test_file_is_verified_only_with_the_keys_to_believe(words: list[str]) -> None:
+    done = CliRunner().invoke(app, ["audit", "verify", *words])
+    assert done.exit_code == 2
+    assert "go together" in done.output
