@@ -24,6 +24,7 @@ from shipway.api.rules import About, rule_of
 from shipway.api.services import Services
 from shipway.cli.main import app
 from shipway.cli.messages import MESSAGES, Exit, Words
+from shipway.client.auditing import AuditFilters
 from shipway.client.evaluating.question import EvaluateOptions
 from shipway.client.packing import PackOptions
 from shipway.client.synchronous import Client
@@ -33,6 +34,7 @@ from shipway.core.errors import ShipwayError
 from shipway.core.policy import (
     AllowedStrategy,
     Approvals,
+    AuditKeeping,
     Checks,
     EnvironmentPolicy,
     EvaluationCheck,
@@ -309,6 +311,7 @@ _POLICY: dict[str, type[msgspec.Struct]] = {
     "checks.latency": LatencyCheck,
     "approvals": Approvals,
     "freeze[]": Freeze,
+    "audit": AuditKeeping,
 }
 
 
@@ -485,6 +488,7 @@ def sdk() -> str:
         parts.append(f"### {name}\n\n```python\nclient.{name}{signature}\n```\n\n{_fenced(doc)}\n")
     parts.append(f"## Options of `register`\n\n```text\n{inspect.getdoc(PackOptions)}\n```\n")
     parts.append(f"## Options of `evaluate`\n\n```text\n{inspect.getdoc(EvaluateOptions)}\n```\n")
+    parts.append(f"## Filters of `audit`\n\n```text\n{inspect.getdoc(AuditFilters)}\n```\n")
     return "\n".join(parts)
 
 

@@ -38,9 +38,11 @@ from shipway.control.evaluations import Evaluations
 from shipway.control.identity import follow_provider
 from shipway.control.local_versions import LocalVersions
 from shipway.control.promotions import Promotions
-from shipway.control.reconciler import Reconciler
+from shipway.control.pruning import Pruning
+from shipway.control.reconciler import ACTOR, Reconciler
 from shipway.control.registry import Registry
 from shipway.control.rollouts import Rollouts
+from shipway.control.seals import Seals
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
 from shipway.core.masking import masked
@@ -51,7 +53,7 @@ from shipway.settings import (
     require_guarded,
     secret_rules,
 )
-from shipway.store.keys import kept_key, new_key_text
+from shipway.store.api_keys import kept_key, new_key_text
 from shipway.store.objects.artifacts import ArtifactStore
 from shipway.store.sql.database import Database, sqlite_url
 from shipway.store.staging import Staging
@@ -63,6 +65,10 @@ from shipway.wire.tokens import TokenRules
 SWEEP_AFTER_S = 60.0
 SWEEP_EVERY_S = 24 * 3600.0
 BOUND_LOGS_EVERY_S = 5.0
+SIGN_EVERY_S = 5.0
+"""So long may the newest audit event be without a signature."""
+
+PRUNE_EVERY_S = 24 * 3600.0
 SWEEP_OLDER_THAN = timedelta(days=1)
 """Younger files may belong to a registration under way."""
 
@@ -105,7 +111,9 @@ async def _serve(settings: Settings, database: Database, listening: socket.socke
     state_dir = settings.state_dir
     access = _access(settings, database)
     reconciler, backend, registry = _reconciler(settings, database, access)
-    app = create_app(_services(settings, database, reconciler, backend, registry, access))
+    services = _services(settings, database, reconciler, backend, registry, access)
+    await asyncio.to_thread(services.seals.sign, now=clock())
+    app = create_app(services)
     server = ControlServer(app, on_exit=reconciler.release_waiters)
     # uvicorn raises the signal once more when it has ended; our own clean-up comes after that.
     signal.signal(signal.SIGTERM, lambda *_: None)
@@ -114,6 +122,8 @@ async def _serve(settings: Settings, database: Database, listening: socket.socke
         asyncio.create_task(reconciler.run(), name="reconciler"),
         asyncio.create_task(_sweep_for_ever(registry, state_dir), name="sweep"),
         asyncio.create_task(_bound_logs_for_ever(state_dir / "logs"), name="logs"),
+        asyncio.create_task(_sign_for_ever(services), name="audit heads"),
+        asyncio.create_task(_prune_for_ever(services.pruning), name="audit retention"),
     ]
     if settings.auth and settings.oidc_issuer is not None:
         provider = follow_provider(access, _token_rules(settings), settings.oidc_keys or "")
@@ -128,6 +138,7 @@ async def _serve(settings: Settings, database: Database, listening: socket.socke
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(_sign, services, at_the_end=True)
     for task in ended:
         task.result()
 
@@ -141,6 +152,35 @@ async def _sweep_for_ever(registry: Registry, state_dir: Path) -> None:
         except ShipwayError as exc:
             _log.warning("Unused bundles cannot be removed now: %s", exc)
         await asyncio.sleep(SWEEP_EVERY_S)
+
+
+async def _sign_for_ever(services: Services) -> None:
+    """Signs the newest audit event soon after it was written."""
+    while True:
+        await asyncio.sleep(SIGN_EVERY_S)
+        await asyncio.to_thread(_sign, services)
+
+
+def _sign(services: Services, *, at_the_end: bool = False) -> None:
+    try:
+        services.audit.sum_up_denials(now=clock(), at_the_end=at_the_end)
+        services.seals.sign(now=clock())
+    except ShipwayError as exc:
+        _log.warning("The audit chain cannot be signed now: %s", exc)
+
+
+async def _prune_for_ever(pruning: Pruning) -> None:
+    """Archives the audit events that policies let go, once a day."""
+    while True:
+        await asyncio.sleep(SWEEP_AFTER_S)
+        try:
+            done = await asyncio.to_thread(pruning.prune, actor=ACTOR, now=clock())
+        except ShipwayError as exc:
+            _log.warning("Audit events cannot be archived now: %s", exc)
+        else:
+            if done.events:
+                _log.info("Archived %s audit events in `%s`", done.events, done.archive)
+        await asyncio.sleep(PRUNE_EVERY_S)
 
 
 async def _bound_logs_for_ever(logs: Path) -> None:
@@ -238,11 +278,14 @@ def _services(
         seen=lambda: reconciler.seen,
         poke=poke,
     )
+    seals = Seals(database, settings.state_dir)
     return Services(
         registry=registry,
         rollouts=rollouts,
         evaluations=Evaluations(database),
         audit=AuditLog(database),
+        seals=seals,
+        pruning=Pruning(seals),
         staging=Staging(settings.state_dir / "staging"),
         now=clock,
         access=access,

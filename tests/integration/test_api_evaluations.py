@@ -18,6 +18,7 @@ from shipway.control.access import Access
 from shipway.control.audit import AuditLog
 from shipway.control.evaluations import Evaluations
 from shipway.control.registry import Registry
+from shipway.control.seals import Seals
 from shipway.core.evaluations import Against, Difference, Findings, Measure, Slice, Task
 from shipway.store.objects.artifacts import ArtifactStore
 from shipway.store.sql.database import Database, sqlite_url
@@ -41,10 +42,13 @@ class Control:
             write_bundle(bundle, files={"model.bin": b"x" * number})
             record, _ = registry.register("churn", bundle, actor="ada", now=NOW)
             self.digests.append(record.digest)
+        seals = Seals(database, state)
+        seals.sign(now=NOW)
         services = Services(
             registry=registry,
             audit=AuditLog(database),
             access=Access(database, environment="dev", is_on=False),
+            seals=seals,
             evaluations=Evaluations(database),
             staging=Staging(state / "staging"),
             now=lambda: self.now,

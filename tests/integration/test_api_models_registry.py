@@ -22,7 +22,9 @@ from shipway.api.services import Services
 from shipway.api.uploads import UploadLimits
 from shipway.control.access import Access
 from shipway.control.audit import AuditLog
+from shipway.control.pruning import Pruning
 from shipway.control.registry import Registry
+from shipway.control.seals import Seals
 from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
 from shipway.core.versions import VersionRef
 from shipway.store.objects.artifacts import ArtifactStore
@@ -58,10 +60,14 @@ class Control:
 def control(tmp_path: Path) -> Iterator[Control]:
     state = tmp_path / "state"
     database = Database.open(sqlite_url(state))
+    seals = Seals(database, state)
+    seals.sign(now=NOW)
     services = Services(
         registry=Registry(database, ArtifactStore(str(state / "artifacts"))),
         audit=AuditLog(database),
         access=Access(database, environment="dev", is_on=False),
+        seals=seals,
+        pruning=Pruning(seals),
         staging=Staging(state / "staging"),
         now=lambda: NOW,
         replicas_of=lambda endpoint, version: [{"id": f"{endpoint}-{version}"}],
@@ -194,7 +200,8 @@ def test_alias_diff_where_and_audit_answer_as_the_contract_says(
         "version.register",
     ]
     assert events[2]["details"] == {"before": None, "after": 2, "reason": "up"}
-    assert control.http.get("/audit/check").json() == {"holds": True, "broken": None}
+    check = control.http.get("/audit/check").json()
+    assert (check["holds"], check["broken"], check["last"]) == (True, None, len(events))
 
 
 @pytest.mark.parametrize(

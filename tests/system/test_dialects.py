@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from shipway.store.keys import GATEWAY, key_path
+from shipway.store.api_keys import GATEWAY, key_path
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # of the clients, at their import

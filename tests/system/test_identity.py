@@ -18,7 +18,7 @@ from shipway.client.synchronous import Client
 from shipway.core.access import Grant, Role
 from shipway.core.errors import InvalidSpec, Unauthenticated
 from shipway.settings import Settings
-from shipway.store.keys import ADMIN, key_path
+from shipway.store.api_keys import ADMIN, key_path
 from shipway.supervisor.up import up
 from shipway.testing.live import live_server, onnx_bundle
 

@@ -12,7 +12,7 @@ import pytest
 
 from shipway.backends.records import end_all
 from shipway.client.synchronous import Client
-from shipway.store.keys import ADMIN, key_path
+from shipway.store.api_keys import ADMIN, key_path
 from shipway.testing.live import onnx_bundle, python_bundle
 from shipway.testing.servers import free_port
 

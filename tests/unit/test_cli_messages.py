@@ -81,7 +81,7 @@ def test_every_change_can_be_tried_dry_and_every_command_answers_in_json():
     words = [f"rollout {word}" for word in ("pause", "resume", "promote", "abort")]
     for name in ("apply", "delete", "deploy", "rollback", *words):
         assert "--dry-run" in options[name]
-    silent = {"up", "down", "demo", "schema", "control", "gateway", "replica"}
+    silent = {"up", "down", "demo", "schema", "audit export", "control", "gateway", "replica"}
     assert {name for name, found in options.items() if "--json" not in found} <= silent
 
 

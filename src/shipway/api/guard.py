@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from time import monotonic
 from typing import Annotated
@@ -20,17 +21,27 @@ from shipway.core.access import (
     permits_somewhere,
     sees,
 )
+from shipway.core.denials import Denial
 from shipway.core.errors import (
     EndpointNotFound,
     Forbidden,
     ModelNotFound,
     NotFound,
+    StoreUnavailable,
     TooManyAttempts,
     Unauthenticated,
 )
+from shipway.store.sql.audit import ORIGIN
 from shipway.wire.credentials import credential_of
 
 _ACTOR_LENGTH = 200
+UNKNOWN = "unknown"
+"""Who was refused, where nobody was proven to have asked."""
+
+AUTHENTICATION = "authentication"
+"""What was missing then."""
+
+_log = logging.getLogger(__name__)
 
 
 async def guard(request: Request) -> None:
@@ -49,26 +60,36 @@ async def guard(request: Request) -> None:
     if rule.about is About.NOTHING:
         return
     source = request.client.host if request.client else ""
-    principal = await _identified(services, request, source)
+    asked = f"{request.method} {route}"
+    principal = await _identified(services, request, source, asked)
     request.state.principal = principal
+    # What is done from here on is done from there; the records of the transaction say so.
+    ORIGIN.set(f"{source} key {principal.id}" if principal.id else source)
     resource = rule.resource(request.path_params, services.access.environment)
     try:
         _require(principal, rule, resource)
     except (Forbidden, NotFound):
         assert rule.right is not None
-        note = partial(
-            services.access.note_denial,
-            who=principal.name,
+        denial = Denial(
+            actor=principal.name,
             right=rule.right.value,
             subject=resource.name,
-            source=source,
-            now=services.now(),
+            route=asked,
+            origin=source,
         )
-        await anyio.to_thread.run_sync(note)
+        await _note(services, denial)
         raise
 
 
-async def _identified(services: Services, request: Request, source: str) -> Principal:
+async def _note(services: Services, denial: Denial) -> None:
+    """Puts a denial on record. What is refused stays refused when that is not possible."""
+    try:
+        await anyio.to_thread.run_sync(partial(services.audit.deny, denial, now=services.now()))
+    except StoreUnavailable as exc:
+        _log.warning("A denial is not on record (%s): %s", denial, exc)
+
+
+async def _identified(services: Services, request: Request, source: str, asked: str) -> Principal:
     access, now = services.access, services.now()
     wait_s = access.attempts.wait_s(source, monotonic())
     if wait_s > 0:
@@ -84,8 +105,8 @@ async def _identified(services: Services, request: Request, source: str) -> Prin
     except Unauthenticated:
         if credential is not None:
             access.attempts.note_failure(source, monotonic())
-        note = partial(access.note_denial, who="", right="", subject="", source=source, now=now)
-        await anyio.to_thread.run_sync(note)
+        denial = Denial(actor=UNKNOWN, right=AUTHENTICATION, route=asked, origin=source)
+        await _note(services, denial)
         raise
 
 

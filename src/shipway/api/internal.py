@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import anyio.to_thread
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
-from shipway.api.services import UsesServices
+from shipway.api.guard import AUTHENTICATION, UNKNOWN
+from shipway.api.services import Services, UsesServices
+from shipway.core.denials import Denial
 from shipway.core.errors import InvalidRequest, NotFound
 from shipway.wire.snapshot import GatewayReport
 
@@ -50,5 +51,23 @@ async def report(gateway: str, request: Request, services: UsesServices) -> Resp
         raise InvalidRequest(f"The report of `{said.gateway}` was sent as that of `{gateway}`.")
     services.reconciler.note_report(said)
     if said.denials or said.used_keys:
-        await anyio.to_thread.run_sync(partial(services.access.note_gateway, said, services.now()))
+        await anyio.to_thread.run_sync(_noted, services, said)
     return Response(status_code=204)
+
+
+def _noted(services: Services, said: GatewayReport) -> None:
+    """Whom a gateway turned away, and which keys it saw."""
+    now = services.now()
+    services.access.note_used(said.used_keys, now)
+    for denied in said.denials:
+        services.audit.deny(
+            Denial(
+                actor=denied.who or UNKNOWN,
+                right=denied.right or AUTHENTICATION,
+                subject=denied.endpoint,
+                route=f"gateway {said.gateway}",
+                origin=denied.source,
+                count=denied.count,
+            ),
+            now=now,
+        )

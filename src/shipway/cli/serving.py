@@ -11,7 +11,7 @@ import typer
 
 from shipway.core.errors import InvalidSpec
 from shipway.settings import Settings, read_settings
-from shipway.store.keys import ADMIN, key_path
+from shipway.store.api_keys import ADMIN, key_path
 
 if TYPE_CHECKING:
     from shipway.supervisor.records import Running

@@ -5,13 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from shipway.client import calls, flows, granting, packing, promoting, registering, releasing
+from shipway.client import (
+    auditing,
+    calls,
+    flows,
+    granting,
+    packing,
+    promoting,
+    registering,
+    releasing,
+)
 from shipway.client.answers import (
     Alias,
     Change,
@@ -32,6 +42,7 @@ from shipway.client.answers import (
     Version,
     Whoami,
 )
+from shipway.client.auditing import AuditFilters
 from shipway.client.discovery import addresses
 from shipway.client.evaluating.question import EvaluateOptions, question_of
 from shipway.client.exchange import Answer, Call, Flow, Pause, Run, Step, Work
@@ -42,15 +53,19 @@ from shipway.client.releasing import ROLLOUT_TIMEOUT_S, Outcome
 from shipway.client.session import BYPASS_PROXIES, Session
 from shipway.client.upload import OnProgress, nobody_watches
 from shipway.core.access import Binding, Grant
+from shipway.core.audit import AuditEvent
 from shipway.core.candidacy import Opinion
 from shipway.core.endpoints import EndpointSpec
 from shipway.core.errors import ShipwayError
 from shipway.core.evaluations import Evaluation
 from shipway.core.evidence import Pair
+from shipway.core.heads import KeyChange
 from shipway.core.policy import DeclaredPolicy, EnvironmentPolicy
 from shipway.core.profile import Profile
 from shipway.core.rates import CallerLimits
+from shipway.core.retention import Pruned
 from shipway.core.rollouts import Event
+from shipway.core.verification import ChainPage, ChainVerdict
 from shipway.core.versions import parse_version
 
 T = TypeVar("T")
@@ -477,6 +492,43 @@ class AsyncClient:
     async def evaluations(self, version: str) -> tuple[Evaluation, ...]:
         """The evaluations of a version, newest first."""
         return await self._send(calls.evaluations(parse_version(version)))
+
+    async def audit(self, **filters: Unpack[AuditFilters]) -> tuple[AuditEvent, ...]:
+        """What was changed or refused, by whom, when and from where; newest first.
+
+        Args:
+            filters: as in `shipway.client.auditing.AuditFilters`.
+        """
+        return await self._send(auditing.events(filters))
+
+    async def audit_event(self, sequence: int) -> AuditEvent:
+        """One audit event."""
+        return await self._send(auditing.event(sequence))
+
+    async def audit_check(self, *, archives: bool = False) -> ChainVerdict:
+        """Whether the audit chain and its signed heads hold; `archives`, also what was archived."""
+        return await self._send(auditing.check(archives=archives))
+
+    async def audit_page(
+        self, *, after: int | None = None, heads_after: int = 0, limit: int = 1000
+    ) -> ChainPage:
+        """The audit chain after that event and that signed head, oldest first.
+
+        A page of fewer events than `limit` is the last one.
+        """
+        return await self._send(auditing.page(after=after, heads_after=heads_after, limit=limit))
+
+    async def prune_audit(self, *, before: datetime | None = None, dry_run: bool = False) -> Pruned:
+        """Archives the oldest audit events: what policies let go, or older than `before` within them.
+
+        Raises:
+            ConflictError: the chain does not hold.
+        """
+        return await self._send(auditing.prune(before=before, dry_run=dry_run))
+
+    async def rotate_audit_key(self) -> KeyChange:
+        """Replaces the key that signs the audit chain; the old public key stays valid."""
+        return await self._send(auditing.rotate_key())
 
     async def _send(self, call: Call[T]) -> T:
         url = self._session.base_url(call.plane)

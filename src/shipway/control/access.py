@@ -28,10 +28,10 @@ from shipway.core.errors import ConflictError, Forbidden, InvalidSpec, KeyNotFou
 from shipway.core.keys import Key, read_key, revoked, rotated
 from shipway.core.rates import CallerLimits
 from shipway.core.versions import checked_name
-from shipway.store.keys import ADMIN, GATEWAY, new_key_text
+from shipway.store.api_keys import ADMIN, GATEWAY, new_key_text
 from shipway.store.sql.database import Database, Transaction
 from shipway.wire.credentials import KeyEntry, nobody, principal_of, principal_of_certificate
-from shipway.wire.snapshot import OPEN, AccessList, GatewayReport
+from shipway.wire.snapshot import OPEN, AccessList
 from shipway.wire.tokens import TokenRules
 
 MAX_GRANTS = 64
@@ -313,21 +313,6 @@ class Access:
                     tx.keys.put(msgspec.structs.replace(key, is_local=True))
                     _record(tx, "key.create", key.id, _facts(key), actor="shipway", now=now)
 
-    def note_denial(
-        self, *, who: str, right: str, subject: str, source: str, now: datetime, count: int = 1
-    ) -> None:
-        """Puts on record that somebody was turned away; `who` is empty where nobody was proven."""
-        facts = {"right": right or "authentication", "from": source, "count": count}
-        with self._database.transaction() as tx:
-            _record(
-                tx,
-                "access.deny",
-                subject or "server",
-                facts,
-                actor=who or "unknown",
-                now=now,
-            )
-
     def note_used(self, key_ids: Iterable[str], now: datetime) -> None:
         """Notes that keys were used now; to the minute, so that it seldom writes."""
         news = [
@@ -339,19 +324,6 @@ class Access:
             self._noted_at |= dict.fromkeys(news, now)
             with self._database.transaction() as tx:
                 tx.keys.note_used((key_id, now) for key_id in sorted(news))
-
-    def note_gateway(self, report: GatewayReport, now: datetime) -> None:
-        """Takes in whom a gateway turned away, and which keys it saw."""
-        self.note_used(report.used_keys, now)
-        for denial in report.denials:
-            self.note_denial(
-                who=denial.who,
-                right=denial.right,
-                subject=denial.endpoint,
-                source=denial.source,
-                now=now,
-                count=denial.count,
-            )
 
     def listed(self, tx: Transaction, now: datetime) -> AccessList:
         """What gateways must know to let callers in by themselves."""

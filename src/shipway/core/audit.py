@@ -1,7 +1,7 @@
 """The audit record: a chain of events in which each carries the hash of the one before.
 
-Changing, removing or reordering an event breaks the chain at that place. Cutting events off the end
-does not; compare the newest hash with one kept elsewhere to notice that.
+Changing, removing or reordering an event breaks the chain at that place. Cutting events off the end,
+or computing all hashes anew, does not; the signed heads of `core.heads` show that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     `action` is `noun.verb` (`version.register`, `alias.set`). `subject` is the name of what was
     changed: `churn`, `churn:2`, `churn@champion` or an endpoint's name. `details` are facts that
-    JSON can hold, by custom `before`, `after` and `reason`.
+    JSON can hold, by custom `before`, `after` and `reason`. `origin` is the address of who asked,
+    empty when nobody did over the network.
     """
 
     at: datetime
@@ -30,6 +31,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     action: str
     subject: str
     details: dict[str, Any] = {}
+    origin: str = ""
 
 
 class AuditEvent(Change, frozen=True, kw_only=True):
@@ -38,6 +40,23 @@ class AuditEvent(Change, frozen=True, kw_only=True):
     sequence: int
     previous_hash: str
     hash: str
+
+
+class AuditQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events to show, newest first; None where it does not matter.
+
+    `subject` keeps those of that name, and for a model those of its versions and aliases. `action` is
+    an action (`alias.set`) or its noun (`alias`). `since` is within, `until` is not. `before` keeps
+    those with a lower number: of the last one shown, it gives the next page.
+    """
+
+    subject: str | None = None
+    actor: str | None = None
+    action: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    before: int | None = None
+    limit: int = 100
 
 
 class BrokenLink(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +76,9 @@ def hash_of(sequence: int, change: Change, previous_hash: str) -> str:
         change.subject,
         change.details,
     ]
+    if change.origin:
+        # Events of releases that knew no origin keep their hashes.
+        facts.append(change.origin)
     canonical = msgspec.json.encode(facts, order="sorted")
     return sha256(previous_hash.encode() + canonical).hexdigest()
 
@@ -73,17 +95,23 @@ def next_event(change: Change, previous: AuditEvent | None) -> AuditEvent:
     )
 
 
+def fault_of(event: AuditEvent, *, sequence: int, previous_hash: str) -> str | None:
+    """Why an event is not the link of that number after that hash; None when it is."""
+    if event.sequence != sequence:
+        return f"event {sequence} is missing"
+    if event.previous_hash != previous_hash:
+        return f"event {sequence} does not follow the one before it"
+    if event.hash != hash_of(sequence, event, previous_hash):
+        return f"event {sequence} was changed"
+    return None
+
+
 def first_broken_link(events: Iterable[AuditEvent]) -> BrokenLink | None:
-    """Where the whole chain, oldest first, breaks; None when it holds."""
+    """Where the whole chain, oldest first from number 1, breaks by itself; None when it holds."""
     sequence, previous_hash = 1, GENESIS
     for event in events:
-        if event.sequence != sequence:
-            return BrokenLink(sequence=sequence, reason=f"event {sequence} is missing")
-        if event.previous_hash != previous_hash:
-            return BrokenLink(
-                sequence=sequence, reason=f"event {sequence} does not follow the one before it"
-            )
-        if event.hash != hash_of(sequence, event, previous_hash):
-            return BrokenLink(sequence=sequence, reason=f"event {sequence} was changed")
+        reason = fault_of(event, sequence=sequence, previous_hash=previous_hash)
+        if reason is not None:
+            return BrokenLink(sequence=sequence, reason=reason)
         sequence, previous_hash = sequence + 1, event.hash
     return None

@@ -134,6 +134,13 @@ class Freeze(
     """Why, for the people who are refused."""
 
 
+class AuditKeeping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long the audit record stays at hand."""
+
+    keep_days: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """The environment's events are archived after so many days, and not before; never when left out."""
+
+
 class AllowedStrategy(StrEnum):
     """A way for one version to replace another."""
 
@@ -166,6 +173,9 @@ class EnvironmentPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     from_environment: str | None = None
     """The version must have been promoted to this one before."""
+
+    audit: AuditKeeping = AuditKeeping()
+    """How long the audit record stays at hand, below."""
 
 
 class DeclaredPolicy(msgspec.Struct, frozen=True, kw_only=True):

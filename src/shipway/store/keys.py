@@ -1,71 +1,136 @@
-"""New keys, and those that live in the state directory: the local admin's and the gateways'."""
+"""The Ed25519 keys that sign the audit chain, as files that only their owner reads."""
 
 from __future__ import annotations
 
-import os
-import secrets
-import tempfile
-from base64 import b32encode
 from pathlib import Path
 
-from shipway.core.errors import StateUnusable
-from shipway.core.keys import read_key, written
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization as pem
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-DIRECTORY = "keys"
-ADMIN = "admin"
-GATEWAY = "gateway"
+from shipway.core.errors import InvalidRequest, StateUnusable
+from shipway.core.heads import key_name
+from shipway.store.files import write_whole
 
-
-def new_key_text() -> str:
-    """A key that nobody has yet."""
-    # 60 random bits in 12 characters of base 32, as the form of a key wants them.
-    key_id = b32encode(secrets.token_bytes(8)).decode().lower()[:12]
-    return written(key_id, secrets.token_urlsafe(32))
+_UNREADABLE = (OSError, ValueError, TypeError, UnsupportedAlgorithm)
 
 
-def key_path(state_dir: Path, name: str) -> Path:
-    """Where the key of that name is."""
-    return state_dir / DIRECTORY / f"{name}.key"
+class SigningKey:
+    """A private key in memory, and its public half as hex."""
+
+    def __init__(self, private: Ed25519PrivateKey) -> None:
+        self._private = private
+        self.public_key = private.public_key().public_bytes_raw().hex()
+
+    def sign(self, message: bytes) -> str:
+        """The signature over a message, as hex."""
+        return self._private.sign(message).hex()
+
+    def private_pem(self) -> bytes:
+        """The whole key, for its file."""
+        return self._private.private_bytes(
+            pem.Encoding.PEM, pem.PrivateFormat.PKCS8, pem.NoEncryption()
+        )
+
+    def public_pem(self) -> bytes:
+        """The public half, for everybody."""
+        return self._private.public_key().public_bytes(
+            pem.Encoding.PEM, pem.PublicFormat.SubjectPublicKeyInfo
+        )
 
 
-def kept_key(state_dir: Path, name: str, fresh: str) -> str:
-    """The key of that name; the `fresh` one when there was none. For its owner's eyes only (0600).
+class AuditKeys:
+    """A directory with `audit.key`, its `audit.pub`, and `audit-….pub` of every key trusted beside it.
 
-    Processes that ask at once get the same one.
+    Those are the keys of before a rotation, and of other control processes on the same database.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._key = directory / "audit.key"
+
+    def current(self) -> SigningKey:
+        """The key that signs; made when there is none.
+
+        Raises:
+            StateUnusable: it cannot be read or made.
+        """
+        try:
+            if not self._key.exists():
+                self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self.adopt(SigningKey(Ed25519PrivateKey.generate()))
+            return _read_private(self._key)
+        except _UNREADABLE as exc:
+            raise StateUnusable(
+                f"The audit key `{self._key}` cannot be used: {exc}.",
+                next_step="Put back the file of the last backup; without it, remove it, and the next"
+                " start makes another.",
+            ) from exc
+
+    def trusted(self) -> frozenset[str]:
+        """The public keys (hex) whose signatures count.
+
+        Raises:
+            StateUnusable: one of the files holds no Ed25519 public key.
+        """
+        try:
+            return frozenset(read_public_key(path) for path in self._directory.glob("audit*.pub"))
+        except InvalidRequest as exc:
+            next_step = "Put back the file of the last backup, or remove it."
+            raise StateUnusable(exc.message, next_step=next_step) from exc
+
+    def stage(self) -> SigningKey:
+        """A new key, whose public half is trusted from now on; it signs once it is adopted."""
+        key = SigningKey(Ed25519PrivateKey.generate())
+        self._trust(key.public_key, key.public_pem())
+        return key
+
+    def adopt(self, key: SigningKey) -> None:
+        """Makes it the key that signs. The private half of the one before is gone afterwards."""
+        public = self._directory / "audit.pub"
+        if public.exists():
+            self._trust(read_public_key(public), public.read_bytes())
+        write_whole(self._key, [key.private_pem()], mode=0o600)
+        write_whole(public, [key.public_pem()])
+
+    def _trust(self, public_key: str, content: bytes) -> None:
+        write_whole(self._directory / f"audit-{key_name(public_key)}.pub", [content])
+
+
+def read_public_key(path: Path) -> str:
+    """The Ed25519 public key in a PEM file, as hex.
 
     Raises:
-        StateUnusable: the file cannot be read or written, or holds no key.
+        InvalidRequest: it holds none.
     """
-    path = key_path(state_dir, name)
     try:
-        if not path.exists():
-            _place(path, fresh)
-        text = path.read_text().strip()
-    except OSError as exc:
-        raise StateUnusable(
-            f"The key file `{path}` cannot be used: {exc.strerror or exc}.",
-            next_step="Make it readable for the user that runs Shipway.",
-        ) from exc
-    if read_key(text) is None:
-        raise StateUnusable(
-            f"The file `{path}` holds no key.",
-            next_step="Delete it: the next start makes another one.",
-        )
-    return text
+        key = pem.load_pem_public_key(path.read_bytes())
+    except _UNREADABLE as exc:
+        raise _no_public_key(path) from exc
+    if not isinstance(key, Ed25519PublicKey):
+        raise _no_public_key(path)
+    return key.public_bytes_raw().hex()
 
 
-def _place(path: Path, text: str) -> None:
-    """Puts a whole file in place, unless another process was quicker."""
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(dir=path.parent)  # 0600 by itself
+def is_signed(public_key: str, message: bytes, signature: str) -> bool:
+    """Whether the signature (hex) is that of the public key (hex) over the message."""
     try:
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(f"{text}\n")
-            stream.flush()
-            os.fsync(descriptor)
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            return
-    finally:
-        Path(draft).unlink()
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key))
+        key.verify(bytes.fromhex(signature), message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _read_private(path: Path) -> SigningKey:
+    key = pem.load_pem_private_key(path.read_bytes(), password=None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise TypeError("it is not an Ed25519 key")
+    return SigningKey(key)
+
+
+def _no_public_key(path: Path) -> InvalidRequest:
+    return InvalidRequest(
+        f"`{path}` holds no Ed25519 public key.",
+        next_step="Give the `audit.pub` of the server's `keys` directory.",
+    )

@@ -17,7 +17,7 @@ from shipway.backends.launch import spawn
 from shipway.core.errors import Bug, DependencyError, ShipwayError
 from shipway.core.failures import last_line, last_word
 from shipway.settings import Settings, gateway_variables, require_guarded, variables_with
-from shipway.store.keys import ADMIN, kept_key, new_key_text
+from shipway.store.api_keys import ADMIN, kept_key, new_key_text
 from shipway.store.state import usable_directory
 from shipway.supervisor import records
 from shipway.supervisor.children import Child, ChildSpec, log_text

@@ -16,7 +16,7 @@ from shipway.core.bundles import EnvironmentLock, Feed, Format, Manifest, OnnxFo
 from shipway.core.signature import Field, Layout, Signature
 from shipway.core.tensors import DataType
 from shipway.settings import Settings
-from shipway.store.keys import ADMIN, key_path
+from shipway.store.api_keys import ADMIN, key_path
 from shipway.supervisor.down import down
 from shipway.supervisor.records import Running
 from shipway.supervisor.up import start

@@ -11,6 +11,7 @@ import msgspec
 from shipway.core.errors import InvalidSpec
 from shipway.core.policy import (
     Approvals,
+    AuditKeeping,
     Checks,
     EnvironmentPolicy,
     EvaluationCheck,
@@ -25,6 +26,7 @@ _NESTED: Mapping[tuple[type[msgspec.Struct], str], type[msgspec.Struct]] = {
     (EnvironmentPolicy, "checks"): Checks,
     (EnvironmentPolicy, "approvals"): Approvals,
     (EnvironmentPolicy, "freeze"): Freeze,
+    (EnvironmentPolicy, "audit"): AuditKeeping,
     (Checks, "evaluations"): EvaluationCheck,
     (Checks, "latency"): LatencyCheck,
     (EvaluationCheck, "slice"): SliceOf,

@@ -12,7 +12,7 @@ from time import monotonic, sleep
 from shipway.client.discovery import up_record
 from shipway.client.synchronous import Client
 from shipway.core.errors import ServerUnreachable
-from shipway.store.keys import ADMIN, key_path
+from shipway.store.api_keys import ADMIN, key_path
 
 _START_TIMEOUT_S = 40.0
 _END_TIMEOUT_S = 20.0

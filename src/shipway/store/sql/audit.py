@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 import msgspec
 import sqlalchemy as sa
 
-from shipway.core.audit import AuditEvent, Change, next_event
+from shipway.core.audit import AuditEvent, AuditQuery, Change, next_event
 from shipway.store.sql.tables import audit
 
 _PAGE = 1000
+_ORIGIN_LENGTH = 255
+
+ORIGIN: ContextVar[str] = ContextVar("ORIGIN", default="")
+"""The address of who asks for what runs now; the record has it where a change names none itself."""
 
 
 class AuditRows:
@@ -21,35 +26,66 @@ class AuditRows:
 
     def append(self, change: Change) -> AuditEvent:
         """Puts a change on record as the newest link of the chain."""
+        origin = (change.origin or ORIGIN.get())[:_ORIGIN_LENGTH]
         newest = next(iter(self.newest(limit=1)), None)
-        event = next_event(change, newest)
+        event = next_event(msgspec.structs.replace(change, origin=origin), newest)
         row = msgspec.structs.asdict(event)
         row["details"] = msgspec.json.encode(event.details, order="deterministic").decode()
         self._connection.execute(sa.insert(audit).values(row))
         return event
 
     def newest(self, *, limit: int, subject: str | None = None) -> list[AuditEvent]:
-        """The newest events, newest first.
+        """The newest events, newest first; `subject` as in `AuditQuery`."""
+        return self.matching(AuditQuery(subject=subject, limit=limit))
 
-        `subject` keeps those of that name, and for a model those of its versions and aliases.
-        """
-        query = sa.select(audit).order_by(audit.c.sequence.desc()).limit(limit)
-        if subject is not None:
-            column = audit.c.subject
-            below = [column.startswith(f"{subject}{mark}", autoescape=True) for mark in ":@"]
-            query = query.where(sa.or_(column == subject, *below))
-        return [_event(row) for row in self._connection.execute(query)]
+    def matching(self, query: AuditQuery) -> list[AuditEvent]:
+        """The events that a query asks for, newest first."""
+        found = sa.select(audit).where(*_conditions(query))
+        found = found.order_by(audit.c.sequence.desc()).limit(query.limit)
+        return [_event(row) for row in self._connection.execute(found)]
+
+    def get(self, sequence: int) -> AuditEvent | None:
+        """One event; None when there is none of that number."""
+        query = sa.select(audit).where(audit.c.sequence == sequence)
+        row = self._connection.execute(query).first()
+        return None if row is None else _event(row)
 
     def chain(self) -> Iterator[AuditEvent]:
         """Every event, oldest first, read a page at a time."""
-        after = -1
-        while rows := self._page(after):
-            yield from map(_event, rows)
-            after = rows[-1].sequence
+        page = self.page(after=None, limit=_PAGE)
+        while page:
+            yield from page
+            page = self.page(after=page[-1].sequence, limit=_PAGE)
 
-    def _page(self, after: int) -> list[sa.Row[tuple[object, ...]]]:
-        query = sa.select(audit).where(audit.c.sequence > after).order_by(audit.c.sequence)
-        return list(self._connection.execute(query.limit(_PAGE)))
+    def page(self, *, after: int | None, limit: int) -> list[AuditEvent]:
+        """Events after that number, oldest first; from the first one for None."""
+        query = sa.select(audit).order_by(audit.c.sequence).limit(limit)
+        if after is not None:
+            query = query.where(audit.c.sequence > after)
+        return [_event(row) for row in self._connection.execute(query)]
+
+    def remove_through(self, sequence: int) -> None:
+        """Removes the events up to that number, which must be in an archive."""
+        self._connection.execute(sa.delete(audit).where(audit.c.sequence <= sequence))
+
+
+def _conditions(query: AuditQuery) -> Iterator[sa.ColumnElement[bool]]:
+    if query.subject is not None:
+        below = [
+            audit.c.subject.startswith(f"{query.subject}{mark}", autoescape=True) for mark in ":@"
+        ]
+        yield sa.or_(audit.c.subject == query.subject, *below)
+    if query.actor is not None:
+        yield audit.c.actor == query.actor
+    if query.action is not None:
+        verbs = audit.c.action.startswith(f"{query.action}.", autoescape=True)
+        yield sa.or_(audit.c.action == query.action, verbs)
+    if query.since is not None:
+        yield audit.c.at >= query.since
+    if query.until is not None:
+        yield audit.c.at < query.until
+    if query.before is not None:
+        yield audit.c.sequence < query.before
 
 
 def _event(row: sa.Row[tuple[object, ...]]) -> AuditEvent:
@@ -60,6 +96,7 @@ def _event(row: sa.Row[tuple[object, ...]]) -> AuditEvent:
         action=row.action,
         subject=row.subject,
         details=msgspec.json.decode(row.details),
+        origin=row.origin,
         previous_hash=row.previous_hash,
         hash=row.hash,
     )

@@ -16,6 +16,7 @@ from shipway.store.sql.engine import WRITES, create_engine
 from shipway.store.sql.environments import PolicyRows, PromotionRows, ReviewRows
 from shipway.store.sql.evaluations import EvaluationRows
 from shipway.store.sql.faults import translated_faults
+from shipway.store.sql.heads import CutRows, HeadRows
 from shipway.store.sql.models import AliasRows, ModelRows, VersionRows
 from shipway.store.sql.outcomes import OutcomeRows
 from shipway.store.sql.rollouts import RolloutRows
@@ -39,6 +40,8 @@ class Transaction:
         self.bindings = BindingRows(connection)
         self.projects = ProjectRows(connection)
         self.audit = AuditRows(connection)
+        self.heads = HeadRows(connection)
+        self.cuts = CutRows(connection)
 
 
 class Database:
@@ -86,6 +89,19 @@ class Database:
     def reading(self) -> Iterator[Transaction]:
         """A transaction that only reads; it waits for no writer."""
         with translated_faults(), self._engine.connect() as connection, connection.begin():
+            yield Transaction(connection)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Transaction]:
+        """A transaction that only reads, and sees one moment in all that it reads."""
+        # On SQLite every transaction does.
+        is_sqlite = self._engine.dialect.name == "sqlite"
+        level = {} if is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        with (
+            translated_faults(),
+            self._engine.connect().execution_options(**level) as connection,
+            connection.begin(),
+        ):
             yield Transaction(connection)
 
     def close(self) -> None:

@@ -169,6 +169,34 @@ audit = sa.Table(
     sa.Column("details", sa.Text, nullable=False),
     sa.Column("previous_hash", sa.String(64), nullable=False),
     sa.Column("hash", sa.String(64), nullable=False, unique=True),
+    sa.Column("origin", sa.String(255), nullable=False, server_default=sa.text("''")),
+)
+
+audit_heads = sa.Table(
+    "audit_heads",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("sequence", sa.Integer, nullable=False, index=True),
+    sa.Column("hash", sa.String(64), nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("public_key", sa.String(64), nullable=False),
+    sa.Column("vouches_for", sa.String(64), nullable=False),
+    sa.Column("signature", sa.String(128), nullable=False),
+)
+
+# Where the chain begins after its older part was archived; the newest counts.
+audit_cuts = sa.Table(
+    "audit_cuts",
+    metadata,
+    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("first", sa.Integer, nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("public_key", sa.String(64), nullable=False),
+    sa.Column("archive", sa.String(255), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("heads_from", sa.Integer, nullable=False),
+    sa.Column("signature", sa.String(128), nullable=False),
 )
 
 # Of an API key everything but its secret; `digest` is its SHA-256.
