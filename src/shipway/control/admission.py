@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from shipway.control.changes import Request
+from shipway.control.signers import signed_by
 from shipway.core.admission import Plans, admission, refusal, standing, unmet
 from shipway.core.audit import Change
 from shipway.core.candidacy import Candidate, LiveVersion, Rule
 from shipway.core.endpoints import EndpointSpec, EndpointState
 from shipway.core.policy import EnvironmentPolicy
 from shipway.core.registry import VersionRecord
+from shipway.core.scans import substance_of
 from shipway.core.versions import VersionRef
 from shipway.store.sql.database import Transaction
 
@@ -146,6 +148,9 @@ def candidate_of(tx: Transaction, policy: EnvironmentPolicy, record: VersionReco
         promotions=tuple(tx.promotions.of(record.model, record.digest)),
         live=tuple(_live(tx, policy.name, record.model)),
         source=source.policy if source else None,
+        substance=substance_of(record.manifest.content),
+        scan=tx.scans.get(record.digest),
+        signed_by=signed_by(tx, policy.checks, record),
     )
 
 

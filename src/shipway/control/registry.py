@@ -9,7 +9,9 @@ from typing import Any
 
 import msgspec
 
+from shipway.bundles.scanning.process import Scanner
 from shipway.control.admission import require_alias_admitted
+from shipway.control.screening import accepted, check_manifest_size
 from shipway.core.audit import Change
 from shipway.core.bundles import Manifest
 from shipway.core.diff import Difference, differences
@@ -66,9 +68,12 @@ class Registry:
     Thread-safe; all methods block and may raise StoreUnavailable.
     """
 
-    def __init__(self, database: Database, artifacts: ArtifactStore) -> None:
+    def __init__(
+        self, database: Database, artifacts: ArtifactStore, *, scanner: Scanner | None = None
+    ) -> None:
         self._database = database
         self._artifacts = artifacts
+        self._scanner = scanner or Scanner()
 
     def register(
         self, model: str, bundle: Path, *, actor: str, now: datetime
@@ -81,14 +86,17 @@ class Registry:
         Raises:
             InvalidSpec: the model's name is malformed.
             InvalidArtifact: a file (named) is missing or does not match the manifest.
+            DangerousArtifact: the scan found something that is not let in.
         """
         checked_name(model, kind="model")
         manifest = _offered(bundle)
+        report = accepted(manifest, self._scanner.scanned(bundle))
         for _ in range(_PUT_ATTEMPTS):
             self._artifacts.put_bundle(bundle, manifest)
             with self._database.transaction() as tx:
                 # Asked under the writers' lock, which a sweep of unused bytes holds too.
                 if self._artifacts.holds(manifest):
+                    tx.scans.put(report, at=now)
                     return _recorded(tx, model, manifest, actor=actor, now=now)
         raise StoreUnavailable(
             f"The artifact store does not keep the files of bundle `{manifest.digest}`.",
@@ -288,6 +296,7 @@ def _check_model(tx: Transaction, name: str) -> None:
 
 
 def _offered(bundle: Path) -> Manifest:
+    check_manifest_size(bundle)
     try:
         check_paths(read_manifest(bundle))
         return verified_manifest(bundle)

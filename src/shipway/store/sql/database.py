@@ -18,6 +18,7 @@ from shipway.store.sql.faults import translated_faults
 from shipway.store.sql.models import AliasRows, ModelRows, VersionRows
 from shipway.store.sql.outcomes import OutcomeRows
 from shipway.store.sql.rollouts import RolloutRows
+from shipway.store.sql.trust import ScanRows, SignatureRows
 
 
 class Transaction:
@@ -34,6 +35,8 @@ class Transaction:
         self.policies = PolicyRows(connection)
         self.reviews = ReviewRows(connection)
         self.promotions = PromotionRows(connection)
+        self.scans = ScanRows(connection)
+        self.signatures = SignatureRows(connection)
         self.audit = AuditRows(connection)
 
 
