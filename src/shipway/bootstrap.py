@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,8 @@ from shipway.api.services import Services
 from shipway.api.uploads import UploadLimits
 from shipway.backends.logs import bound_logs
 from shipway.backends.process import ProcessBackend
+from shipway.bundles.scanning.bundle import Rules
+from shipway.bundles.scanning.process import Scanner
 from shipway.control.audit import AuditLog
 from shipway.control.capacity import Capacity
 from shipway.control.endpoints import Endpoints
@@ -38,6 +41,7 @@ from shipway.control.promotions import Promotions
 from shipway.control.reconciler import Reconciler
 from shipway.control.registry import Registry
 from shipway.control.rollouts import Rollouts
+from shipway.control.trust import Trust
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
 from shipway.settings import Settings, provider_variables, read_settings
@@ -89,8 +93,9 @@ def run_control(settings: Settings, *, shared_port: bool = False) -> None:
 
 async def _serve(settings: Settings, database: Database, listening: socket.socket) -> None:
     state_dir = settings.state_dir
-    reconciler, backend, registry = _reconciler(settings, database)
-    app = create_app(_services(settings, database, reconciler, backend, registry))
+    reconciler, backend, registry, trust = _reconciler(settings, database)
+    services = _services(settings, database, reconciler, backend, registry)
+    app = create_app(replace(services, trust=trust))
     server = ControlServer(app, on_exit=reconciler.release_waiters)
     # uvicorn raises the signal once more when it has ended; our own clean-up comes after that.
     signal.signal(signal.SIGTERM, lambda *_: None)
@@ -140,11 +145,13 @@ def _sweep(registry: Registry, state_dir: Path, unused_since: datetime) -> None:
 
 def _reconciler(
     settings: Settings, database: Database
-) -> tuple[Reconciler, ProcessBackend, Registry]:
+) -> tuple[Reconciler, ProcessBackend, Registry, Trust]:
     state_dir = settings.state_dir
     url = settings.artifacts_url or str(state_dir / "artifacts")
     artifacts = ArtifactStore(url, environment=provider_variables())
-    registry = Registry(database, artifacts)
+    rules = Rules(imports=settings.imports, domains=settings.onnx_domains)
+    registry = Registry(database, artifacts, scanner=Scanner(rules))
+    trust = Trust(database, partial(artifacts.materialise, cache_dir=state_dir / "cache"))
     backend = ProcessBackend(state_dir, clock=clock)
     reconciler = Reconciler(
         database,
@@ -152,7 +159,7 @@ def _reconciler(
         local=partial(
             LocalVersions,
             version=registry.version,
-            materialise=partial(_materialised, artifacts, state_dir / "cache"),
+            materialise=partial(trust.materialised, environment=settings.environment),
         ),
         environment=settings.environment,
         clock=clock,
@@ -160,11 +167,7 @@ def _reconciler(
         capacity=Capacity(budget_mb=settings.memory_budget_mb),
     )
     backend.on_change = reconciler.poke
-    return reconciler, backend, registry
-
-
-def _materialised(artifacts: ArtifactStore, cache: Path, digest: str) -> Path:
-    return artifacts.materialise(digest, cache)
+    return reconciler, backend, registry, trust
 
 
 def _services(

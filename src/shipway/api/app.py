@@ -18,6 +18,7 @@ from shipway.api import (
     promotions,
     rollouts,
     status,
+    trust,
 )
 from shipway.api.faults import add_fault_handlers
 from shipway.api.messages import answer, answers, components
@@ -35,6 +36,7 @@ ROUTERS: tuple[Any, ...] = (
     environments,
     evaluations,
     promotions,
+    trust,
     status,
 )
 """Modules with a `router`, mounted below `/api/v1`; `ANSWERS` lists the structs they describe."""

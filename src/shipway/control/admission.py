@@ -17,6 +17,7 @@ from shipway.core.endpoints import EndpointSpec, EndpointState
 from shipway.core.policy import EnvironmentPolicy
 from shipway.core.registry import VersionRecord
 from shipway.core.scans import substance_of
+from shipway.core.trust import trusted
 from shipway.core.versions import VersionRef
 from shipway.store.sql.database import Transaction
 
@@ -124,6 +125,22 @@ def let_back(
         f"note: `{environment}` would not admit {version} now ({'; '.join(lines)});"
         " a rollback is let through all the same",
     )
+
+
+def untrusted_in(tx: Transaction, policy: EnvironmentPolicy) -> tuple[str, ...]:
+    """What a policy's word on artifacts means for what serves in its environment now, a line each."""
+    states = [s for s in tx.endpoints.list() if s.spec.environment == policy.name]
+    serving = {(s.spec.name, v) for s in states for v in (s.active, s.target) if v is not None}
+    lines = []
+    for endpoint, version in sorted(serving, key=str):
+        record = tx.versions.get(version)
+        rules = () if record is None else trusted(policy.checks, candidate_of(tx, policy, record))
+        lost = "; ".join(rule.line for rule in unmet(rules))
+        if lost:
+            lines.append(
+                f"note: {version} serves behind `{endpoint}` and would not be let in: {lost}"
+            )
+    return tuple(lines)
 
 
 def _lost(tx: Transaction, environment: str, version: VersionRef) -> tuple[Rule, ...]:

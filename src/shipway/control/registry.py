@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from shipway.bundles.scanning.process import Scanner
+from shipway.bundles.screening import accepted, check_manifest_size
 from shipway.control.admission import require_alias_admitted
-from shipway.control.screening import accepted, check_manifest_size
 from shipway.core.audit import Change
 from shipway.core.bundles import Manifest
 from shipway.core.diff import Difference, differences

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import IO, Any
 
+from shipway.bundles.formats.ubjson import is_whole
 from shipway.bundles.scanning.contents import Content
 from shipway.bundles.scanning.findings import Findings
 from shipway.core.scans import Danger
@@ -17,23 +18,34 @@ MOST_NESTING = 64
 _CHUNK = 1 << 20
 _MOST_PROGRAM_BYTES = 256 * 1024 * 1024
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_UBJSON = tuple(bytes([byte]) for byte in b"iUIlL$#")
 _FUNCTIONS = (
-    "Abs And BitwiseFn_bitwise_and CeilDiv CeilToInt CleanDiv Eq FloatPow FloatTrueDiv FloorDiv FloorToInt Ge "
+    "Abs Add And BitwiseFn_bitwise_and CeilDiv CeilToInt CleanDiv Eq FloatPow FloatTrueDiv FloorDiv FloorToInt Ge "
     "Gt Identity IntTrueDiv IsNonOverlappingAndDenseIndicator LShift Le Lt Max Min Mod ModularIndexing Ne Not "
     "OpaqueUnaryFn_sqrt Or Pow PowByNatural PythonMod RShift RoundDecimal RoundToInt ToFloat TruncToFloat "
-    "TruncToInt Where ceiling floor sqrt Integer Rational Symbol"
+    "TruncToInt Where ceiling floor sqrt Integer Rational Float Symbol Mul Equality Unequality Piecewise ExprCondPair"
+    " StrictGreaterThan StrictLessThan GreaterThan LessThan"
 )
 """Those that torch writes, and sympy evaluates."""
 
 _CALL = re.compile(r"([A-Za-z_]\w*)\s*\(")
+_QUOTED = re.compile(r"'\w{1,64}'")
 _SAFE = re.compile(r"[\w\s+\-*/(),.<>=!&|~]*")
 _ATTRIBUTE = re.compile(r"[A-Za-z_)]\s*\.")
 
 
 def check_nesting(content: Content, findings: Findings) -> None:
-    """Reports a JSON text nested more deeply than any booster: its readers call themselves."""
+    """Reports JSON or UBJSON nested more deeply than any booster: its readers call themselves."""
     with closing(content.open()) as stream:
-        if stream.read(1) not in (b"{", b"["):
+        head = stream.read(2)
+        if head[:1] not in (b"{", b"["):
+            return
+        if head[1:] in _UBJSON:
+            content_left = head + stream.read(_MOST_PROGRAM_BYTES)
+            if not is_whole(content_left):
+                findings.add(
+                    Danger.UNREADABLE, content.path, "is no whole UBJSON, or nested too deeply"
+                )
             return
     with closing(content.open()) as stream:
         if _depth(stream) > MOST_NESTING:
@@ -103,6 +115,7 @@ def _expressions(program: Any) -> Iterator[str]:
 
 def is_arithmetic(expression: str) -> bool:
     """Whether it has only numbers, names, operators, and calls of torch's own functions."""
+    expression = _QUOTED.sub("0", expression)
     if _SAFE.fullmatch(expression) is None or "__" in expression:
         return False
     calls = {found[1] for found in _CALL.finditer(expression)}
