@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-from shipway.bundles.scanning.machine import Machine, Unfollowable
+from shipway.bundles.scanning.machine import Unfollowable
 from shipway.bundles.scanning.source import Source
 from shipway.bundles.scanning.values import Made, Name, Table
 
@@ -26,21 +26,18 @@ _MOST_PADDING = 16
 _MOST_ARRAY_BYTES = 1 << 40
 
 
-def array_reader(machine_of: Callable[[Source], Machine]) -> Callable[[Made, Source], Any]:
-    """What a machine calls when an object has its state; `machine_of` makes one for an inner pickle."""
+def skip_array(made: Made, source: Source, *, objects: Callable[[], None]) -> None:
+    """Reads what follows a wrapper that has its state; `objects` follows the pickle of an array of objects.
 
-    def on_built(made: Made, source: Source) -> Any:
-        if made.maker != WRAPPER:
-            return made
-        state = _state(made, source)
-        size = item_bytes(state["dtype"])
-        if size is None:
-            machine_of(source).run()
-        else:
-            _skip(source, state, size)
-        return made
-
-    return on_built
+    Raises:
+        Unfollowable, Ended: it cannot be told where the array ends, or it ends too early.
+    """
+    state = _state(made, source)
+    size = item_bytes(state["dtype"])
+    if size is None:
+        objects()
+    else:
+        _skip(source, state, size)
 
 
 def _state(made: Made, source: Source) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import IO, Any, NamedTuple
 
-MOST_RATIO = 200
-FREE_BYTES = 64 * 1024 * 1024
+MOST_RATIO = 100
+FREE_BYTES = 16 * 1024 * 1024
 """What may unfold from a few bytes, before the ratio counts."""
 
 MOST_UNPACKED_BYTES = 64 * 1024**3

@@ -99,6 +99,10 @@ class FileScan:
             if head.startswith(magic):
                 message = f"is a {name} archive, which cannot be looked into"
                 self._findings.add(Danger.ARCHIVE, content.path, message)
+        with closing(content.open()) as stream:
+            if stream.seekable() and zips.hides_a_zip(stream):
+                message = "ends as a zip archive, and does not begin as one"
+                self._findings.add(Danger.ARCHIVE, content.path, message)
         if head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
             self._findings.add(
                 Danger.ARCHIVE, content.path, "is a tar archive inside of the bundle"

@@ -58,17 +58,17 @@ class Judge:
         raise NotImplementedError
 
 
-OnBuilt = Callable[[Made, Source], Any]
-"""Called when an object has its state: may read what joblib writes in between. The value to go on with."""
+OnBuilt = Callable[[Made, Source], None]
+"""Called when an object has its state: may read what joblib writes in between."""
 
 
 class Machine:
     """Runs one pickle from the source's present position."""
 
-    def __init__(self, source: Source, judge: Judge, *, on_built: OnBuilt | None = None) -> None:
+    def __init__(self, source: Source, judge: Judge) -> None:
         self._source = source
         self._judge = judge
-        self._on_built = on_built
+        self.on_built: OnBuilt | None = None
         self._stack: list[Any] = []
         self._marks: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
@@ -317,8 +317,8 @@ class Machine:
             return
         target.state = state
         self._judge.changed(target, self._source.position)
-        if self._on_built is not None:
-            self._stack[-1] = self._on_built(target, self._source)
+        if self.on_built is not None:
+            self.on_built(target, self._source)
 
     def _refer_of_line(self) -> None:
         self._source.line()

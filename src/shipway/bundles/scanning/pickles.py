@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import IO, Any
+from functools import partial
+from typing import IO
 
-from shipway.bundles.scanning.arrays import array_reader
+from shipway.bundles.scanning.arrays import WRAPPER, skip_array
 from shipway.bundles.scanning.findings import Findings
 from shipway.bundles.scanning.imports import Allowed
 from shipway.bundles.scanning.judging import AllowListJudge
@@ -28,14 +29,15 @@ class PickleScan:
         self._findings = findings
         self._judge = AllowListJudge(allowed, self._report, refers=refers)
         self._lenient = AllowListJudge(allowed, self._report_hint, lenient=True)
-        self._running: list[Machine] = []
         self.has_arrays = False
 
     def follow(self, stream: IO[bytes], *, at: int = 0) -> int:
         """Follows the pickle in the stream, as joblib would; the position where it ends."""
         source = Source(stream, position=at)
+        machine = Machine(source, self._judge)
+        machine.on_built = partial(self._on_built, machine)
         try:
-            self._machine(source).run()
+            machine.run()
         except (Unfollowable, Ended) as exc:
             message = f"cannot be followed to its end: {exc}"
             self._findings.add(Danger.UNREADABLE, self._path, message, offset=source.position)
@@ -46,20 +48,14 @@ class PickleScan:
         with suppress(Unfollowable, Ended):
             Machine(Source(stream, position=position), self._lenient).run(most)
 
-    def _machine(self, source: Source) -> Machine:
-        machine = Machine(source, self._judge, on_built=self._on_built)
-        self._running.append(machine)
-        return machine
-
-    def _on_built(self, made: Made, source: Source) -> Any:
-        position = source.position
-        value = array_reader(self._machine)(made, source)
-        if source.position != position:
-            self.has_arrays = True
+    def _on_built(self, machine: Machine, made: Made, source: Source) -> None:
+        if made.maker != WRAPPER:
+            return
+        self.has_arrays = True
+        if machine.frame_end > source.position:
             # A pure-Python unpickler has read the whole frame by now, and goes on behind it.
-            if any(machine.frame_end > position for machine in self._running):
-                raise Unfollowable(position, "an array in the middle of a frame")
-        return value
+            raise Unfollowable(source.position, "an array in the middle of a frame")
+        skip_array(made, source, objects=lambda: Machine(source, self._judge).run())
 
     def _report(self, danger: Danger, position: int, name: str, message: str) -> None:
         self._findings.add(danger, self._path, message, offset=position, name=name)
