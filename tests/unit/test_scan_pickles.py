@@ -31,6 +31,7 @@ from pickle_shapes import (
 from scanning import found_in, report_of
 
 from shipway.bundles.scanning.bundle import Rules
+from shipway.bundles.scanning.machine import BEGINNINGS
 from shipway.core.bundles import Format
 from shipway.core.scans import Danger, Substance
 
@@ -135,6 +136,7 @@ SHAPES = {
     "names as old texts": proto(4) + p.SHORT_BINSTRING + b"\2os" + p.BINSTRING + struct.pack("<i", 6)
     + b"system" + p.STACK_GLOBAL + ARGUMENTS,
     "INST": p.MARK + short("id") + p.INST + b"os\nsystem\n" + STOP,
+    "INST without a mark": p.INST + b"antigravity\nfly\n" + STOP,
     "INST without arguments": p.MARK + p.INST + b"subprocess\nPopen\n" + STOP,
     "OBJ": p.MARK + old_global("os", "system") + short("id") + p.OBJ + STOP,
     "NEWOBJ": proto(2) + POPEN + p.EMPTY_TUPLE + p.NEWOBJ + STOP,
@@ -346,6 +348,16 @@ def test_pickle_may_name_the_modules_that_come_with_it_and_is_code_then(tmp_path
 def test_what_is_no_pickle_is_no_danger(tmp_path):
     for number, data in enumerate((b"", b"not a model, but bytes", b"\0\1\2", "ünïcode".encode())):
         assert found_in(tmp_path / str(number), data, name="model.bin") == ()
+
+
+@pytest.mark.parametrize("tail", [b"", b"\0" * 20, b"0\n0\n." * 5])
+def test_what_no_pickle_begins_with_fails_before_anything_runs(tail):
+    for first in set(range(256)) - BEGINNINGS:
+        for unpickler in (p.Unpickler, p._Unpickler):
+            with pytest.raises(
+                (p.UnpicklingError, EOFError, IndexError, KeyError, ValueError, struct.error)
+            ):
+                unpickler(io.BytesIO(bytes([first]) + tail)).load()
 
 
 def test_arrays_of_joblib_are_skipped_whatever_is_in_them(tmp_path):

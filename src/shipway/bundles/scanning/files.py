@@ -16,7 +16,7 @@ from shipway.bundles.scanning.contents import DAMAGED, Content, TooMuch, unfolde
 from shipway.bundles.scanning.embedded import search
 from shipway.bundles.scanning.findings import Findings
 from shipway.bundles.scanning.imports import Allowed
-from shipway.bundles.scanning.machine import CODES, MOST_INSTRUCTIONS
+from shipway.bundles.scanning.machine import BEGINNINGS, MOST_INSTRUCTIONS
 from shipway.bundles.scanning.pickles import HINTED_INSTRUCTIONS, PickleScan
 from shipway.core.scans import Danger
 
@@ -114,7 +114,7 @@ class FileScan:
         end = 0
         is_marked = len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5
         is_named = PurePosixPath(content.path).suffix.lower() in _PICKLED and not how.is_unfolded
-        runs = bool(head) and head[0] in CODES
+        runs = bool(head) and head[0] in BEGINNINGS
         if runs and (how.is_pickle or is_marked or is_named):
             end = self._pickle(content, how)
         elif head.startswith(_NPY):

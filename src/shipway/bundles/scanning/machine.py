@@ -296,9 +296,10 @@ class Machine:
         self._make()
 
     def _instance_of_line(self) -> None:
-        arguments = tuple(self._popped_to_mark())
+        # The pure-Python unpickler imports first, and looks for the mark afterwards.
         self._import_line()
-        self._instance(self._pop(), arguments)
+        kind = self._pop()
+        self._instance(kind, tuple(self._popped_to_mark()))
 
     def _instance_of_stack(self) -> None:
         items = self._popped_to_mark()
@@ -425,5 +426,6 @@ _INSTRUCTIONS: dict[int, Callable[[Machine], None]] = {
     }.items()
 }
 
-CODES = frozenset({*_INSTRUCTIONS, pickle.STOP[0]})
-"""The first bytes that a pickle may have."""
+_NEEDS_BEFORE = b"0123.RbdaeghjloprqstuR\x81\x85\x86\x87\x90\x91\x92\x93\x94\x98"
+BEGINNINGS = frozenset(_INSTRUCTIONS) - frozenset(_NEEDS_BEFORE)
+"""The first bytes that a pickle may have: all others fail at once, on an empty stack, mark or memo."""
