@@ -16,6 +16,9 @@ from shipway.core.endpoints import EndpointState
 from shipway.core.errors import AliasNotFound, InvalidArtifact, VersionInUse, VersionNotFound
 from shipway.core.versions import VersionQuery, VersionRef
 
+MOST_PATH_BYTES = 1000
+"""The longest path of a file in a bundle."""
+
 
 class VersionSummary(msgspec.Struct, frozen=True, kw_only=True):
     """A registered version without its manifest. `size_bytes` is the sum of its files."""
@@ -164,7 +167,7 @@ def check_paths(manifest: Manifest) -> None:
     """
     seen = {MANIFEST_NAME}
     for file in manifest.content.files:
-        if not is_inside(file.path) or file.path in seen:
+        if not is_plain_name(file.path) or not is_inside(file.path) or file.path in seen:
             raise _no_file_for(file.path)
         seen.add(file.path)
     for path in _loaded_paths(manifest.content):
@@ -192,6 +195,14 @@ def _no_file_for(path: str) -> InvalidArtifact:
         next_step="Package the model again with `shipway package`.",
         file=path,
     )
+
+
+def is_plain_name(path: str) -> bool:
+    """Whether it is printable text that UTF-8 can hold, of at most a thousand bytes."""
+    try:
+        return path.isprintable() and len(path.encode()) <= MOST_PATH_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 def is_inside(path: str) -> bool:
