@@ -216,6 +216,11 @@ ALLOWED_BUT = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("number", [p.EXT1 + b"\1", p.EXT2 + b"\1\1", p.EXT4 + b"\1\0\0\0"])
+def test_number_from_copyreg_is_an_import(tmp_path, number):
+    assert found_in(tmp_path, proto(2) + number + STOP)[0].danger is Danger.IMPORT
+
+
 @pytest.mark.parametrize("shape", ALLOWED_BUT.values(), ids=ALLOWED_BUT)
 def test_allowed_names_are_no_way_around(tmp_path, shape):
     assert found_in(tmp_path, shape)[0].danger in (Danger.IMPORT, Danger.CALL)
