@@ -34,12 +34,14 @@ from shipway.core.errors import ShipwayError
 from shipway.core.policy import (
     AllowedStrategy,
     Approvals,
+    Artifacts,
     AuditKeeping,
     Checks,
     EnvironmentPolicy,
     EvaluationCheck,
     Freeze,
     LatencyCheck,
+    Signer,
     SliceOf,
 )
 from shipway.core.rates import RateLimit
@@ -271,11 +273,19 @@ def environment_policy() -> str:
             f"```yaml\n{_POLICY_EXAMPLE}```\n",
             _policy_table("", EnvironmentPolicy),
             *sections,
+            f"`checks.artifacts`: {Artifacts.__doc__}"
+            " [Trust artifacts](../howto/trust-artifacts.md) says how it works.\n",
+            _table(["artifacts", "what"], _artifacts()),
             f"`allowed_strategies`: {AllowedStrategy.__doc__} `none` is all at once;"
             f" {', '.join(f'`{one}`' for one in list(AllowedStrategy)[1:])} are those of"
             " [`rollout`](endpoint-spec.md).\n",
         ]
     )
+
+
+def _artifacts() -> list[tuple[str, str]]:
+    words = _attribute_docs(policy, "Artifacts")
+    return [(f"`{one.value}`", words[one.name]) for one in Artifacts]
 
 
 _POLICY_EXAMPLE = """\
@@ -294,6 +304,13 @@ checks:
   parity: true
   compatible_signature: true
   not_worse_than_live: true
+  artifacts: safe-formats-only
+  signers:
+    - name: release-team
+      key: |
+        -----BEGIN PUBLIC KEY-----
+        MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
+        -----END PUBLIC KEY-----
 approvals:
   required: 2
   by: [ada, ben, eve]
@@ -309,6 +326,7 @@ _POLICY: dict[str, type[msgspec.Struct]] = {
     "checks.evaluations[]": EvaluationCheck,
     "checks.evaluations[].slice": SliceOf,
     "checks.latency": LatencyCheck,
+    "checks.signers[]": Signer,
     "approvals": Approvals,
     "freeze[]": Freeze,
     "audit": AuditKeeping,

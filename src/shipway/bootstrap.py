@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,8 @@ from shipway.api.uploads import UploadLimits
 from shipway.backends.logs import bound_logs
 from shipway.backends.process import ProcessBackend
 from shipway.backends.secrets import SecretSource
+from shipway.bundles.scanning.bundle import Rules
+from shipway.bundles.scanning.process import Scanner
 from shipway.control.access import LOCAL_KEYS, Access
 from shipway.control.audit import AuditLog
 from shipway.control.capacity import Capacity
@@ -43,6 +46,7 @@ from shipway.control.reconciler import ACTOR, Reconciler
 from shipway.control.registry import Registry
 from shipway.control.rollouts import Rollouts
 from shipway.control.seals import Seals
+from shipway.control.trust import Trust
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
 from shipway.core.masking import masked
@@ -110,8 +114,9 @@ def run_control(settings: Settings, *, shared_port: bool = False) -> None:
 async def _serve(settings: Settings, database: Database, listening: socket.socket) -> None:
     state_dir = settings.state_dir
     access = _access(settings, database)
-    reconciler, backend, registry = _reconciler(settings, database, access)
+    reconciler, backend, registry, trust = _reconciler(settings, database, access)
     services = _services(settings, database, reconciler, backend, registry, access)
+    services = replace(services, trust=trust)
     await asyncio.to_thread(services.seals.sign, now=clock())
     app = create_app(services)
     server = ControlServer(app, on_exit=reconciler.release_waiters)
@@ -218,11 +223,13 @@ def _token_rules(settings: Settings) -> TokenRules:
 
 def _reconciler(
     settings: Settings, database: Database, access: Access
-) -> tuple[Reconciler, ProcessBackend, Registry]:
+) -> tuple[Reconciler, ProcessBackend, Registry, Trust]:
     state_dir = settings.state_dir
     url = settings.artifacts_url or str(state_dir / "artifacts")
     artifacts = ArtifactStore(url, environment=provider_variables())
-    registry = Registry(database, artifacts)
+    rules = Rules(imports=settings.imports, domains=settings.onnx_domains)
+    registry = Registry(database, artifacts, scanner=Scanner(rules))
+    trust = Trust(database, partial(artifacts.materialise, cache_dir=state_dir / "cache"))
     backend = ProcessBackend(
         state_dir, clock=clock, secrets=SecretSource(secret_rules(settings), os.environ)
     )
@@ -233,7 +240,7 @@ def _reconciler(
         local=partial(
             LocalVersions,
             version=registry.version,
-            materialise=partial(_materialised, artifacts, state_dir / "cache"),
+            materialise=partial(trust.materialised, environment=settings.environment),
         ),
         environment=settings.environment,
         clock=clock,
@@ -241,11 +248,7 @@ def _reconciler(
         capacity=Capacity(budget_mb=settings.memory_budget_mb),
     )
     backend.on_change = reconciler.poke
-    return reconciler, backend, registry
-
-
-def _materialised(artifacts: ArtifactStore, cache: Path, digest: str) -> Path:
-    return artifacts.materialise(digest, cache)
+    return reconciler, backend, registry, trust
 
 
 def _services(

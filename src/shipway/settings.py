@@ -117,6 +117,22 @@ class Settings(BaseSettings):
     max_bundle_bytes: int = 16 * 1024**3
     """Control refuses larger uploads."""
 
+    allowed_imports: str = ""
+    """Names that pickles may import besides the scan's own allow-list: `package.module.Name` or `package.module.*`, separated by commas."""
+
+    allowed_onnx_domains: str = ""
+    """Domains whose ONNX operators may be used besides the standard ones, separated by commas."""
+
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """The names in `allowed_imports`."""
+        return _listed(self.allowed_imports)
+
+    @property
+    def onnx_domains(self) -> tuple[str, ...]:
+        """The names in `allowed_onnx_domains`."""
+        return _listed(self.allowed_onnx_domains)
+
     @property
     def chosen_grpc_port(self) -> int:
         """`grpc_port`, or what stands for it when it is unset."""
@@ -130,6 +146,10 @@ class Settings(BaseSettings):
         from_files = {name for name in SECRETS if getattr(self, f"{name}_file") is not None}
         values = self.model_dump(exclude_none=True, exclude=from_files)
         return {f"SHIPWAY_{name.upper()}": str(value) for name, value in values.items()}
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(name for part in text.split(",") if (name := part.strip()))
 
 
 def read_settings(**given: Any) -> Settings:

@@ -19,6 +19,7 @@ from shipway.api import (
     promotions,
     rollouts,
     status,
+    trust,
 )
 from shipway.api.faults import add_fault_handlers
 from shipway.api.guard import guard
@@ -38,6 +39,7 @@ ROUTERS: tuple[Any, ...] = (
     environments,
     evaluations,
     promotions,
+    trust,
     status,
 )
 """Modules with a `router`, mounted below `/api/v1`; `ANSWERS` lists the structs they describe."""

@@ -18,7 +18,8 @@ from shipway.api.services import Services, UsesServices
 from shipway.api.sight import may_read, may_read_endpoint, require_followers
 from shipway.api.uploads import ChunkSource, unpack
 from shipway.control.registry import AliasChange, VersionDiff
-from shipway.core.errors import InvalidRequest, NotFound, ShipwayError
+from shipway.core.denials import Denial
+from shipway.core.errors import DangerousArtifact, InvalidRequest, NotFound, ShipwayError
 from shipway.core.registry import ModelRecord, Usage, VersionRecord, VersionSummary
 from shipway.core.versions import VersionQuery, checked_name
 
@@ -41,6 +42,9 @@ class StoredBundle(msgspec.Struct, frozen=True, kw_only=True):
 
     digest: str
 
+
+SCAN = "scan"
+"""What the audit record says was missing where a bundle was refused as dangerous."""
 
 _DRAINED_BYTES = 1024**3
 router = APIRouter(tags=["models"])
@@ -97,7 +101,11 @@ async def register(model: str, request: Request, services: UsesServices, actor: 
     work = partial(_register, services, model, chunks, actor)
     try:
         version, created = await anyio.to_thread.run_sync(work)
-    except ShipwayError:
+    except ShipwayError as exc:
+        if isinstance(exc, DangerousArtifact):
+            denial = Denial(actor=actor, right=SCAN, subject=model)
+            note = partial(services.audit.deny, denial, now=services.now())
+            await anyio.to_thread.run_sync(note)
         # A client reads no answer while it still writes.
         await _drain(chunks, _DRAINED_BYTES)
         raise

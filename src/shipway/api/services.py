@@ -25,8 +25,8 @@ def _no_replicas(endpoint: str, version: str) -> Sequence[Any]:
 class Services:
     """The use cases behind the API. `now` is the clock of the process.
 
-    `endpoints`, `reconciler`, `environments` and `promotions` are what the modules of their names,
-    `api.status` and `api.internal` call; `seals` and `pruning` are for `api.audit`. `replicas_of` gives the running copies of a version
+    `endpoints`, `reconciler`, `environments`, `promotions` and `trust` are what the modules of their
+    names, `api.status` and `api.internal` call; `seals` and `pruning` are for `api.audit`. `replicas_of` gives the running copies of a version
     (`churn:2`) behind an endpoint, by the endpoint's name.
     """
 
@@ -43,6 +43,7 @@ class Services:
     evaluations: Any = None
     seals: Any = None
     pruning: Any = None
+    trust: Any = None
     replicas_of: Callable[[str, str], Sequence[Any]] = _no_replicas
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
 

@@ -11,10 +11,11 @@ from typing import IO, Protocol
 import msgspec
 
 from shipway.core.errors import BodyTooLarge, InvalidRequest, StateUnusable
-from shipway.core.registry import is_inside
+from shipway.core.registry import is_inside, is_plain_name
 
 _HEADER_BYTES = 256 * 1024
 _COPY_BYTES = 1024 * 1024
+_SHOWN = 200
 _NEXT_STEP = "Upload with `shipway register`, which writes such archives."
 
 
@@ -71,7 +72,7 @@ def unpack(source: ByteSource, directory: Path, limits: UploadLimits) -> None:
 
     Raises:
         InvalidRequest: the tar is damaged or ends early; or a member (named) is a link or device,
-            has a path that is absolute, leaves the directory or is there twice.
+            has a path that is absolute, leaves the directory, is there twice or is no plain text.
         BodyTooLarge: it has too many files or bytes.
         StateUnusable: the disk is full or unwritable.
     """
@@ -104,10 +105,13 @@ def _unpack_members(
 
 def _check(member: tarfile.TarInfo, name: str) -> None:
     name = "ok" if member.isdir() and name == "." else name
+    shown = ascii(member.name)[1:-1][:_SHOWN]
+    if not is_plain_name(name):
+        raise _refused(f"The archive's member `{shown}` has a name that no file of a bundle has.")
     if not is_inside(name):
-        raise _refused(f"The archive's member `{member.name}` is not inside the bundle.")
+        raise _refused(f"The archive's member `{shown}` is not inside the bundle.")
     if not (member.isreg() or member.isdir()) or member.issparse():
-        raise _refused(f"The archive's member `{member.name}` is not a plain file.")
+        raise _refused(f"The archive's member `{shown}` is not a plain file.")
 
 
 def _write(content: IO[bytes] | None, path: Path) -> None:

@@ -18,6 +18,7 @@ from shipway.cli import (
     role_commands,
     rollout_commands,
     server_commands,
+    trust_commands,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ rollout_commands.add_to(app)
 promotion_commands.add_to(app)
 environment_commands.add_to(app)
 evaluation_commands.add_to(app)
+trust_commands.add_to(app)
 role_commands.add_to(app)
 access_commands.add_to(app)
 audit_commands.add_to(app)

@@ -42,6 +42,7 @@ MESSAGES: dict[type[errors.ShipwayError], Words] = {
     errors.ArtifactTruncated: Words("Damaged file", Exit.INVALID),
     errors.MissingDependency: Words("Package missing", Exit.INVALID),
     errors.MissingClass: Words("Class missing", Exit.INVALID),
+    errors.DangerousArtifact: Words("Dangerous", Exit.INVALID),
     errors.NotFound: Words("Not found", Exit.NOT_FOUND),
     errors.ModelNotFound: Words("Not found", Exit.NOT_FOUND),
     errors.VersionNotFound: Words("Not found", Exit.NOT_FOUND),

@@ -143,11 +143,12 @@ def show(
     state_dir: StateDir = None,
     as_json: Json = False,
 ) -> None:
-    """Show one version: signature, environment, parity report, profile, evaluations, lineage."""
+    """Show one version: signature, environment, parity report, profile, evaluations, lineage, trust."""
     from shipway.cli.evaluations import show_evaluations
     from shipway.cli.manifests import show_version
     from shipway.cli.output import show_json
     from shipway.cli.sessions import client_of
+    from shipway.cli.trust import show_trust
 
     with client_of(server, state_dir) as client:
         found = client.show(version)
@@ -157,6 +158,7 @@ def show(
         if evaluated := client.evaluations(version):
             typer.echo("\nEvaluations")
             show_evaluations(version, evaluated)
+        show_trust(client.trust(version))
         return None
 
 

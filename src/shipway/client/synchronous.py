@@ -21,6 +21,7 @@ from shipway.client import (
     promoting,
     registering,
     releasing,
+    trusting,
 )
 from shipway.client.answers import (
     Alias,
@@ -51,6 +52,7 @@ from shipway.client.flows import DEPLOY_TIMEOUT_S, SpecFields, Waiting
 from shipway.client.packing import PackOptions
 from shipway.client.releasing import ROLLOUT_TIMEOUT_S, Outcome
 from shipway.client.session import BYPASS_PROXIES, Session
+from shipway.client.trusting import Trust, Verified
 from shipway.client.upload import OnProgress, nobody_watches
 from shipway.core.access import Binding, Grant
 from shipway.core.audit import AuditEvent
@@ -171,6 +173,23 @@ class Client:
         """
         pack = packing.packer(model, on_progress=on_progress, options=options)
         return self._run(registering.register(model, name, pack=pack, on_progress=on_progress))
+
+    def trust(self, version: str) -> Trust:
+        """What a version's scan found, what serving it loads, and who signed its bytes."""
+        return self._send(trusting.trust(version))
+
+    def sign(self, version: str, key: Path) -> Trust:
+        """Signs the bytes of a version with the private key (PEM) in a file, which stays here."""
+        return self._run(trusting.signed(version, key))
+
+    def verify(self, version: str, *, key: Path | None = None) -> Verified:
+        """Reads all stored bytes of a version again, and checks that a public key (PEM) signed them.
+
+        Raises:
+            BundleCorrupt: a file (named) is missing or was changed.
+            NotFound: the key has not signed exactly these bytes.
+        """
+        return self._run(trusting.verified(version, key))
 
     def delete_version(self, version: str) -> None:
         """Forgets a version. Refused while it serves or carries an alias."""

@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from shipway.control.changes import Request
+from shipway.control.signers import signed_by
 from shipway.core.admission import Plans, admission, refusal, standing, unmet
 from shipway.core.audit import Change
 from shipway.core.candidacy import Candidate, LiveVersion, Rule
 from shipway.core.endpoints import EndpointSpec, EndpointState
 from shipway.core.policy import EnvironmentPolicy
 from shipway.core.registry import VersionRecord
+from shipway.core.scans import substance_of
+from shipway.core.trust import trusted
 from shipway.core.versions import VersionRef
 from shipway.store.sql.database import Transaction
 
@@ -124,6 +127,22 @@ def let_back(
     )
 
 
+def untrusted_in(tx: Transaction, policy: EnvironmentPolicy) -> tuple[str, ...]:
+    """What a policy's word on artifacts means for what serves in its environment now, a line each."""
+    states = [s for s in tx.endpoints.list() if s.spec.environment == policy.name]
+    serving = {(s.spec.name, v) for s in states for v in (s.active, s.target) if v is not None}
+    lines = []
+    for endpoint, version in sorted(serving, key=str):
+        record = tx.versions.get(version)
+        rules = () if record is None else trusted(policy.checks, candidate_of(tx, policy, record))
+        lost = "; ".join(rule.line for rule in unmet(rules))
+        if lost:
+            lines.append(
+                f"note: {version} serves behind `{endpoint}` and would not be let in: {lost}"
+            )
+    return tuple(lines)
+
+
 def _lost(tx: Transaction, environment: str, version: VersionRef) -> tuple[Rule, ...]:
     """What is not met any more of that which let a version in."""
     declared, record = tx.policies.get(environment), tx.versions.get(version)
@@ -146,6 +165,9 @@ def candidate_of(tx: Transaction, policy: EnvironmentPolicy, record: VersionReco
         promotions=tuple(tx.promotions.of(record.model, record.digest)),
         live=tuple(_live(tx, policy.name, record.model)),
         source=source.policy if source else None,
+        substance=substance_of(record.manifest.content),
+        scan=tx.scans.get(record.digest),
+        signed_by=signed_by(tx, policy.checks, record),
     )
 
 

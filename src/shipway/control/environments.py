@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from shipway.control.admission import untrusted_in
+from shipway.control.signers import checked_signers
 from shipway.core.audit import Change
 from shipway.core.errors import EnvironmentNotFound, InvalidSpec
 from shipway.core.policy import DeclaredPolicy, EnvironmentPolicy
@@ -55,6 +57,7 @@ class Environments:
         """
         checked_name(name, kind="environment")
         policy = policy_of({"name": name, **data} if isinstance(data, Mapping) else data)
+        checked_signers(policy.checks)
         if policy.name != name:
             raise InvalidSpec(
                 f"The policy is of environment `{policy.name}`, not of `{name}`.",
@@ -68,7 +71,10 @@ class Environments:
             if changes and not dry_run:
                 tx.policies.put(declared)
                 _record(tx, "environment.apply", (before, declared), actor=actor, now=now)
-        return PolicyChange(name=name, declared=declared, changes=changes, dry_run=dry_run)
+            remarks = untrusted_in(tx, policy) if changes else ()
+        return PolicyChange(
+            name=name, declared=declared, changes=(*changes, *remarks), dry_run=dry_run
+        )
 
     def delete(self, name: str, *, actor: str, now: datetime, dry_run: bool) -> PolicyChange:
         """Forgets a policy: everything may enter the environment. Reviews and promotions are kept.

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from shipway.bundles.scanning.process import Scanner
+from shipway.bundles.screening import accepted, check_manifest_size
 from shipway.control.admission import require_alias_admitted
 from shipway.core.access import siblings
 from shipway.core.audit import Change
@@ -67,9 +69,12 @@ class Registry:
     Thread-safe; all methods block and may raise StoreUnavailable.
     """
 
-    def __init__(self, database: Database, artifacts: ArtifactStore) -> None:
+    def __init__(
+        self, database: Database, artifacts: ArtifactStore, *, scanner: Scanner | None = None
+    ) -> None:
         self._database = database
         self._artifacts = artifacts
+        self._scanner = scanner or Scanner()
 
     def register(
         self, model: str, bundle: Path, *, actor: str, now: datetime
@@ -82,14 +87,17 @@ class Registry:
         Raises:
             InvalidSpec: the model's name is malformed.
             InvalidArtifact: a file (named) is missing or does not match the manifest.
+            DangerousArtifact: the scan found something that is not let in.
         """
         checked_name(model, kind="model")
         manifest = _offered(bundle)
+        report = accepted(manifest, self._scanner.scanned(bundle))
         for _ in range(_PUT_ATTEMPTS):
             self._artifacts.put_bundle(bundle, manifest)
             with self._database.transaction() as tx:
                 # Asked under the writers' lock, which a sweep of unused bytes holds too.
                 if self._artifacts.holds(manifest):
+                    tx.scans.put(report, at=now)
                     return _recorded(tx, model, manifest, actor=actor, now=now)
         raise StoreUnavailable(
             f"The artifact store does not keep the files of bundle `{manifest.digest}`.",
@@ -291,6 +299,7 @@ def _check_model(tx: Transaction, name: str) -> None:
 
 
 def _offered(bundle: Path) -> Manifest:
+    check_manifest_size(bundle)
     try:
         check_paths(read_manifest(bundle))
         return verified_manifest(bundle)

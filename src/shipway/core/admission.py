@@ -14,6 +14,7 @@ from shipway.core.checks import checked
 from shipway.core.errors import PolicyUnmet
 from shipway.core.policy import AllowedStrategy, Approvals, EnvironmentPolicy, Freeze, Weekday
 from shipway.core.strategies import RolloutPlan
+from shipway.core.trust import trusted
 from shipway.core.versions import VersionRef
 
 NOBODY = "anonymous"
@@ -29,6 +30,7 @@ def checklist(
     """What a promotion needs. `plans` are of the endpoints that follow it at once."""
     return (
         *checked(policy.checks, candidate, now),
+        *trusted(policy.checks, candidate),
         *_earlier(policy, candidate),
         *_agreed(policy, candidate),
         *_thawed(policy, now),
@@ -44,8 +46,9 @@ def admission(
 
 
 def standing(policy: EnvironmentPolicy, candidate: Candidate) -> tuple[Rule, ...]:
-    """Whether the version was promoted, and what people said of it still lets it in."""
-    return (_promoted(policy, candidate), *_agreed(policy, candidate))
+    """Whether the version was promoted, and its bytes and what people said of it still let it in."""
+    promoted = _promoted(policy, candidate)
+    return (promoted, *trusted(policy.checks, candidate), *_agreed(policy, candidate))
 
 
 def unmet(rules: Iterable[Rule]) -> tuple[Rule, ...]:

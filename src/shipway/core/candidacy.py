@@ -10,6 +10,7 @@ import msgspec
 from shipway.core.bundles import ParityReport
 from shipway.core.evaluations import Evaluation
 from shipway.core.policy import EnvironmentPolicy
+from shipway.core.scans import Scan, Substance
 from shipway.core.signature import Signature
 from shipway.core.versions import VersionRef
 
@@ -64,6 +65,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     `evaluations` are of its digest, newest first. `reviews` and `promotions` are of its digest and
     model, in every environment. `live` are the versions of its model that serve in the environment
     asked about, and `source` is the policy of that environment's `from_environment`, if it has one.
+    `substance` is what serving it loads, `scan` what was found in its bytes, and `signed_by` names the
+    policy's signers whose signature of exactly these bytes was verified.
     """
 
     version: VersionRef
@@ -76,6 +79,9 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     promotions: tuple[Promotion, ...] = ()
     live: tuple[LiveVersion, ...] = ()
     source: EnvironmentPolicy | None = None
+    substance: Substance = Substance.CODE
+    scan: Scan | None = None
+    signed_by: tuple[str, ...] = ()
 
     def reviews_in(self, environment: str) -> tuple[Review, ...]:
         """What was said of exactly these bytes there."""

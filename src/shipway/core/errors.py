@@ -9,7 +9,8 @@ ShipwayError
 │   │   ├── NotAModel
 │   │   ├── ArtifactTruncated
 │   │   ├── MissingDependency
-│   │   └── MissingClass
+│   │   ├── MissingClass
+│   │   └── DangerousArtifact
 │   ├── NotFound
 │   │   ├── ModelNotFound, VersionNotFound, AliasNotFound, EndpointNotFound
 │   │   ├── RolloutNotFound, EnvironmentNotFound, KeyNotFound
@@ -119,6 +120,12 @@ class MissingClass(InvalidArtifact):
     """A pickle refers to a class or function that cannot be imported; `details` name it."""
 
     code = "missing_class"
+
+
+class DangerousArtifact(InvalidArtifact):
+    """A bundle was refused by its scan; `details` hold the `file`, `offset`, `name` and all `findings`."""
+
+    code = "dangerous_artifact"
 
 
 class NotFound(CallerError):

@@ -59,8 +59,34 @@ class LatencyCheck(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The largest 99th percentile let pass."""
 
 
+class Artifacts(StrEnum):
+    """What a version's bytes must be; each includes what the ones before it ask, but for `signed`."""
+
+    ANY = "any"
+    """Whatever could be registered."""
+
+    SCANNED = "scanned"
+    """Scanned, nothing found, and no Python code."""
+
+    SAFE_FORMATS_ONLY = "safe-formats-only"
+    """Scanned, nothing found, and served from data: ONNX, or XGBoost's and LightGBM's own files."""
+
+    SIGNED = "signed"
+    """Signed by one of the `signers`, whatever it is."""
+
+
+class Signer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Somebody whose signature counts."""
+
+    name: Name
+    """Who that is."""
+
+    key: Annotated[str, msgspec.Meta(min_length=1, max_length=4000)]
+    """Their public key in PEM, Ed25519 or P-256."""
+
+
 class Checks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What must be measured of a version before it is promoted."""
+    """What must be known of a version before it is promoted."""
 
     evaluations: tuple[EvaluationCheck, ...] = ()
     """Metrics on held-out data."""
@@ -76,6 +102,12 @@ class Checks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     not_worse_than_live: bool = False
     """The newest evaluation against each live version calls no metric `worse`."""
+
+    artifacts: Artifacts = Artifacts.ANY
+    """What the bytes must be, below; asked again at every change, and signatures at every load."""
+
+    signers: tuple[Signer, ...] = ()
+    """Whose signature the bytes must have, one of them, whatever `artifacts` says."""
 
 
 class Approvals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from enum import StrEnum
+from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
 
-from shipway.core.bundles import MANIFEST_NAME, Format, Manifest, Served
+from shipway.core.bundles import MANIFEST_NAME, Content, Format, Manifest, Served
 from shipway.core.endpoints import EndpointState
 from shipway.core.errors import AliasNotFound, InvalidArtifact, VersionInUse, VersionNotFound
 from shipway.core.versions import VersionQuery, VersionRef
+
+MOST_PATH_BYTES = 1000
+"""The longest path of a file in a bundle."""
 
 
 class VersionSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,17 +163,46 @@ def check_paths(manifest: Manifest) -> None:
 
     Raises:
         InvalidArtifact: a path is absolute, leaves the directory, is named twice, or is the
-            manifest's own.
+            manifest's own; or what is loaded is none of the files.
     """
     seen = {MANIFEST_NAME}
     for file in manifest.content.files:
-        if not is_inside(file.path) or file.path in seen:
-            raise InvalidArtifact(
-                f"The bundle's manifest names the file `{file.path}`, which no bundle may hold.",
-                next_step="Package the model again with `shipway package`.",
-                file=file.path,
-            )
+        if not is_plain_name(file.path) or not is_inside(file.path) or file.path in seen:
+            raise _no_file_for(file.path)
         seen.add(file.path)
+    for path in _loaded_paths(manifest.content):
+        # A directory is there when a file lies below it.
+        if path not in seen and not any(known.startswith(f"{path}/") for known in seen):
+            raise _no_file_for(path)
+
+
+def _loaded_paths(content: Content) -> Iterator[str]:
+    """Every path by which an engine finds something in the bundle."""
+    options, parent = content.options, PurePosixPath(content.artifact).parent
+    graph = None if content.onnx is None else content.onnx.path
+    named = (content.artifact, content.examples, content.profile, graph)
+    yield from (path for path in named if path is not None)
+    if (inner := options.get("inner")) is not None:
+        yield f"{content.artifact}/{inner}"
+        parent = PurePosixPath(f"{content.artifact}/{inner}").parent
+    if (code := options.get("code")) is not None:
+        yield posixpath.normpath(f"{parent}/{code}")
+
+
+def _no_file_for(path: str) -> InvalidArtifact:
+    return InvalidArtifact(
+        f"The bundle's manifest names the file `{path}`, which no bundle may hold, or which is not in it.",
+        next_step="Package the model again with `shipway package`.",
+        file=path,
+    )
+
+
+def is_plain_name(path: str) -> bool:
+    """Whether it is printable text that UTF-8 can hold, of at most a thousand bytes."""
+    try:
+        return path.isprintable() and len(path.encode()) <= MOST_PATH_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 def is_inside(path: str) -> bool:

@@ -11,12 +11,14 @@ import msgspec
 from shipway.core.errors import InvalidSpec
 from shipway.core.policy import (
     Approvals,
+    Artifacts,
     AuditKeeping,
     Checks,
     EnvironmentPolicy,
     EvaluationCheck,
     Freeze,
     LatencyCheck,
+    Signer,
     SliceOf,
 )
 from shipway.core.versions import checked_name
@@ -29,6 +31,7 @@ _NESTED: Mapping[tuple[type[msgspec.Struct], str], type[msgspec.Struct]] = {
     (EnvironmentPolicy, "audit"): AuditKeeping,
     (Checks, "evaluations"): EvaluationCheck,
     (Checks, "latency"): LatencyCheck,
+    (Checks, "signers"): Signer,
     (EvaluationCheck, "slice"): SliceOf,
 }
 """What each key holds: one, or a list of them."""
@@ -51,6 +54,7 @@ def policy_of(data: Any, *, source: str = "The policy") -> EnvironmentPolicy:
     _require_names(policy, source)
     for place, check in enumerate(policy.checks.evaluations):
         _require_bounds(check, f"{source}: `checks.evaluations[{place}]`")
+    _require_signers(policy.checks, source)
     _require_reachable(policy.approvals, source)
     for place, freeze in enumerate(policy.freeze):
         _require_times(freeze, f"{source}: `freeze[{place}]`")
@@ -139,6 +143,17 @@ def _require_bounds(check: EvaluationCheck, where: str) -> None:
             f"{where} wants `{check.metric}` at least {low:g} and at most {high:g}.",
             next_step="Raise `at_most`, or lower `at_least`.",
         )
+
+
+def _require_signers(checks: Checks, source: str) -> None:
+    names = [signer.name for signer in checks.signers]
+    if checks.artifacts is Artifacts.SIGNED and not names:
+        raise _invalid(
+            f"{source} wants signed artifacts, and names nobody who may sign.",
+            next_step="Give `checks.signers` a `name` and a public `key` in PEM.",
+        )
+    if len(set(names)) < len(names):
+        raise _invalid(f"{source} names a signer twice.", next_step="Give each key its own name.")
 
 
 def _require_reachable(approvals: Approvals, source: str) -> None:

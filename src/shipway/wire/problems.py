@@ -23,6 +23,7 @@ STATUS_OF: dict[str, int] = {
     "artifact_truncated": 422,
     "missing_dependency": 422,
     "missing_class": 422,
+    "dangerous_artifact": 422,
     "not_found": 404,
     "model_not_found": 404,
     "version_not_found": 404,

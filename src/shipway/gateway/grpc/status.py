@@ -50,6 +50,7 @@ CODE_OF: dict[str, Code] = {
     "artifact_truncated": Code.INVALID_ARGUMENT,
     "missing_dependency": Code.INVALID_ARGUMENT,
     "missing_class": Code.INVALID_ARGUMENT,
+    "dangerous_artifact": Code.INVALID_ARGUMENT,
     "not_found": Code.NOT_FOUND,
     "model_not_found": Code.NOT_FOUND,
     "version_not_found": Code.NOT_FOUND,

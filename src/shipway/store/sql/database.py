@@ -20,6 +20,7 @@ from shipway.store.sql.heads import CutRows, HeadRows
 from shipway.store.sql.models import AliasRows, ModelRows, VersionRows
 from shipway.store.sql.outcomes import OutcomeRows
 from shipway.store.sql.rollouts import RolloutRows
+from shipway.store.sql.trust import ScanRows, SignatureRows
 
 
 class Transaction:
@@ -39,6 +40,8 @@ class Transaction:
         self.keys = KeyRows(connection)
         self.bindings = BindingRows(connection)
         self.projects = ProjectRows(connection)
+        self.scans = ScanRows(connection)
+        self.signatures = SignatureRows(connection)
         self.audit = AuditRows(connection)
         self.heads = HeadRows(connection)
         self.cuts = CutRows(connection)

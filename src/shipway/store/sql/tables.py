@@ -158,6 +158,26 @@ promotions = sa.Table(
     sa.Column("policy_generation", sa.Integer, nullable=False),
 )
 
+# What the scan of these bytes found, the last time that they were registered.
+scans = sa.Table(
+    "scans",
+    metadata,
+    sa.Column("digest", sa.String(80), primary_key=True),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("report", sa.Text, nullable=False),
+)
+
+# Who signed these bytes: the envelope as it was handed in. What it is worth, a policy's signers say.
+signatures = sa.Table(
+    "signatures",
+    metadata,
+    sa.Column("digest", sa.String(80), primary_key=True),
+    sa.Column("key_id", sa.String(80), primary_key=True),
+    sa.Column("envelope", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+)
+
 audit = sa.Table(
     "audit",
     metadata,
