@@ -340,7 +340,8 @@ async def test_model_code_sees_no_credentials(tmp_path, monkeypatch):
 
 
 def test_libraries_get_one_thread_unless_a_person_says_otherwise():
-    kept = scrubbed({"PATH": "/bin", "OMP_NUM_THREADS": "4", "LC_ALL": "C", "TOKEN": "t"})
+    given = {"PATH": "/bin", "OMP_NUM_THREADS": "4", "LC_ALL": "C", "TOKEN": "t", "HOME": "/root"}
+    kept = scrubbed(given, Path("/own"))
     assert kept["OMP_NUM_THREADS"] == "4"
     assert kept["MKL_NUM_THREADS"] == "1"
     assert kept["LC_ALL"] == "C"

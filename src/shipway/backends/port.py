@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from shipway.core.bundles import EnvironmentLock
+from shipway.core.isolation import Sandbox
 from shipway.core.replicas import Replica
 from shipway.core.versions import VersionRef
 
@@ -25,6 +26,7 @@ class ReplicaOrder(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     bundle_dir: Path
     environment: EnvironmentLock
+    sandbox: Sandbox = Sandbox()
 
 
 class Backend(Protocol):

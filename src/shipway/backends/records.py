@@ -14,6 +14,7 @@ import msgspec
 
 from shipway.backends.identity import ProcessIdentity, with_option
 from shipway.backends.logs import before
+from shipway.backends.scratch import ScratchDirectory
 from shipway.core.replicas import Replica
 
 LONGEST_SOCKET_PATH = 104
@@ -118,6 +119,7 @@ def end_all(state_dir: Path, *, grace_s: float) -> int:
         process.signal_group(signal.SIGKILL)
     for record in records:
         directory.drop(record.id)
+    ScratchDirectory(state_dir).keep_only(())
     return len(running)
 
 

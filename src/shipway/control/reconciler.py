@@ -298,6 +298,7 @@ class Reconciler:
                 generation=action.generation,
                 max_batch_rows=action.max_batch_rows,
                 max_batch_delay_ms=action.max_batch_delay_ms,
+                sandbox=action.sandbox,
                 digest=local.record.digest,
                 bundle_dir=local.bundle_dir,
                 environment=local.record.manifest.content.environment,

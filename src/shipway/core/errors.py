@@ -22,7 +22,7 @@ ShipwayError
 │   ├── RolloutUnderWay, RolloutNotPossible, PolicyUnmet
 ├── DependencyError             something we depend on is missing, broken or away
 │   ├── NoReadyReplica, ReplicaLost, StoreUnavailable, ServerUnreachable
-│   ├── BundleCorrupt, EnvironmentFailed, StateUnusable, SchemaTooNew
+│   ├── BundleCorrupt, EnvironmentFailed, IsolationFailed, StateUnusable, SchemaTooNew
 │   └── DeployFailed            the version could not be started
 │       └── NotPromoted         its rollout ended without it
 └── Bug                         ours, or the model's code
@@ -286,6 +286,12 @@ class EnvironmentFailed(DependencyError):
     """A model's locked environment could not be built."""
 
     code = "environment_failed"
+
+
+class IsolationFailed(DependencyError):
+    """A replica cannot be isolated as its endpoint requires."""
+
+    code = "isolation_failed"
 
 
 class StateUnusable(DependencyError):

@@ -13,6 +13,7 @@ from datetime import datetime
 import msgspec
 
 from shipway.core.endpoints import EndpointState, Phase
+from shipway.core.isolation import Sandbox
 from shipway.core.observed import Desired, Observed
 from shipway.core.replicas import Replica, ReplicaState, is_due, restart_at
 from shipway.core.rollouts import Decision, Rollout, decide
@@ -24,7 +25,7 @@ TARGET_ATTEMPTS = 3
 KEPT_EXITS = 8
 """Exited replicas remembered per slot; older ones are forgotten."""
 
-FATAL_CODES = frozenset({"bundle_corrupt"})
+FATAL_CODES = frozenset({"bundle_corrupt", "isolation_failed"})
 """Exits that another attempt cannot mend."""
 
 
@@ -37,6 +38,7 @@ class StartReplica(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     max_batch_rows: int
     max_batch_delay_ms: float
+    sandbox: Sandbox = Sandbox()
 
 
 class StopReplica(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,6 +180,7 @@ def _is_current(one: Desired, replica: Replica) -> bool:
         replica.slot < one.count_of(replica.version)
         and replica.max_batch_rows == one.state.spec.limits.max_batch_rows
         and replica.max_batch_delay_ms == one.state.spec.limits.max_batch_delay_ms
+        and replica.sandbox == one.state.spec.sandbox
     )
 
 
@@ -265,6 +268,7 @@ def startable(
                 generation=state.generation,
                 max_batch_rows=state.spec.limits.max_batch_rows,
                 max_batch_delay_ms=state.spec.limits.max_batch_delay_ms,
+                sandbox=state.spec.sandbox,
             )
             starts.append(start)
     return starts

@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from shipway.core.backoff import CAP_S, pause_s
+from shipway.core.isolation import Isolation, Sandbox
 from shipway.core.versions import VersionRef
 
 STABLE_S = 5.0
@@ -66,7 +67,8 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     `slot` counts the replicas of a variant from 0. `generation` is the endpoint's when it was
     started. `code` and `message` say why it exited. `busy_s` is how long the present model call has
     run, 0 when idle; `silent_s` how long it has not answered. `memory_mb` is what its process held in
-    memory when last measured, `peak_mb` the most it ever did, both 0 before that.
+    memory when last measured, `peak_mb` the most it ever did, both 0 before that. `isolation` is empty
+    until it has a process.
     """
 
     id: str
@@ -76,6 +78,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     max_batch_rows: int
     max_batch_delay_ms: float = 5.0
+    sandbox: Sandbox = Sandbox()
     state: ReplicaState
     started_at: datetime
     address: str = ""
@@ -89,6 +92,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     batches: Batches = Batches()
     memory_mb: float = 0.0
     peak_mb: float = 0.0
+    isolation: Isolation = Isolation()
 
     @property
     def is_running(self) -> bool:
