@@ -39,7 +39,7 @@ def command_of(order: ReplicaOrder, python: Path, address: str, confinement: Ord
     ]
 
 
-def scrubbed(environment: Mapping[str, str], scratch: Path) -> dict[str, str]:
+def scrubbed(environment: Mapping[str, str], scratch: str) -> dict[str, str]:
     """The variables that model code may see: no credentials, no settings of ours.
 
     Its home and temporary directory is `scratch`. Libraries get one thread each unless the person set a number: replicas are the parallelism.
@@ -49,7 +49,7 @@ def scrubbed(environment: Mapping[str, str], scratch: Path) -> dict[str, str]:
         for name, value in environment.items()
         if name in _KEPT or name in _THREADS or name.startswith(_KEPT_PREFIXES)
     }
-    own = {"HOME": str(scratch), "TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1"}
+    own = {"HOME": scratch, "TMPDIR": scratch, "PYTHONUNBUFFERED": "1"}
     if site.ENABLE_USER_SITE:  # which would be looked for in the home
         own["PYTHONUSERBASE"] = site.getuserbase()
     return {**dict.fromkeys(_THREADS, "1"), **kept, **own}

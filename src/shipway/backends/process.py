@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from shipway.backends.confinement import confinement_of, isolation_of
+from shipway.backends.confinement import Confinements
 from shipway.backends.environments import interpreter_for
 from shipway.backends.identity import ProcessIdentity
 from shipway.backends.kernel import kernel_here
@@ -27,7 +27,6 @@ from shipway.backends.logs import end_of
 from shipway.backends.memory import memory_of
 from shipway.backends.port import ReplicaOrder
 from shipway.backends.records import RecordDirectory, ReplicaRecord, find_process
-from shipway.backends.scratch import ScratchDirectory
 from shipway.backends.waiting import end_when, ended, in_daemon_thread, reaped
 from shipway.core.bundles import EnvironmentLock
 from shipway.core.errors import DependencyError, ShipwayError
@@ -77,12 +76,9 @@ class ProcessBackend:
         interpreter: Interpreter = interpreter_for,
         kernel: Callable[[], Kernel] = kernel_here,
     ) -> None:
-        self._state_dir = state_dir
         self._envs_dir = state_dir / "envs"
         self._records = RecordDirectory(state_dir)
-        self._scratch = ScratchDirectory(state_dir)
-        self._kernel_here = kernel
-        self._kernel = Kernel(machine="")
+        self._confinements = Confinements(state_dir, kernel=kernel)
         self._clock = clock
         self.on_change: Callable[[], None] = lambda: None
         self._interpreter = interpreter
@@ -93,10 +89,9 @@ class ProcessBackend:
     async def open(self) -> None:
         """Finds the replicas that run already, and notes which ended meanwhile."""
         self._records.create()
-        self._kernel = await asyncio.to_thread(self._kernel_here)
         for record in self._records.all():
             self._adopt(record)
-        await asyncio.to_thread(self._scratch.keep_only, set(self._tasks))
+        await asyncio.to_thread(self._confinements.open, alive=set(self._tasks))
 
     async def close(self) -> None:
         """Stops watching; replicas run on. Idempotent."""
@@ -167,7 +162,7 @@ class ProcessBackend:
 
     async def _bring_up(self, order: ReplicaOrder) -> None:
         try:
-            isolation = isolation_of(order.sandbox, self._kernel)
+            isolation = self._confinements.isolation_of(order.sandbox)
             python = await self._python_for(order)
             self._note_isolation(order.id, isolation)
             process = self._spawn(order, python)
@@ -192,16 +187,13 @@ class ProcessBackend:
     def _spawn(self, order: ReplicaOrder, python: Path) -> ProcessIdentity:
         self._records.prune_logs()
         address = self._records.address_of(order.id)
-        scratch = self._scratch.make(order.id)
-        confinement = confinement_of(
-            order, kernel=self._kernel, python=python, scratch=scratch, state_dir=self._state_dir
-        )
+        confinement = self._confinements.made_for(order, python)
         # Written before there is a pid, so that a process without one in its record can be found.
         self._update(order.id, state=ReplicaState.STARTING, started_at=self._clock(), message="")
         pid = spawn(
             command_of(order, python, address, confinement),
             self._records.log_of(order.id),
-            scrubbed(os.environ, scratch),
+            scrubbed(os.environ, confinement.scratch),
         )
         process = ProcessIdentity.of(pid) or ProcessIdentity(pid, "ended")
         self._update(order.id, pid=pid, process_start=process.start)
@@ -221,7 +213,7 @@ class ProcessBackend:
             for helper in helpers:
                 helper.cancel()
         self._note_end(replica_id, process)
-        await asyncio.to_thread(self._scratch.drop, replica_id)
+        await asyncio.to_thread(self._confinements.drop, replica_id)
 
     def _note_end(self, replica_id: str, process: ProcessIdentity) -> None:
         cause = reaped(process.pid)

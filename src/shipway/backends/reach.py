@@ -13,11 +13,15 @@ SYSTEM = (
     "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives",
     "/etc/localtime", "/etc/timezone", "/etc/locale.alias", "/etc/passwd", "/etc/group",
     "/etc/nsswitch.conf", "/etc/mime.types", "/etc/OpenCL",
-    "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/loadavg", "/proc/uptime",
-    "/proc/version", "/proc/filesystems", "/proc/vmstat", "/proc/sys", "/proc/driver",
     "/sys/devices", "/sys/class", "/sys/bus", "/sys/module", "/sys/fs/cgroup", "/sys/kernel/mm",
 )  # fmt: skip
-"""The system's own files, without secrets. Of `/proc`, a process sees itself and the machine."""
+"""The system's own files, without secrets."""
+
+OF_PROC = (
+    "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/loadavg", "/proc/uptime",
+    "/proc/version", "/proc/filesystems", "/proc/vmstat", "/proc/sys", "/proc/driver",
+)  # fmt: skip
+"""What a process sees of `/proc` where that has others' processes too: itself, and the machine."""
 
 FOR_THE_NETWORK = (
     "/etc/hosts", "/etc/resolv.conf", "/run/systemd/resolve", "/etc/host.conf", "/etc/gai.conf",
@@ -46,7 +50,13 @@ def devices() -> list[str]:
 
 
 def readable(
-    python: Path, bundle_dir: Path, *, state_dir: Path, libraries: str, network: bool
+    python: Path,
+    bundle_dir: Path,
+    *,
+    state_dir: Path,
+    libraries: str,
+    network: bool,
+    all_of_proc: bool,
 ) -> list[str]:
     """What a replica may read with this interpreter and bundle.
 
@@ -55,6 +65,7 @@ def readable(
     """
     of_the_machine = [
         *SYSTEM,
+        *(("/proc",) if all_of_proc else OF_PROC),
         *(FOR_THE_NETWORK if network else ()),
         *(str(path) for path in _interpreter(python)),
         *(entry for entry in libraries.split(os.pathsep) if entry.startswith("/")),

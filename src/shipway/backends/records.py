@@ -12,6 +12,7 @@ from tempfile import gettempdir
 
 import msgspec
 
+from shipway.backends.groups import ProcessGroups
 from shipway.backends.identity import ProcessIdentity, with_option
 from shipway.backends.logs import before
 from shipway.backends.scratch import ScratchDirectory
@@ -119,6 +120,7 @@ def end_all(state_dir: Path, *, grace_s: float) -> int:
         process.signal_group(signal.SIGKILL)
     for record in records:
         directory.drop(record.id)
+    ProcessGroups(state_dir).keep_only(())
     ScratchDirectory(state_dir).keep_only(())
     return len(running)
 

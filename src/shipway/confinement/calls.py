@@ -22,7 +22,7 @@ def syscall(number: int, *arguments: int | bytes | None) -> int:
 
 
 def prctl(option: int, *arguments: int | bytes | None) -> int:
-    """The result of an operation on this process, see prctl(2).
+    """The result of an operation on this process.
 
     Raises:
         OSError: it failed.

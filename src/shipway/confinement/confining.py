@@ -34,13 +34,11 @@ def confine(order: Order, *, keep: frozenset[int] = frozenset()) -> None:
 def _steps(order: Order, keep: frozenset[int]) -> list[tuple[str, Callable[[], None]]]:
     steps: list[tuple[str, Callable[[], None]]] = [
         ("closing descriptors", partial(privileges.close_inherited, keep=keep)),
-        ("joining its control groups", partial(_join, order.cgroups)),
+        ("joining its control group", partial(_join, order.group)),
         ("yielding", privileges.take_the_back_seat),
     ]
     if order.mounts:
-        size = order.memory_bytes
-        make = partial(mounting.make_private, order.scratch, shared_memory_bytes=size)
-        steps.append(("private mounts", make))
+        steps.append(("private mounts", partial(_mount, order)))
     steps += [
         # In its own user namespace, so that only its own processes are counted.
         ("limits", partial(_limit, order)),
@@ -54,10 +52,18 @@ def _steps(order: Order, keep: frozenset[int]) -> list[tuple[str, Callable[[], N
     return steps
 
 
-def _join(groups: list[str]) -> None:
-    for group in groups:
+def _join(group: str) -> None:
+    if group:
         with open(f"{group}/cgroup.procs", "w", encoding="ascii") as stream:
-            stream.write("0")
+            stream.write("0")  # the one who writes it
+
+
+def _mount(order: Order) -> None:
+    mounting.make_private(
+        order.scratch,
+        shared_memory_bytes=order.memory_bytes,
+        hides_processes=order.hides_processes,
+    )
 
 
 def _limit(order: Order) -> None:

@@ -11,12 +11,13 @@ class Order(NamedTuple):
 
     `landlock_abi` is the newest of the kernel's that may be used, 0 for none. `read` may be read,
     listed and executed, `use` are devices to read and write. `scratch` is the private directory.
-    Limits of 0 are not set. `tasks_file` is the `cgroup.procs` of a group to join, empty for none.
+    Limits of 0 are not set. `group` is the control group to join, empty for none.
     """
 
     landlock_abi: int
     seccomp: bool
     mounts: bool
+    hides_processes: bool
     network: bool
     read: list[str]
     use: list[str]
@@ -25,7 +26,7 @@ class Order(NamedTuple):
     processes: int
     open_files: int
     file_bytes: int
-    cgroups: list[str] = []  # noqa: RUF012 - a NamedTuple's default; never changed
+    group: str
 
     def to_json(self) -> str:
         """The text that `from_json` reads."""

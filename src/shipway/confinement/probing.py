@@ -22,17 +22,20 @@ def probed() -> dict[str, object]:
         "machine": machine,
         "landlock_abi": landlock.abi(),
         "filters_calls": filtering.is_available(machine),
-        "mounts_refused": _mounts_refused(),
+        "mounts_refused": _mounts_refused(hides_processes=False),
+        "hides_processes": not _mounts_refused(hides_processes=True),
         "is_root": os.getuid() == 0,
     }
 
 
-def _mounts_refused() -> str:
+def _mounts_refused(*, hides_processes: bool) -> str:
     with tempfile.TemporaryDirectory(prefix="shipway-probe-") as scratch:
         child = os.fork()
         if child == 0:
             try:
-                mounting.make_private(scratch, shared_memory_bytes=_SMALL_BYTES)
+                mounting.make_private(
+                    scratch, shared_memory_bytes=_SMALL_BYTES, hides_processes=hides_processes
+                )
             except OSError as exc:
                 os._exit(exc.errno or 1)
             os._exit(0)

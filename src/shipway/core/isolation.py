@@ -83,16 +83,18 @@ class Boundary(StrEnum):
 class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     """What the kernel of a machine offers to the user who starts replicas there.
 
-    `mounts_refused` is why no private mounts can be made, empty where they can. `groups` are the
-    controllers (`memory`, `pids`) of which control groups can be made for replicas.
+    `mounts_refused` is why no private mounts can be made, empty where they can. `hides_processes`:
+    they may have a `/proc` without the others' processes. `has_groups`: control
+    groups that count processes can be made.
     """
 
     machine: str
     landlock_abi: int = 0
     filters_calls: bool = False
     mounts_refused: str = ""
+    hides_processes: bool = False
     is_root: bool = False
-    groups: frozenset[str] = frozenset()
+    has_groups: bool = False
 
 
 class Missing(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,7 +150,7 @@ def _reasons(kernel: Kernel) -> dict[Boundary, str]:
 
 
 def _uncounted(kernel: Kernel) -> str:
-    if "pids" in kernel.groups:
+    if kernel.has_groups:
         return ""
     if kernel.is_root:
         return (

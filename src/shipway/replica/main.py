@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import traceback
@@ -25,6 +26,9 @@ from shipway.replica.worker import Worker
 
 EXIT_LOAD_FAILED = 3
 """The bundle is corrupt or the model does not load; the reason is one JSON line on stderr."""
+
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def main(options: Options, listener: socket) -> int:
@@ -78,6 +82,14 @@ def _loaded(options: Options) -> tuple[Engine, Content]:
 async def _run(worker: Worker, listener: socket) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDING:
         loop.add_signal_handler(number, stopping.set)
+    os.register_at_fork(after_in_child=_forget_signals)
     await serve(worker, listener, stopping)
+
+
+def _forget_signals() -> None:
+    """In a process that the model forks: a signal to it (a pool ends its own so) is not one to us."""
+    signal.set_wakeup_fd(-1)
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_DFL)

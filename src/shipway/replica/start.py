@@ -11,6 +11,7 @@ import site
 import sys
 from collections.abc import Sequence
 from socket import socket
+from typing import Any
 
 from shipway.confinement.confining import NotConfined, confine
 from shipway.confinement.order import Order
@@ -41,3 +42,16 @@ def _confine(confinement: str, listener: socket) -> None:
     confine(Order.from_json(confinement), keep=frozenset({listener.fileno()}))
     if sys.flags.no_site:
         site.main()
+        sys.flags = _FlagsWithSite(sys.flags)  # type: ignore[assignment]
+
+
+class _FlagsWithSite:
+    """`sys.flags` without the `-S`, which the model's own child processes would be started with too."""
+
+    no_site = 0
+
+    def __init__(self, given: object) -> None:
+        self._given = given
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._given, name)
