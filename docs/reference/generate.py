@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from itertools import pairwise
@@ -25,9 +26,10 @@ from shipway.cli.messages import MESSAGES, Exit, Words
 from shipway.client.evaluating.question import EvaluateOptions
 from shipway.client.packing import PackOptions
 from shipway.client.synchronous import Client
-from shipway.core import endpoints, errors, policy, strategies, telemetry
+from shipway.core import endpoints, errors, isolation, policy, strategies, telemetry
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Scaling
 from shipway.core.errors import ShipwayError
+from shipway.core.isolation import Sandbox
 from shipway.core.policy import (
     AllowedStrategy,
     Approvals,
@@ -72,6 +74,7 @@ _SPEC_WORDS = {
     "replicas": "How many copies run, with placement `process` (1 to 64).",
     "placement": "Where the model runs: `auto`, `inline` or `process`.",
     "limits": "The bounds of the endpoint, below.",
+    "sandbox": "What a replica's process may do and use, below; see docs/explanation/isolation.md.",
     "scaling": "Lets the number of replicas follow the load, below; a fixed number when left out.",
     "residency": "Which models stay in memory under a budget: `auto`, `preload` or `pinned`.",
     "cache": "Keeps answers for equal inputs, below; off when left out.",
@@ -180,6 +183,7 @@ def endpoint_spec() -> str:
             *nested,
             _table(["placement", "what"], _choices("Placement")),
             _table(["residency", "what"], _choices("Residency")),
+            _table(["boundary", "what a replica is kept from"], _boundaries()),
             *_rollout_keys(),
         ]
     )
@@ -326,6 +330,7 @@ def _policy_default(default: Any) -> str:
 
 _NESTED_SPECS: dict[str, type[msgspec.Struct]] = {
     "limits": Limits,
+    "sandbox": Sandbox,
     "scaling": Scaling,
     "cache": Cache,
     "fallback": Fallback,
@@ -333,7 +338,7 @@ _NESTED_SPECS: dict[str, type[msgspec.Struct]] = {
 
 
 def _inner_keys(key: str, kind: type[msgspec.Struct]) -> list[tuple[str, str, str]]:
-    words = _attribute_docs(endpoints, kind.__name__)
+    words = _attribute_docs(sys.modules[kind.__module__], kind.__name__)
     return [
         (f"`{key}.{field.name}`", _spec_default(field), words[field.name])
         for field in msgspec.structs.fields(kind)
@@ -344,10 +349,15 @@ def _choices(name: str) -> list[tuple[str, str]]:
     return [(f"`{key.lower()}`", text) for key, text in _attribute_docs(endpoints, name).items()]
 
 
+def _boundaries() -> list[tuple[str, str]]:
+    words = _attribute_docs(isolation, "Boundary")
+    return [(f"`{key.lower()}`", text) for key, text in words.items()]
+
+
 def _spec_default(field: Any) -> str:
     if field.default is msgspec.NODEFAULT:
         return "required"
-    return "" if isinstance(field.default, Limits) else _value(field.default)
+    return "" if isinstance(field.default, Limits | Sandbox) else _value(field.default)
 
 
 def api() -> str:
