@@ -1,6 +1,5 @@
 """Processes confined for real, each layer alone, and where a kernel has only some of them."""
 
-import errno
 import asyncio
 import json
 import os

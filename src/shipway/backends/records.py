@@ -69,9 +69,9 @@ class RecordDirectory:
         draft.replace(path)
 
     def drop(self, replica_id: str) -> None:
-        """Removes record and socket; the log stays. Idempotent."""
-        self._path(replica_id).unlink(missing_ok=True)
+        """Removes socket and record; the log stays. Idempotent."""
         Path(self.address_of(replica_id).removeprefix("unix:")).unlink(missing_ok=True)
+        self._path(replica_id).unlink(missing_ok=True)
 
     def all(self) -> tuple[ReplicaRecord, ...]:
         """Every readable record."""
