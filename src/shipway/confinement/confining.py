@@ -35,7 +35,7 @@ def _steps(order: Order, keep: frozenset[int]) -> list[tuple[str, Callable[[], N
     steps: list[tuple[str, Callable[[], None]]] = [
         ("closing descriptors", partial(privileges.close_inherited, keep=keep)),
         ("joining its control group", partial(_join, order.group)),
-        ("yielding", privileges.take_the_back_seat),
+        ("yielding memory", privileges.yield_memory),
     ]
     if order.mounts:
         steps.append(("private mounts", partial(_mount, order)))

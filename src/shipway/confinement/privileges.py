@@ -12,9 +12,6 @@ from shipway.confinement.calls import capset, prctl
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _AMBIENT_CLEAR_ALL = 24, 38, 47, 4
 _CAPABILITIES_VERSION_3 = 0x20080522
 _MOST_CAPABILITIES = 64
-_NICE = 5
-"""The gateways and control come first when the processors do not suffice."""
-
 _OUT_OF_MEMORY_SCORE = 500
 """When the machine's memory is gone, the kernel ends a replica before control or a gateway."""
 
@@ -34,9 +31,8 @@ def limit(kind: int, most: int) -> None:
     resource.setrlimit(kind, (bound, bound))
 
 
-def take_the_back_seat() -> None:
-    """Yields processors and memory to the processes that look after this one."""
-    os.nice(_NICE)
+def yield_memory() -> None:
+    """Lets the kernel choose this process first when the machine's memory is gone."""
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as stream:
         stream.write(str(_OUT_OF_MEMORY_SCORE))
 
