@@ -8,10 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shipway.cli.endpoints import show_endpoint
+from shipway.client.answers import Endpoint, Replica, Variant
 from shipway.confinement import filtering
 from shipway.confinement.landlock import files_handled
 from shipway.confinement.numbering import ARCHITECTURES, NUMBERS
+from shipway.core.endpoints import Phase
+from shipway.core.errors import InvalidSpec
 from shipway.core.isolation import Boundary, Kernel, Sandbox, in_words, isolation_on
+from shipway.wire.specs import spec_of
 
 MODERN = Kernel(machine="x86_64", landlock_abi=7, filters_calls=True, has_groups=True)
 EVERYTHING, NETWORK = set(Boundary), {Boundary.NETWORK}
@@ -158,3 +163,35 @@ def test_each_landlock_abi_denies_what_it_knows_of():
         16,
         16,
     ]
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "message"),
+    [
+        ({"netwrok": True}, "Did you mean `sandbox.network`"),
+        ({"memory_mb": 1}, "sandbox.memory_mb"),
+        ({"processes": 0}, "sandbox.processes"),
+        ({"isolation": "off"}, "sandbox.isolation"),
+    ],
+)
+def test_a_sandbox_that_makes_no_sense_is_refused(sandbox, message):
+    with pytest.raises(InvalidSpec, match=message):
+        spec_of({"name": "churn", "model": "churn:1", "sandbox": sandbox})
+
+
+def test_people_are_shown_what_is_missing_once(capsys):
+    missing = isolation_on(
+        Kernel(machine="x86_64", landlock_abi=7, filters_calls=True, is_root=True), Sandbox()
+    )
+    replicas = tuple(Replica(id=name, isolation=missing) for name in "ab")
+    variant = Variant(version="churn:1", replicas=replicas)
+    show_endpoint(Endpoint(name="churn", phase=Phase.LIVE, variants=(variant,)), None)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.count("Replicas of churn are isolated in part: process_count: limits on") == 1
+
+
+def test_nothing_is_said_where_all_is_enforced(capsys):
+    replica = Replica(id="a", isolation=isolation_on(MODERN, Sandbox()))
+    variant = Variant(version="churn:1", replicas=(replica,))
+    show_endpoint(Endpoint(name="churn", phase=Phase.LIVE, variants=(variant,)), None)
+    assert "isolated" not in capsys.readouterr().out

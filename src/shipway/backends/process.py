@@ -170,6 +170,7 @@ class ProcessBackend:
             self._fail(order.id, LastWord.of(exc))
         except OSError as exc:
             self._fail(order.id, LastWord(error="bug", message=f"It cannot be started: {exc}."))
+            self._confinements.drop(order.id)
         else:
             await self._watch(order.id, process)
 
