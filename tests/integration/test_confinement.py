@@ -192,6 +192,14 @@ print(*[line.split()[1] for line in text.splitlines() if line.startswith(("Cap",
     assert said(order, code) == ["0" * 16] * 5 + ["1"]
 
 
+@pytest.mark.parametrize(("before", "after"), [(0, 500), (900, 900)])
+def test_when_memory_is_gone_a_replica_goes_first(order, before, after):
+    prefix = ["sh", "-c", f'echo {before} > /proc/self/oom_score_adj; exec "$@"', "sh"]
+    drop = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]  # to lower it takes a privilege
+    code = "print(open('/proc/self/oom_score_adj').read())"
+    assert said(order, code, prefix=[*prefix, *drop]) == [str(after)]
+
+
 def test_inherited_descriptors_are_closed(order, tmp_path):
     with (tmp_path / "open").open("w") as stream:
         code = f"outcome(lambda: os.fstat({stream.fileno()}))\n"

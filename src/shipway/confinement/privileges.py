@@ -33,8 +33,10 @@ def limit(kind: int, most: int) -> None:
 
 def yield_memory() -> None:
     """Lets the kernel choose this process first when the machine's memory is gone."""
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as stream:
-        stream.write(str(_OUT_OF_MEMORY_SCORE))
+    with open("/proc/self/oom_score_adj", "r+", encoding="ascii") as stream:
+        # A machine may have set more already, and less needs a privilege.
+        if int(stream.read()) < _OUT_OF_MEMORY_SCORE:
+            stream.write(str(_OUT_OF_MEMORY_SCORE))
 
 
 def drop() -> None:

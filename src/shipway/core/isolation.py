@@ -31,7 +31,7 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Whether the model may open connections, anywhere."""
 
     memory_mb: Annotated[int, msgspec.Meta(ge=64)] | None = None
-    """What each process of a replica may allocate, and all of them hold; the machine's memory when left out."""
+    """What each process of a replica may allocate; as much as the machine has when left out."""
 
     processes: Annotated[int, msgspec.Meta(ge=8, le=32_768)] = 512
     """Processes and threads of a replica together."""
