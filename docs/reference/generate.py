@@ -28,9 +28,10 @@ from shipway.client.auditing import AuditFilters
 from shipway.client.evaluating.question import EvaluateOptions
 from shipway.client.packing import PackOptions
 from shipway.client.synchronous import Client
-from shipway.core import endpoints, errors, policy, redaction, strategies, telemetry
+from shipway.core import endpoints, errors, isolation, policy, redaction, strategies, telemetry
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Scaling
 from shipway.core.errors import ShipwayError
+from shipway.core.isolation import Sandbox
 from shipway.core.policy import (
     AllowedStrategy,
     Approvals,
@@ -80,6 +81,7 @@ _SPEC_WORDS = {
     "replicas": "How many copies run, with placement `process` (1 to 64).",
     "placement": "Where the model runs: `auto`, `inline` or `process`.",
     "limits": "The bounds of the endpoint, below.",
+    "sandbox": "What a replica's process may do and use, below; see docs/explanation/isolation.md.",
     "scaling": "Lets the number of replicas follow the load, below; a fixed number when left out.",
     "residency": "Which models stay in memory under a budget: `auto`, `preload` or `pinned`.",
     "cache": "Keeps answers for equal inputs, below; off when left out.",
@@ -193,6 +195,7 @@ def endpoint_spec() -> str:
             _table(["placement", "what"], _choices("Placement")),
             _table(["residency", "what"], _choices("Residency")),
             _table(["how", "what"], _choices("How", redaction)),
+            _table(["boundary", "what a replica is kept from"], _boundaries()),
             *_rollout_keys(),
         ]
     )
@@ -357,6 +360,7 @@ def _policy_default(default: Any) -> str:
 _NESTED_SPECS: dict[str, type[msgspec.Struct]] = {
     "limits": Limits,
     "limits.rate": RateLimit,
+    "sandbox": Sandbox,
     "scaling": Scaling,
     "cache": Cache,
     "fallback": Fallback,
@@ -377,10 +381,15 @@ def _choices(name: str, module: Any = endpoints) -> list[tuple[str, str]]:
     return [(f"`{key.lower()}`", text) for key, text in _attribute_docs(module, name).items()]
 
 
+def _boundaries() -> list[tuple[str, str]]:
+    words = _attribute_docs(isolation, "Boundary")
+    return [(f"`{key.lower()}`", text) for key, text in words.items()]
+
+
 def _spec_default(field: Any) -> str:
     if field.default is msgspec.NODEFAULT:
         return "required"
-    return "" if isinstance(field.default, Limits | tuple) else _value(field.default)
+    return "" if isinstance(field.default, Limits | Sandbox | tuple) else _value(field.default)
 
 
 def _right(method: str, path: str) -> str:

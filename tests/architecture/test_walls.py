@@ -38,6 +38,28 @@ def test_error_tree_is_drawn_whole_and_every_code_is_its_own():
     assert {kind.code for kind in kinds} <= set(STATUS_OF)
 
 
+def test_a_process_is_confined_by_the_standard_library_alone():
+    """It happens before anything of a model's environment may run."""
+    first = [
+        PACKAGE / "replica" / f"{name}.py" for name in ("__main__", "start", "door", "options")
+    ]
+    for path in (*first, *sorted((PACKAGE / "confinement").glob("*.py"))):
+        imports = [node for node in ast.parse(path.read_text()).body if _is_import(node)]
+        names = {name for node in imports for name in _imported(node)}
+        ours = {name for name in names if name.startswith("shipway")}
+        rooms = ("shipway.confinement", "shipway.replica.")
+        assert {name for name in ours if not name.startswith(rooms)} == set(), path
+        assert {name.split(".")[0] for name in names - ours} <= sys.stdlib_module_names, path
+
+
+def _is_import(node):
+    return isinstance(node, ast.Import | ast.ImportFrom)
+
+
+def _imported(node):
+    return [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+
+
 LAZY = PACKAGE / "wire" / "arrow.py"
 """Imported with the first Arrow or Parquet body (decision 0006), by nothing at its own import."""
 

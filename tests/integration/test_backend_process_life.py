@@ -340,11 +340,13 @@ async def test_model_code_sees_no_credentials(tmp_path, monkeypatch):
 
 
 def test_libraries_get_one_thread_unless_a_person_says_otherwise():
-    kept = scrubbed({"PATH": "/bin", "OMP_NUM_THREADS": "4", "LC_ALL": "C", "TOKEN": "t"})
+    given = {"PATH": "/bin", "OMP_NUM_THREADS": "4", "LC_ALL": "C", "TOKEN": "t", "HOME": "/root"}
+    kept = scrubbed(given, "/own")
     assert kept["OMP_NUM_THREADS"] == "4"
     assert kept["MKL_NUM_THREADS"] == "1"
     assert kept["LC_ALL"] == "C"
     assert "TOKEN" not in kept
+    assert kept["HOME"] == kept["TMPDIR"] == "/own"
 
 
 def test_logs_of_long_gone_replicas_are_removed(tmp_path):

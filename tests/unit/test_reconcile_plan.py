@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from shipway.core.backoff import CAP_S, pause_s
 from shipway.core.endpoints import EndpointSpec, EndpointState, Limits, Phase
+from shipway.core.isolation import Sandbox
 from shipway.core.observed import Desired, GatewayEvidence, Observed, VariantEvidence, VersionFact
 from shipway.core.reconcile import (
     Action,
@@ -148,6 +149,7 @@ class World:
                     generation=action.generation,
                     max_batch_rows=action.max_batch_rows,
                     max_batch_delay_ms=action.max_batch_delay_ms,
+                    sandbox=action.sandbox,
                     started_at=self.now,
                 )
                 self.replicas[new.id] = new
@@ -602,3 +604,14 @@ def test_callers_who_wait_are_told_once_a_replica_has_failed_as_often_as_a_targe
 ):
     one = desired_of(state_of(active=V1, phase=Phase.LIVE))
     assert start_failure(one, V1, exits) == reason
+
+
+def test_a_changed_sandbox_replaces_the_replicas_that_have_the_old_one():
+    old = replica_of(V1, ReplicaState.READY)
+    state = state_of(phase=Phase.LIVE, active=V1)
+    spec = replace(state.spec, sandbox=Sandbox(network=True))
+    observed = Observed(replicas=(old,), gateways=(gateway_of(V1),), revision="now", settled=True)
+    (start,) = plan([desired_of(replace(state, spec=spec))], observed, NOW)
+    assert isinstance(start, StartReplica)
+    assert start.sandbox == Sandbox(network=True)
+    assert plan([desired_of(state)], observed, NOW) == ()

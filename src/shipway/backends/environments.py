@@ -18,6 +18,7 @@ from typing import IO
 import uv
 from packaging.version import InvalidVersion, Version
 
+from shipway.backends.bytecode import compile_missing
 from shipway.core.bundles import EnvironmentLock
 from shipway.core.environment import pins_of, public_version
 from shipway.core.errors import EnvironmentFailed
@@ -72,6 +73,7 @@ def interpreter_for(
         EnvironmentFailed: the environment does not fit and cannot be built.
     """
     if satisfied_by_running(lock):
+        compile_missing(pins_of(lock))
         return Path(sys.executable)
     return build_environment(lock, envs_dir, on_progress=on_progress)
 
@@ -143,7 +145,9 @@ def _build(
     listing.write_text("\n".join(lock.requirements) + "\n")
     python = str(directory / "bin" / "python")
     # The lock is complete, and may leave out what an index lists (GPU libraries): nothing is added.
-    install = [binary, "pip", "install", "--no-deps", "--python", python, "-r", str(listing)]
+    # Replicas cannot write byte code there: they are confined.
+    options = ["--no-deps", "--compile-bytecode"]
+    install = [binary, "pip", "install", *options, "--python", python, "-r", str(listing)]
     _run(install, guard=guard, on_progress=on_progress)
     _run([python, "-c", "import msgspec, numpy"], guard=guard, on_progress=on_progress)
     (directory / _MARKER).write_text(lock.digest + "\n")

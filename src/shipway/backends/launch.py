@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+import site
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from shipway.backends.port import ReplicaOrder
+from shipway.confinement.order import Order
 
 _ENTRY_POINT = Path(__file__).parents[1] / "replica" / "__main__.py"
-_KEPT = frozenset({"PATH", "HOME", "LANG", "TMPDIR"})
-_KEPT_PREFIXES = ("LC_", "OMP_")
+_KEPT = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH"})
+_KEPT_PREFIXES = ("LC_", "OMP_", "CUDA_", "NVIDIA_")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-def command_of(order: ReplicaOrder, python: Path, address: str) -> list[str]:
-    """The command line of a replica."""
+def command_of(order: ReplicaOrder, python: Path, address: str, confinement: Order) -> list[str]:
+    """The command line of a replica, whose interpreter must not run packages before it is confined."""
     return [
         str(python),
+        "-S",
         str(_ENTRY_POINT),
         "--bundle",
         str(order.bundle_dir),
@@ -31,20 +34,25 @@ def command_of(order: ReplicaOrder, python: Path, address: str) -> list[str]:
         str(order.max_batch_rows),
         "--max-batch-delay-ms",
         str(order.max_batch_delay_ms),
+        "--confinement",
+        confinement.to_json(),
     ]
 
 
-def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
+def scrubbed(environment: Mapping[str, str], scratch: str) -> dict[str, str]:
     """The variables that model code may see: no credentials, no settings of ours.
 
-    Libraries get one thread each unless the person set a number: replicas are the parallelism.
+    Its home and temporary directory is `scratch`. Libraries get one thread each unless the person set a number: replicas are the parallelism.
     """
     kept = {
         name: value
         for name, value in environment.items()
         if name in _KEPT or name in _THREADS or name.startswith(_KEPT_PREFIXES)
     }
-    return {**dict.fromkeys(_THREADS, "1"), "PYTHONUNBUFFERED": "1", **kept}
+    own = {"HOME": scratch, "TMPDIR": scratch, "PYTHONUNBUFFERED": "1"}
+    if site.ENABLE_USER_SITE:  # which would be looked for in the home
+        own["PYTHONUSERBASE"] = site.getuserbase()
+    return {**dict.fromkeys(_THREADS, "1"), **kept, **own}
 
 
 def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:

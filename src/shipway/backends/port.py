@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from shipway.core.bundles import EnvironmentLock
+from shipway.core.isolation import Sandbox
 from shipway.core.replicas import Replica
 from shipway.core.secrets import Secrets
 from shipway.core.versions import VersionRef
@@ -32,6 +33,7 @@ class ReplicaOrder(msgspec.Struct, frozen=True, kw_only=True):
     environment: EnvironmentLock
     secrets: Secrets = ()
     redacts: bool = False
+    sandbox: Sandbox = Sandbox()
 
 
 class Backend(Protocol):

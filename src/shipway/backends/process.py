@@ -18,8 +18,10 @@ from typing import Any, Protocol
 
 import msgspec
 
+from shipway.backends.confinement import Confinements
 from shipway.backends.environments import interpreter_for
 from shipway.backends.identity import ProcessIdentity
+from shipway.backends.kernel import kernel_here
 from shipway.backends.launch import command_of, scrubbed, spawn
 from shipway.backends.logs import end_of
 from shipway.backends.memory import memory_of
@@ -30,6 +32,7 @@ from shipway.backends.waiting import end_when, ended, in_daemon_thread, reaped
 from shipway.core.bundles import EnvironmentLock
 from shipway.core.errors import DependencyError, ShipwayError
 from shipway.core.failures import LastWord, last_line, last_word
+from shipway.core.isolation import Isolation, Kernel, in_words
 from shipway.core.replicas import Batches, Replica, ReplicaState
 from shipway.core.secrets import NONE_ALLOWED
 from shipway.engines.incidents import REDACTS
@@ -75,10 +78,12 @@ class ProcessBackend:
         clock: Callable[[], datetime],
         interpreter: Interpreter = interpreter_for,
         secrets: SecretSource | None = None,
+        kernel: Callable[[], Kernel] = kernel_here,
     ) -> None:
         """`secrets` reads what orders refer to; without it no reference may be used."""
         self._envs_dir = state_dir / "envs"
         self._records = RecordDirectory(state_dir)
+        self._confinements = Confinements(state_dir, kernel=kernel)
         self._clock = clock
         self.on_change: Callable[[], None] = lambda: None
         self._interpreter = interpreter
@@ -92,6 +97,7 @@ class ProcessBackend:
         self._records.create()
         for record in self._records.all():
             self._adopt(record)
+        await asyncio.to_thread(self._confinements.open, alive=set(self._tasks))
 
     async def close(self) -> None:
         """Stops watching; replicas run on. Idempotent."""
@@ -162,13 +168,16 @@ class ProcessBackend:
 
     async def _bring_up(self, order: ReplicaOrder) -> None:
         try:
+            isolation = self._confinements.isolation_of(order.sandbox)
             python = await self._python_for(order)
             secrets = await self._variables_for(order)
+            self._note_isolation(order.id, isolation)
             process = self._spawn(order, python, secrets)
         except ShipwayError as exc:
             self._fail(order.id, LastWord.of(exc))
         except OSError as exc:
             self._fail(order.id, LastWord(error="bug", message=f"It cannot be started: {exc}."))
+            self._confinements.drop(order.id)
         else:
             await self._watch(order.id, process)
 
@@ -195,12 +204,13 @@ class ProcessBackend:
     ) -> ProcessIdentity:
         self._records.prune_logs()
         address = self._records.address_of(order.id)
+        confinement = self._confinements.made_for(order, python)
         # Written before there is a pid, so that a process without one in its record can be found.
         self._update(order.id, state=ReplicaState.STARTING, started_at=self._clock(), message="")
         pid = spawn(
-            command_of(order, python, address),
+            command_of(order, python, address, confinement),
             self._records.log_of(order.id),
-            {**scrubbed(os.environ), **secrets},
+            {**secrets, **scrubbed(os.environ, confinement.scratch)},
         )
         process = ProcessIdentity.of(pid) or ProcessIdentity(pid, "ended")
         self._update(order.id, pid=pid, process_start=process.start)
@@ -220,6 +230,7 @@ class ProcessBackend:
             for helper in helpers:
                 helper.cancel()
         self._note_end(replica_id, process)
+        await asyncio.to_thread(self._confinements.drop, replica_id)
 
     def _note_end(self, replica_id: str, process: ProcessIdentity) -> None:
         cause = reaped(process.pid)
@@ -273,6 +284,11 @@ class ProcessBackend:
             is_silent = silent_s >= PING_TIMEOUT_S
             state = ReplicaState.UNRESPONSIVE if is_silent else record.state
             self._update(replica_id, state=state, silent_s=silent_s)
+
+    def _note_isolation(self, replica_id: str, isolation: Isolation) -> None:
+        if not isolation.is_complete:
+            _log.warning("Replica %s is isolated in part: %s", replica_id, in_words(isolation))
+        self._update(replica_id, isolation=isolation)
 
     def _note_progress(self, replica_id: str, line: str) -> None:
         record = self._replicas.get(replica_id)

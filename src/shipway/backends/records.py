@@ -12,8 +12,10 @@ from tempfile import gettempdir
 
 import msgspec
 
+from shipway.backends.groups import ProcessGroups
 from shipway.backends.identity import ProcessIdentity, with_option
 from shipway.backends.logs import before
+from shipway.backends.scratch import ScratchDirectory
 from shipway.core.replicas import Replica
 
 LONGEST_SOCKET_PATH = 104
@@ -67,9 +69,9 @@ class RecordDirectory:
         draft.replace(path)
 
     def drop(self, replica_id: str) -> None:
-        """Removes record and socket; the log stays. Idempotent."""
-        self._path(replica_id).unlink(missing_ok=True)
+        """Removes socket and record; the log stays. Idempotent."""
         Path(self.address_of(replica_id).removeprefix("unix:")).unlink(missing_ok=True)
+        self._path(replica_id).unlink(missing_ok=True)
 
     def all(self) -> tuple[ReplicaRecord, ...]:
         """Every readable record."""
@@ -118,6 +120,8 @@ def end_all(state_dir: Path, *, grace_s: float) -> int:
         process.signal_group(signal.SIGKILL)
     for record in records:
         directory.drop(record.id)
+    ProcessGroups(state_dir).keep_only(())
+    ScratchDirectory(state_dir).keep_only(())
     return len(running)
 
 

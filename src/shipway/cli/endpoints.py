@@ -12,6 +12,7 @@ from shipway.client.answers import Endpoint, RolloutLine, Status, Variant
 from shipway.client.synchronous import Client
 from shipway.core.endpoints import Phase
 from shipway.core.errors import Forbidden, NotFound
+from shipway.core.isolation import in_words
 
 _LONGEST_EXAMPLE = 2000
 _NO_ENDPOINT = "There is no endpoint. Make one with `shipway deploy MODEL:VERSION`."
@@ -67,6 +68,7 @@ def show_endpoint(endpoint: Endpoint, client: Client) -> None:
         typer.echo(f"\n{endpoint.message}")
     typer.echo("")
     show_variants([endpoint])
+    _show_missing([endpoint])
     if endpoint.url:
         typer.echo(f"\nTry it: {curl_of(endpoint, client)}")
 
@@ -84,6 +86,13 @@ def show_variants(endpoints: Sequence[Endpoint]) -> None:
                 rows.append((*shared, variant.placement, _state_of(variant), None, None, "-", ""))
     columns = ["endpoint", "version", "role", "#traffic", "replica", "state", "#pid", "#restarts"]
     show_table([*columns, "#age", "message"], rows, empty="Nothing runs.")
+
+
+def _show_missing(endpoints: Sequence[Endpoint]) -> None:
+    """What this machine does not keep replicas from; nothing where all of it is enforced."""
+    for endpoint in endpoints:
+        for words in sorted({in_words(replica.isolation) for replica in endpoint.replicas} - {""}):
+            typer.echo(f"\nReplicas of {endpoint.name} are isolated in part: {words}.")
 
 
 def _state_of(variant: Variant) -> str:
@@ -109,6 +118,7 @@ def show_status(status: Status, client: Client) -> None:
     if status.endpoints:
         typer.echo("")
         show_variants(status.endpoints)
+        _show_missing(status.endpoints)
     first = next((endpoint for endpoint in status.endpoints if endpoint.url), None)
     if first is not None:
         typer.echo(f"\nTry it: {curl_of(first, client)}")

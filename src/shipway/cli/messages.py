@@ -75,6 +75,7 @@ MESSAGES: dict[type[errors.ShipwayError], Words] = {
     errors.BundleCorrupt: Words("Bundle damaged", Exit.UNAVAILABLE),
     errors.EnvironmentFailed: Words("Environment failed", Exit.UNAVAILABLE),
     errors.SecretUnavailable: Words("Secret unavailable", Exit.UNAVAILABLE),
+    errors.IsolationFailed: Words("Isolation failed", Exit.UNAVAILABLE),
     errors.StateUnusable: Words("State directory unusable", Exit.UNAVAILABLE),
     errors.SchemaTooNew: Words("Newer state", Exit.UNAVAILABLE),
     errors.DeployFailed: Words("Deploy failed", Exit.NOT_DONE),

@@ -102,12 +102,12 @@ def replica(
 ) -> None:
     """Run one replica alone, for a bundle of this machine."""
     from shipway.engines.bundle import read_manifest
-    from shipway.replica.main import main
+    from shipway.replica.start import start
 
     digest = read_manifest(bundle).digest
     options = ["--bundle", str(bundle), "--digest", digest, "--address", address, "--id", name]
     options += ["--max-batch-rows", str(max_batch_rows)]
-    raise typer.Exit(main([*options, "--max-batch-delay-ms", str(max_batch_delay_ms)]))
+    raise typer.Exit(start([*options, "--max-batch-delay-ms", str(max_batch_delay_ms)]))
 
 
 def add_to(app: typer.Typer) -> None:

@@ -12,6 +12,7 @@ from shipway.core.bundles import Manifest
 from shipway.core.candidacy import Opinion, Promotion, Rule
 from shipway.core.endpoints import EndpointSpec, Phase
 from shipway.core.guards import Finding
+from shipway.core.isolation import Isolation
 from shipway.core.policy import DeclaredPolicy
 from shipway.core.rates import CallerLimits
 from shipway.core.replicas import Batches
@@ -71,6 +72,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     batches: Batches = Batches()
     memory_mb: float = 0.0
+    isolation: Isolation = Isolation()
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from shipway.core.errors import (
     InvalidSpec,
     NotPromoted,
 )
+from shipway.core.isolation import Sandbox
 from shipway.core.profile import Profile
 from shipway.core.strategies import RolloutPlan
 from shipway.core.versions import VersionQuery, VersionRef, parse_version
@@ -38,6 +39,7 @@ class SpecFields(TypedDict, total=False):
     replicas: int
     placement: Placement | str
     limits: Limits | dict[str, int]
+    sandbox: Sandbox | dict[str, Any]
     scaling: Scaling | dict[str, float]
     residency: Residency | str
     warm_s: float

@@ -307,6 +307,7 @@ class Reconciler:
                 max_batch_delay_ms=action.max_batch_delay_ms,
                 secrets=action.secrets,
                 redacts=action.redacts,
+                sandbox=action.sandbox,
                 digest=local.record.digest,
                 bundle_dir=local.bundle_dir,
                 environment=local.record.manifest.content.environment,

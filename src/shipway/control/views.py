@@ -11,6 +11,7 @@ import msgspec
 from shipway.control.gateways import SeenGateway
 from shipway.control.local_versions import LocalVersion
 from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
+from shipway.core.isolation import Isolation
 from shipway.core.observed import Desired, Observed, VersionFact
 from shipway.core.reconcile import (
     is_ready_everywhere,
@@ -44,6 +45,7 @@ class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     batches: Batches
     memory_mb: float
+    isolation: Isolation
 
 
 class VariantView(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,6 +224,7 @@ def replica_views(replicas: Iterable[Replica]) -> tuple[ReplicaView, ...]:
             message=replica.message,
             batches=replica.batches,
             memory_mb=round(replica.memory_mb, 1),
+            isolation=replica.isolation,
         )
         for replica in sorted(everything, key=lambda r: (r.slot, r.started_at))
         if replica.state is not ReplicaState.EXITED or not _is_replaced(replica, everything)

@@ -97,10 +97,12 @@ def _not_yet(key: str, state: EndpointState) -> str:
 def _flat(spec: EndpointSpec) -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.to_builtins(spec)
     fields["rollout"] = _named(spec)
-    limits, scaling = fields.pop("limits"), fields.pop("scaling") or {}
+    limits, sandbox = fields.pop("limits"), fields.pop("sandbox")
+    scaling = fields.pop("scaling") or {}
     flat = {
         **fields,
         **{f"limits.{key}": value for key, value in limits.items()},
+        **{f"sandbox.{key}": value for key, value in sandbox.items()},
         **{f"scaling.{key}": scaling.get(key) for key in Scaling.__struct_fields__},
     }
     return {key: "none" if value is None else value for key, value in flat.items()}

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from shipway.core.isolation import Sandbox
 from shipway.core.rates import CallerLimits, RateLimit
 from shipway.core.redaction import Capture
 from shipway.core.rollouts import Rollout
@@ -136,6 +137,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     replicas: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     placement: Placement = Placement.AUTO
     limits: Limits = Limits()
+    sandbox: Sandbox = Sandbox()
     scaling: Scaling | None = None
     residency: Residency = Residency.AUTO
     cache: Cache | None = None

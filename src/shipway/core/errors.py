@@ -27,7 +27,7 @@ ShipwayError
 │   ├── RolloutUnderWay, RolloutNotPossible, PolicyUnmet
 ├── DependencyError             something we depend on is missing, broken or away
 │   ├── NoReadyReplica, ReplicaLost, StoreUnavailable, ServerUnreachable
-│   ├── BundleCorrupt, EnvironmentFailed, StateUnusable, SchemaTooNew
+│   ├── BundleCorrupt, EnvironmentFailed, IsolationFailed, StateUnusable, SchemaTooNew
 │   ├── SecretUnavailable       a reference names nothing that can be read here
 │   └── DeployFailed            the version could not be started
 │       └── NotPromoted         its rollout ended without it
@@ -338,6 +338,12 @@ class SecretUnavailable(DependencyError):
     """What a secret's reference names cannot be read on this machine; the reference is in the message."""
 
     code = "secret_unavailable"
+
+
+class IsolationFailed(DependencyError):
+    """A replica cannot be isolated as its endpoint requires."""
+
+    code = "isolation_failed"
 
 
 class StateUnusable(DependencyError):

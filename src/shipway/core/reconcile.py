@@ -13,6 +13,7 @@ from datetime import datetime
 import msgspec
 
 from shipway.core.endpoints import EndpointState, Phase
+from shipway.core.isolation import Sandbox
 from shipway.core.observed import Desired, Observed
 from shipway.core.replicas import Replica, ReplicaState, is_due, restart_at
 from shipway.core.rollouts import Decision, Rollout, decide
@@ -25,7 +26,7 @@ TARGET_ATTEMPTS = 3
 KEPT_EXITS = 8
 """Exited replicas remembered per slot; older ones are forgotten."""
 
-FATAL_CODES = frozenset({"bundle_corrupt"})
+FATAL_CODES = frozenset({"bundle_corrupt", "isolation_failed"})
 """Exits that another attempt cannot mend."""
 
 
@@ -40,6 +41,7 @@ class StartReplica(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_delay_ms: float
     secrets: Secrets = ()
     redacts: bool = False
+    sandbox: Sandbox = Sandbox()
 
 
 class StopReplica(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,6 +185,7 @@ def _is_current(one: Desired, replica: Replica) -> bool:
         and replica.max_batch_delay_ms == one.state.spec.limits.max_batch_delay_ms
         and replica.secrets == in_order(one.state.spec.secrets)
         and replica.redacts == one.state.spec.redacts
+        and replica.sandbox == one.state.spec.sandbox
     )
 
 
@@ -272,6 +275,7 @@ def startable(
                 max_batch_delay_ms=state.spec.limits.max_batch_delay_ms,
                 secrets=in_order(state.spec.secrets),
                 redacts=state.spec.redacts,
+                sandbox=state.spec.sandbox,
             )
             starts.append(start)
     return starts

@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from shipway.core.backoff import CAP_S, pause_s
+from shipway.core.isolation import Isolation, Sandbox
 from shipway.core.secrets import Secrets
 from shipway.core.versions import VersionRef
 
@@ -68,7 +69,8 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     started. `code` and `message` say why it exited. `busy_s` is how long the present model call has
     run, 0 when idle; `silent_s` how long it has not answered. `memory_mb` is what its process held in
     memory when last measured, `peak_mb` the most it ever did, both 0 before that. `secrets` are the
-    references of the variables that it was started with. `redacts`: its log quotes no values.
+    references of the variables that it was started with. `redacts`: its log quotes no values. `isolation`
+    is empty until it has a process.
     """
 
     id: str
@@ -78,6 +80,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     max_batch_rows: int
     max_batch_delay_ms: float = 5.0
+    sandbox: Sandbox = Sandbox()
     state: ReplicaState
     started_at: datetime
     address: str = ""
@@ -93,6 +96,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     peak_mb: float = 0.0
     secrets: Secrets = ()
     redacts: bool = False
+    isolation: Isolation = Isolation()
 
     @property
     def is_running(self) -> bool:

@@ -21,6 +21,6 @@ def _expose_shipway() -> None:
 
 if __name__ == "__main__":
     _expose_shipway()
-    from shipway.replica.main import main
+    from shipway.replica.start import start
 
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(start(sys.argv[1:]))

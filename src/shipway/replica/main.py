@@ -1,15 +1,15 @@
-"""Starts a replica: verify the bundle, load the model, warm it, then listen."""
+"""A replica that listens: verify the bundle, load the model, warm it, then answer."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 import traceback
-from collections.abc import Coroutine, Sequence
-from pathlib import Path
+from collections.abc import Coroutine
+from socket import socket
 from typing import Any
 
 from shipway.core.batching import Bounds
@@ -19,6 +19,8 @@ from shipway.engines.bundle import verified_manifest
 from shipway.engines.load import load_engine
 from shipway.engines.port import Engine
 from shipway.engines.warmup import warm
+from shipway.replica.door import remove
+from shipway.replica.options import Options
 from shipway.replica.server import serve
 from shipway.replica.worker import Worker
 
@@ -26,29 +28,11 @@ EXIT_LOAD_FAILED = 3
 """The bundle is corrupt or the model does not load; the reason is one JSON line on stderr."""
 
 
-class Options(argparse.Namespace):
-    """The command line of a replica process."""
-
-    bundle: Path
-    digest: str
-    address: str
-    id: str
-    max_batch_rows: int
-    max_batch_delay_ms: float
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs one replica until SIGTERM; gives the exit code."""
-    parser = argparse.ArgumentParser(prog="shipway replica", description=__doc__)
-    parser.add_argument("--bundle", type=Path, required=True, help="bundle directory")
-    parser.add_argument("--digest", required=True, help="digest that the bundle must have")
-    parser.add_argument("--address", required=True, help="unix:/path or tcp:host:port to listen on")
-    parser.add_argument("--id", required=True, help="name of this replica")
-    parser.add_argument("--max-batch-rows", type=int, default=64, help="rows per model call")
-    parser.add_argument(
-        "--max-batch-delay-ms", type=float, default=5.0, help="longest wait for company"
-    )
-    options = parser.parse_args(arguments, namespace=Options())
+def main(options: Options, listener: socket) -> int:
+    """Runs one replica, which listens already, until SIGTERM; gives the exit code."""
     try:
         engine, content = _loaded(options)
     except ShipwayError as exc:
@@ -64,7 +48,8 @@ def main(arguments: Sequence[str]) -> int:
         stackable=content.signature.batchable,
         on_loop=content.served is Served.ONNX,
     )
-    _run_loop(_run(worker, options.address))
+    _run_loop(_run(worker, listener))
+    remove(options.address)
     return 0
 
 
@@ -94,9 +79,17 @@ def _loaded(options: Options) -> tuple[Engine, Content]:
     return engine, content
 
 
-async def _run(worker: Worker, address: str) -> None:
+async def _run(worker: Worker, listener: socket) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDING:
         loop.add_signal_handler(number, stopping.set)
-    await serve(worker, address, stopping)
+    os.register_at_fork(after_in_child=_forget_signals)
+    await serve(worker, listener, stopping)
+
+
+def _forget_signals() -> None:
+    """In a process that the model forks: a signal to it (a pool ends its own so) is not one to us."""
+    signal.set_wakeup_fd(-1)
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_DFL)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from math import inf
-from pathlib import Path
-from typing import cast
+from socket import AF_UNIX, socket
+from typing import Any, cast
 
 from shipway.core.errors import InvalidRequest, ShipwayError
 from shipway.replica.model import Job
 from shipway.replica.worker import Worker, failure_frame
 from shipway.wire.frames import Frame, FrameReader, Kind, decode_tensors, encode_plain
+
+_KEEP_PATH: Mapping[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+"""The path is not asyncio's to remove: a confined process may not."""
 
 DRAIN_S = 30.0
 """How long a stopping replica goes on answering what it has accepted: an endpoint's usual deadline."""
@@ -88,18 +93,11 @@ class Connection(asyncio.Protocol):
             self.send(failure_frame(stream, exc))
 
 
-async def serve(worker: Worker, address: str, stopping: asyncio.Event) -> None:
-    """Listens at `unix:/path` or `tcp:host:port` until `stopping`, then drains and closes."""
+async def serve(worker: Worker, listener: socket, stopping: asyncio.Event) -> None:
+    """Answers on the socket, which listens already, until `stopping`; then drains and closes."""
     connections: set[Connection] = set()
     worker.start(stopping.set)  # a replica without its worker must end
-    loop = asyncio.get_running_loop()
-    scheme, _, place = address.partition(":")
-    if scheme == "unix":
-        _remove(place)
-        server = await loop.create_unix_server(lambda: Connection(worker, connections), place)
-    else:
-        host, _, port = place.rpartition(":")
-        server = await loop.create_server(lambda: Connection(worker, connections), host, int(port))
+    server = await _server(lambda: Connection(worker, connections), listener)
     await stopping.wait()
     server.close()
     with suppress(TimeoutError):
@@ -108,8 +106,13 @@ async def serve(worker: Worker, address: str, stopping: asyncio.Event) -> None:
         connection.close()
     await _gone(connections)
     worker.close()
-    if scheme == "unix":
-        _remove(place)
+
+
+async def _server(made: Callable[[], Connection], listener: socket) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
+    if listener.family == AF_UNIX:
+        return await loop.create_unix_server(made, sock=listener, **_KEEP_PATH)
+    return await loop.create_server(made, sock=listener)
 
 
 async def _gone(connections: set[Connection]) -> None:
@@ -118,7 +121,3 @@ async def _gone(connections: set[Connection]) -> None:
         async with asyncio.timeout(FLUSH_S):
             while connections:  # noqa: ASYNC110 - ends with the last of many
                 await asyncio.sleep(0.01)
-
-
-def _remove(socket: str) -> None:
-    Path(socket).unlink(missing_ok=True)

@@ -56,6 +56,7 @@ STATUS_OF: dict[str, int] = {
     "bundle_corrupt": 503,
     "environment_failed": 503,
     "secret_unavailable": 503,
+    "isolation_failed": 503,
     "state_unusable": 503,
     "schema_too_new": 503,
     "deploy_failed": 503,

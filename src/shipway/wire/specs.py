@@ -10,6 +10,7 @@ import msgspec
 
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Placement, Scaling
 from shipway.core.errors import InvalidSpec
+from shipway.core.isolation import Sandbox
 from shipway.core.redaction import Capture
 from shipway.core.secrets import SecretRef, require_references
 from shipway.core.strategies import (
@@ -26,6 +27,7 @@ from shipway.core.versions import checked_name, parse_version
 _NEXT_STEP = "The keys are in docs/reference/endpoint-spec.md, or print `shipway schema`."
 _NESTED: Mapping[str, type[msgspec.Struct]] = {
     "limits": Limits,
+    "sandbox": Sandbox,
     "scaling": Scaling,
     "cache": Cache,
     "fallback": Fallback,

@@ -83,6 +83,7 @@ CODE_OF: dict[str, Code] = {
     "bundle_corrupt": Code.DATA_LOSS,
     "environment_failed": Code.UNAVAILABLE,
     "secret_unavailable": Code.UNAVAILABLE,
+    "isolation_failed": Code.UNAVAILABLE,
     "state_unusable": Code.UNAVAILABLE,
     "schema_too_new": Code.UNAVAILABLE,
     "deploy_failed": Code.UNAVAILABLE,
