@@ -95,6 +95,7 @@ def run_control_here(settings: Settings) -> None:
 def gateway_arguments(settings: Settings) -> list[str]:
     """The command line of a gateway process with these settings."""
     from shipway.client.discovery import DEFAULT_CONTROL_URL
+    from shipway.tls.files import tls_files
 
     return [
         *("--state-dir", str(settings.state_dir.absolute())),
@@ -103,6 +104,7 @@ def gateway_arguments(settings: Settings) -> list[str]:
         *("--host", settings.host),
         *("--port", str(settings.gateway_port)),
         *("--grpc-port", str(settings.chosen_grpc_port)),
+        *tls_files(settings).as_arguments(),
     ]
 
 

@@ -36,6 +36,7 @@ from shipway.client.flows import DEPLOY_TIMEOUT_S, SpecFields, Waiting
 from shipway.client.packing import PackOptions
 from shipway.client.releasing import ROLLOUT_TIMEOUT_S, Outcome
 from shipway.client.session import BYPASS_PROXIES, Session
+from shipway.client.trust import pinned, trusted
 from shipway.client.upload import OnProgress, nobody_watches
 from shipway.core.candidacy import Opinion
 from shipway.core.endpoints import EndpointSpec
@@ -64,8 +65,12 @@ class AsyncClient:
         gateway: str | None = None,
         state_dir: Path | None = None,
     ) -> None:
-        self._session = Session(addresses(server, state_dir=state_dir, gateway=gateway))
-        self._http = httpx.AsyncClient(mounts=dict.fromkeys(BYPASS_PROXIES))
+        found = addresses(server, state_dir=state_dir, gateway=gateway)
+        self._session = Session(found)
+        own = {url: httpx.AsyncHTTPTransport(verify=tls) for url, tls in pinned(found)}
+        self._http = httpx.AsyncClient(
+            verify=trusted(found), mounts={**dict.fromkeys(BYPASS_PROXIES), **own}
+        )
 
     async def __aenter__(self) -> Self:
         return self

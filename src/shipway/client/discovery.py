@@ -6,14 +6,22 @@ from pathlib import Path
 
 import msgspec
 
+from shipway.tls.files import TlsFiles
+
 DEFAULT_CONTROL_URL = "http://127.0.0.1:8090"
 
 
 class Addresses(msgspec.Struct, frozen=True, kw_only=True):
-    """Base URLs. `gateway_url` is None when control must be asked for it."""
+    """Base URLs. `gateway_url` is None when control must be asked for it.
+
+    `tls` is what the client shows and trusts; `pins` are the certificates of this machine's own server,
+    by its URLs.
+    """
 
     control_url: str
     gateway_url: str | None = None
+    tls: TlsFiles = TlsFiles()
+    pins: dict[str, str] = {}
 
 
 class UpRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +31,16 @@ class UpRecord(msgspec.Struct, frozen=True, kw_only=True):
     control_url: str
     gateway_url: str
     grpc_address: str = ""
+    tls_cert: str = ""
+
+    @property
+    def pins(self) -> dict[str, str]:
+        """See `Addresses`."""
+        return (
+            dict.fromkeys((self.control_url, self.gateway_url), self.tls_cert)
+            if self.tls_cert
+            else {}
+        )
 
 
 def up_record(state_dir: Path) -> UpRecord | None:
@@ -38,19 +56,19 @@ def addresses(
 ) -> Addresses:
     """Where to find the server; see `Client` for the order in which it looks."""
     from shipway.settings import read_settings
+    from shipway.tls.files import tls_files
 
-    if server is not None:
-        return Addresses(control_url=_plain(server), gateway_url=_plain_or_none(gateway))
-    settings = read_settings()
-    if state_dir is None and settings.control_url:
-        return Addresses(
-            control_url=_plain(settings.control_url), gateway_url=_plain_or_none(gateway)
-        )
-    record = up_record(state_dir or settings.state_dir)
-    if record is None:
-        return Addresses(control_url=DEFAULT_CONTROL_URL, gateway_url=_plain_or_none(gateway))
+    settings = read_settings(state_dir=state_dir)
+    record = up_record(settings.state_dir)
+    if server is None and state_dir is None:
+        server = settings.control_url
+    if server is None and record is not None:
+        server, gateway = record.control_url, gateway or record.gateway_url
     return Addresses(
-        control_url=_plain(record.control_url), gateway_url=_plain(gateway or record.gateway_url)
+        control_url=_plain(server or DEFAULT_CONTROL_URL),
+        gateway_url=_plain_or_none(gateway),
+        tls=tls_files(settings),
+        pins=record.pins if record is not None else {},
     )
 
 

@@ -23,6 +23,7 @@ ShipwayError
 ├── DependencyError             something we depend on is missing, broken or away
 │   ├── NoReadyReplica, ReplicaLost, StoreUnavailable, ServerUnreachable
 │   ├── BundleCorrupt, EnvironmentFailed, StateUnusable, SchemaTooNew
+│   ├── CertificateUnusable
 │   └── DeployFailed            the version could not be started
 │       └── NotPromoted         its rollout ended without it
 └── Bug                         ours, or the model's code
@@ -298,6 +299,12 @@ class SchemaTooNew(DependencyError):
     """The database was written by a newer Shipway."""
 
     code = "schema_too_new"
+
+
+class CertificateUnusable(DependencyError):
+    """A certificate, key or CA of TLS cannot be used; the message names the file."""
+
+    code = "certificate_unusable"
 
 
 class DeployFailed(DependencyError):

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ from shipway.supervisor.down import end_leftovers
 from shipway.supervisor.ports import Place, reserved
 from shipway.supervisor.probes import until_ready
 from shipway.supervisor.records import Running
+from shipway.tls.files import TlsFiles, tls_files
+from shipway.tls.serving import tls_of
 
 START_LIMIT_S = 60.0
 """A server that is not ready so long after its start has failed."""
@@ -50,14 +53,16 @@ def up(
     """
     state_dir = usable_directory(settings.state_dir)
     settings = settings.model_copy(update={"state_dir": state_dir})
+    tls = tls_files(settings)
+    tls_of(tls, alpn=())  # says here, not in the log of a child, what cannot be used
     for directory in ("run", "logs"):
         (state_dir / directory).mkdir(exist_ok=True)
     with records.exclusive(state_dir, "up"):
         records.drop(state_dir)
         end_leftovers(state_dir, with_replicas=False)
         try:
-            with _places(settings) as places:
-                children = _children(settings, places, gateways=gateways)
+            with _places(settings, scheme="http" if tls.server is None else "https") as places:
+                children = _children(settings, places, tls, gateways=gateways)
                 server = Running(
                     pid=os.getpid(),
                     start=_own_start(),
@@ -65,6 +70,7 @@ def up(
                     gateway_url=places.gateway.url,
                     grpc_address=places.grpc.address,
                     state_dir=str(state_dir),
+                    tls_cert=str(tls.cert or ""),
                 )
                 asyncio.run(_run(children, server, gateways=gateways, on_ready=on_ready))
         finally:
@@ -130,16 +136,22 @@ class _Places(NamedTuple):
 
 
 @contextmanager
-def _places(settings: Settings) -> Iterator[_Places]:
-    gateway = Place(host=settings.host, port=settings.gateway_port, flag="--port")
-    control = Place(host=settings.host, port=settings.control_port, flag="--control-port")
-    grpc = Place(host=settings.host, port=settings.chosen_grpc_port, flag="--grpc-port")
+def _places(settings: Settings, *, scheme: str) -> Iterator[_Places]:
+    place = partial(Place, host=settings.host, scheme=scheme)
+    gateway = place(port=settings.gateway_port, flag="--port")
+    control = place(port=settings.control_port, flag="--control-port")
+    grpc = place(port=settings.chosen_grpc_port, flag="--grpc-port")
     with reserved(gateway) as gateway, reserved(control) as control, reserved(grpc) as grpc:
         yield _Places(control, gateway, grpc)
 
 
-def _children(settings: Settings, places: _Places, *, gateways: int) -> tuple[Child, list[Child]]:
+def _children(
+    settings: Settings, places: _Places, tls: TlsFiles, *, gateways: int
+) -> tuple[Child, list[Child]]:
     logs = settings.state_dir / "logs"
+    secured = tls.as_arguments()
+    if tls.cert is not None:
+        secured += ["--control-cert", str(tls.cert)]
     common = ["--state-dir", str(settings.state_dir), "--host", settings.host, "--port"]
     first = Child(
         ChildSpec(
@@ -161,6 +173,7 @@ def _children(settings: Settings, places: _Places, *, gateways: int) -> tuple[Ch
                     *(sys.executable, "-m", "shipway.gateway", *common, str(places.gateway.port)),
                     *("--grpc-port", str(places.grpc.port)),
                     *("--control-url", places.control.url, "--environment", settings.environment),
+                    *secured,
                 ],
                 environment=gateway_variables(settings),
                 log=logs / ("gateway.log" if number == 0 else f"gateway-{number}.log"),
@@ -186,7 +199,7 @@ async def _run(
         loop.add_signal_handler(number, stopping.set)
     tasks = [asyncio.create_task(child.keep_running()) for child in (control, *others)]
     stopped = asyncio.create_task(stopping.wait())
-    ready = asyncio.create_task(until_ready(server.control_url, gateways=gateways))
+    ready = asyncio.create_task(until_ready(server, gateways=gateways))
     try:
         await _first_of([stopped, ready, *tasks], timeout_s=START_LIMIT_S)
         if ready.done():

@@ -20,6 +20,8 @@ from shipway.supervisor.down import down
 from shipway.supervisor.records import Running
 from shipway.supervisor.up import start
 from shipway.testing.bundles import write_bundle
+from shipway.tls.contexts import pinned_context
+from shipway.tls.files import TlsFiles
 
 SIGNATURE = Signature(
     layout=Layout.COLUMNS,
@@ -86,8 +88,11 @@ class LiveServer:
     def __init__(self, running: Running) -> None:
         self.running = running
         self.state_dir = Path(running.state_dir)
-        self.control = httpx.Client(base_url=f"{running.control_url}/api/v1", timeout=20)
-        self.gateway = httpx.Client(base_url=running.gateway_url, timeout=40)
+        tls = pinned_context(Path(running.tls_cert), TlsFiles()) if running.tls_cert else True
+        self.control = httpx.Client(
+            base_url=f"{running.control_url}/api/v1", timeout=20, verify=tls
+        )
+        self.gateway = httpx.Client(base_url=running.gateway_url, timeout=40, verify=tls)
 
     def close(self) -> None:
         """Closes the connections."""

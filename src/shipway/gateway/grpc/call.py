@@ -66,7 +66,15 @@ class Form(Enum):
     """One request; a reply now, and one each time it changes."""
 
 
-Metadata = Mapping[bytes, bytes]
+class Metadata(dict[bytes, bytes]):
+    """A call's headers, their names in lower case, and beside them what the connection says.
+
+    `peer` is the identity in the certificate that the caller showed; empty when it showed none.
+    """
+
+    peer: str = ""
+
+
 Answering = Callable[[bytes, float | None, Metadata], "Reply | asyncio.Task[Reply]"]
 
 
@@ -74,7 +82,7 @@ class Method:
     """One method. `answer(message, timeout_s, metadata)` gives a reply, or the task that makes it.
 
     It raises nothing. `timeout_s` is how long the caller still waits, None when it did not say.
-    `metadata` are the call's headers, their names in lower case. For a WATCH it is called again and again, and never gives a task.
+    For a WATCH it is called again and again, and never gives a task.
     """
 
     __slots__ = ("answer", "form")

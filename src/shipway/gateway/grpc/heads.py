@@ -43,9 +43,11 @@ class HeadReader:
 
     A block whose every field is one index means the same for as long as no block has changed the
     table: callers that send the same headers again and again have them decoded once.
+    `peer` is whose connection it is, by its certificate.
     """
 
     def __init__(self, methods: Mapping[bytes, Method]) -> None:
+        self.peer = ""
         self._methods = methods
         self._decoder = hpack.Decoder(max_header_list_size=HEAD_LIMIT_BYTES)
         self._known: dict[bytes, Head] = {}
@@ -63,14 +65,16 @@ class HeadReader:
             headers = self._decoder.decode(block, raw=True)
         except hpack.HPACKError as exc:
             raise ConnectionFault(Fault.COMPRESSION_ERROR, str(exc)) from exc
-        head = self._head_of({bytes(name): bytes(value) for name, value in headers})
+        metadata = Metadata((bytes(name), bytes(value)) for name, value in headers)
+        metadata.peer = self.peer
+        head = self._head_of(metadata)
         if not _is_indexed(block):
             self._known.clear()
         elif len(self._known) < _KEPT:
             self._known[block] = head
         return head
 
-    def _head_of(self, headers: Mapping[bytes, bytes]) -> Head:
+    def _head_of(self, headers: Metadata) -> Head:
         path = headers.get(b":path", b"")
         method = self._methods.get(path)
         head = Head(method or _NO_METHOD, headers)

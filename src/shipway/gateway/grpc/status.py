@@ -78,6 +78,7 @@ CODE_OF: dict[str, Code] = {
     "environment_failed": Code.UNAVAILABLE,
     "state_unusable": Code.UNAVAILABLE,
     "schema_too_new": Code.UNAVAILABLE,
+    "certificate_unusable": Code.UNAVAILABLE,
     "deploy_failed": Code.UNAVAILABLE,
     "not_promoted": Code.UNAVAILABLE,
     "bug": Code.INTERNAL,
