@@ -99,7 +99,12 @@ _HINTS = (
     (
         "https:",
         "ALERT",
-        "It does not accept the certificate in `tls/client.crt` of the state directory: issue it again.",
+        "It does not accept `tls/client.crt` of the state directory: issue that again.",
+    ),
+    (
+        "https:",
+        "disconnected without sending",
+        "It may not trust who issued `tls/client.crt` of the state directory: issue that again.",
     ),
     (
         "http:",

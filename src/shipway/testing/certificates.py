@@ -13,11 +13,11 @@ LOOPBACK = ("localhost", "127.0.0.1")
 
 
 class Authority:
-    """A CA of its own in a directory."""
+    """A CA of its own in a directory, a month old, so that what it issued may have expired."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.ca = authority.create(directory, now=_now())
+        self.ca = authority.create(directory, now=_now() - timedelta(days=30))
 
     def pair(self, name: str) -> Pair:
         """The files of that name."""
