@@ -293,11 +293,14 @@ async def test_half_open_handshakes_keep_nobody_out_and_do_not_hold_up_the_end(c
     async with contextlib.AsyncExitStack() as callers:
         async with door("http", ca.serving()) as made:
             for _ in range(200):
-                _, writer = await asyncio.open_connection("127.0.0.1", made.port)
+                reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
                 callers.callback(writer.close)
             assert await who("http", made, ca.calling("jane")) == "shipway://client/jane"
             begun = loop.time()
         assert loop.time() - begun < 5
+        async with asyncio.timeout(5):  # the end of the server is the end of its handshakes
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
 
 
 async def test_bodies_pass_whole_in_both_directions(ca):

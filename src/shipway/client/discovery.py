@@ -8,7 +8,7 @@ import msgspec
 
 from shipway.tls.files import TlsFiles
 
-DEFAULT_CONTROL_URL = "http://127.0.0.1:8090"
+DEFAULT_CONTROL_ADDRESS = "127.0.0.1:8090"
 
 
 class Addresses(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,17 +59,23 @@ def addresses(
     from shipway.tls.files import tls_files
 
     settings = read_settings(state_dir=state_dir)
+    tls = tls_files(settings)
     record = up_record(settings.state_dir)
     if server is None and state_dir is None:
         server = settings.control_url
     if server is None and record is not None:
         server, gateway = record.control_url, gateway or record.gateway_url
     return Addresses(
-        control_url=_plain(server or DEFAULT_CONTROL_URL),
+        control_url=_plain(server or default_control_url(tls)),
         gateway_url=_plain_or_none(gateway),
-        tls=tls_files(settings),
+        tls=tls,
         pins=record.pins if record is not None else {},
     )
+
+
+def default_control_url(tls: TlsFiles) -> str:
+    """Where a control of this machine is, started alone with these files."""
+    return f"{'http' if tls.server is None else 'https'}://{DEFAULT_CONTROL_ADDRESS}"
 
 
 def _plain(url: str) -> str:

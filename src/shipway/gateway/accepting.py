@@ -16,7 +16,7 @@ from shipway.tls.contexts import GOODBYE_S, HANDSHAKE_S
 
 BACKLOG = 2048
 MOST_PER_TURN = 512
-MOST_HANDSHAKES_PER_TURN = 16
+MOST_HANDSHAKES_PER_TURN = 8
 """With TLS: each handshake costs the loop a signature, and those under way wait for none of them."""
 
 EXHAUSTED_PAUSE_S = 0.25

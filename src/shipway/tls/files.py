@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from shipway.core.errors import CertificateUnusable
-from shipway.settings import Settings
+
+if TYPE_CHECKING:  # gateways do without pydantic
+    from shipway.settings import Settings
 
 DIRECTORY = "tls"
 """Below the state directory."""
