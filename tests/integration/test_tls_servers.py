@@ -14,6 +14,7 @@ import grpc
 import httpx
 import pytest
 from fastapi import FastAPI, Request
+from msgspec import structs
 
 from shipway.api.peers import peer
 from shipway.bootstrap import ControlServer, clock
@@ -21,9 +22,11 @@ from shipway.gateway import accepting
 from shipway.gateway.grpc.call import Method, Reply
 from shipway.gateway.grpc.server import serve as serve_grpc
 from shipway.gateway.http import serve as serve_http
+from shipway.gateway.tls import GatewayTls
 from shipway.testing.certificates import Authority
 from shipway.tls.authority import Role
 from shipway.tls.contexts import caller_context, pinned_context
+from shipway.tls.files import TlsFiles
 from shipway.tls.serving import ServerTls
 from shipway.wire.codec import Answer
 
@@ -163,13 +166,9 @@ async def test_a_certificate_of_another_ca_is_refused(ca, kind, tmp_path):
     files = other.calling("jane")
     async with door(kind, ca.serving()) as made:
         with pytest.raises(REFUSED):
-            await who(kind, made, type(files)(**{**_fields(files), "ca": ca.ca}))
+            await who(kind, made, structs.replace(files, ca=ca.ca))
         with pytest.raises(REFUSED):
             await who(kind, made, other.calling())  # which does not trust the server
-
-
-def _fields(files):
-    return {name: getattr(files, name) for name in files.__struct_fields__}
 
 
 async def _lines(made, context, *, name="127.0.0.1", text=b"GET / HTTP/1.0\r\n\r\n"):
@@ -409,8 +408,8 @@ async def test_callers_of_a_ca_that_is_no_longer_trusted_are_refused(ca, tmp_pat
     trusted = tmp_path / "trusted.crt"
     trusted.write_bytes(ca.ca.read_bytes() + other.ca.read_bytes())
     server = ca.pair("server")
-    files = type(ca.serving())(cert=server.cert, key=server.key, client_ca=trusted)
-    kim = type(files)(**{**_fields(other.calling("kim")), "ca": ca.ca})
+    files = TlsFiles(cert=server.cert, key=server.key, client_ca=trusted)
+    kim = structs.replace(other.calling("kim"), ca=ca.ca)
     async with door("http", files) as made:
         assert await who("http", made, kim) == "shipway://client/kim"
         trusted.write_bytes(ca.ca.read_bytes())
@@ -458,3 +457,39 @@ async def test_a_frame_of_http2_split_over_records_is_read(ca):
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
+
+
+async def _seen_by_control(made, tls):
+    """Whom control takes a gateway for."""
+    async with httpx.AsyncClient(verify=tls.calling.value, trust_env=False) as client:
+        return (await client.get(made.url)).json()
+
+
+@pytest.mark.parametrize("pinned", [False, True], ids=["another machine's", "this machine's"])
+async def test_a_gateway_shows_control_its_own_certificate(ca, pinned):
+    gateway = ca.pair("gw-7")
+    files = TlsFiles(cert=gateway.cert, key=gateway.key, ca=ca.ca, client_ca=ca.ca)
+    tls = GatewayTls(files, control_cert=ca.pair("server").cert if pinned else None)
+    async with door("control", ca.serving()) as made:
+        assert await _seen_by_control(made, tls) == "shipway://gateway/gw-7"
+        ca.issue("gw-7", hosts=("10.0.0.7",))
+        assert tls.calling.look()
+        assert await _seen_by_control(made, tls) == "shipway://gateway/gw-7"
+
+
+async def test_a_gateway_whose_certificate_control_cannot_know_does_not_show_it(ca, tmp_path):
+    """Control would refuse it; a certificate for calls is shown instead, when there is one."""
+    public = Authority(tmp_path / "public")
+    public.issue("models")
+    own = public.pair("models")
+    files = TlsFiles(cert=own.cert, key=own.key, ca=ca.ca, client_ca=ca.ca)
+    jane = ca.pair("jane")
+    with_client = structs.replace(files, client_cert=jane.cert, client_key=jane.key)
+    async with door("control", ca.serving()) as made:
+        assert await _seen_by_control(made, GatewayTls(files)) == ""
+        assert await _seen_by_control(made, GatewayTls(with_client)) == "shipway://client/jane"
+
+
+def test_a_gateway_without_certificates_speaks_plainly():
+    tls = GatewayTls(TlsFiles())
+    assert (tls.scheme, tls.http, tls.grpc, tls.calling) == ("http", None, None, None)
