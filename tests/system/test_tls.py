@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from threading import Event
 
@@ -190,12 +190,21 @@ def test_a_renewed_certificate_is_shown_by_all_three_and_no_request_fails(home, 
     trust = caller_context(TlsFiles(ca=ca))
     places = [server["gateway_url"], server["control_url"], server["grpc_address"]]
     with load(server["gateway_url"], trust):
-        for _ in range(2):
-            shipway(home, "ca", "issue", "server", "--role", "gateway")
-            renewed = (home / ".shipway" / "tls" / "server.crt").read_text()
-            until(lambda now=renewed: {shown(place) for place in places} == {now})
-            shipway(home, "status")
-    # The gateway's own calls to control go on with the new certificate.
+        shipway(home, "ca", "issue", "server", "--role", "gateway")
+        renewed = (home / ".shipway" / "tls" / "server.crt").read_text()
+        until(lambda: {shown(place) for place in places} == {renewed})
+        shipway(home, "status")
+    # A control that is started again shows nothing but the new one: the gateway must know it.
+    control = json.loads((home / ".shipway" / "run" / "control.json").read_text())
+    os.kill(control["pid"], signal.SIGKILL)
+    with Client(state_dir=home / ".shipway") as client:
+
+        def is_back():
+            with suppress(ServerUnreachable):
+                return any(gateway.address for gateway in client.status().gateways)
+            return False
+
+        until(is_back, within_s=60)
     onnx_bundle(home / "third", 3.0)
     shipway(home, "register", home / "third", "--name", "double")
     shipway(home, "deploy", "double:2", "--placement", "inline")
