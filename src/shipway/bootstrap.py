@@ -25,6 +25,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from shipway.api.app import create_app
+from shipway.api.peers import PeerProtocol
 from shipway.api.services import Services
 from shipway.api.uploads import UploadLimits
 from shipway.backends.logs import bound_logs
@@ -64,6 +65,9 @@ from shipway.store.staging import Staging
 from shipway.store.state import usable_directory
 from shipway.supervisor.ports import Place, bound
 from shipway.supervisor.records import exclusive
+from shipway.tls.contexts import GOODBYE_S, HANDSHAKE_S
+from shipway.tls.files import tls_files
+from shipway.tls.serving import ServerTls, tls_of
 from shipway.wire.tokens import TokenRules
 
 SWEEP_AFTER_S = 60.0
@@ -101,17 +105,23 @@ def run_control(settings: Settings, *, shared_port: bool = False) -> None:
     require_guarded(settings)
     state_dir = usable_directory(settings.state_dir)
     settings = settings.model_copy(update={"state_dir": state_dir})
-    place = Place(host=settings.host, port=settings.control_port, flag="--control-port")
+    tls = tls_of(tls_files(settings), alpn=("http/1.1",))
+    scheme = "http" if tls is None else "https"
+    place = Place(
+        host=settings.host, port=settings.control_port, flag="--control-port", scheme=scheme
+    )
     with (
         exclusive(state_dir, "control"),
         bound(place, shared=shared_port) as listening,
         _database(settings) as database,
-        _recorded(state_dir, listening),
+        _recorded(state_dir, listening, scheme=scheme),
     ):
-        asyncio.run(_serve(settings, database, listening))
+        asyncio.run(_serve(settings, database, listening, tls=tls))
 
 
-async def _serve(settings: Settings, database: Database, listening: socket.socket) -> None:
+async def _serve(
+    settings: Settings, database: Database, listening: socket.socket, *, tls: ServerTls | None
+) -> None:
     state_dir = settings.state_dir
     access = _access(settings, database)
     reconciler, backend, registry, trust = _reconciler(settings, database, access)
@@ -119,7 +129,7 @@ async def _serve(settings: Settings, database: Database, listening: socket.socke
     services = replace(services, trust=trust)
     await asyncio.to_thread(services.seals.sign, now=clock())
     app = create_app(services)
-    server = ControlServer(app, on_exit=reconciler.release_waiters)
+    server = ControlServer(app, on_exit=reconciler.release_waiters, tls=tls)
     # uvicorn raises the signal once more when it has ended; our own clean-up comes after that.
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)
@@ -133,6 +143,8 @@ async def _serve(settings: Settings, database: Database, listening: socket.socke
     if settings.auth and settings.oidc_issuer is not None:
         provider = follow_provider(access, _token_rules(settings), settings.oidc_keys or "")
         tasks.append(asyncio.create_task(provider, name="identity provider"))
+    if tls is not None:
+        tasks.append(asyncio.create_task(tls.watch(), name="tls"))
     for task in tasks:
         # Control without its reconciler looks well and does nothing: it ends, and is started again.
         task.add_done_callback(lambda _: server.stop())
@@ -304,11 +316,13 @@ def _services(
 class ControlServer(uvicorn.Server):
     """The control API's server. Before it waits for open requests it lets waiting gateways go."""
 
-    def __init__(self, app: FastAPI, *, on_exit: Callable[[], None]) -> None:
+    def __init__(
+        self, app: FastAPI, *, on_exit: Callable[[], None], tls: ServerTls | None = None
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=PeerProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -318,6 +332,31 @@ class ControlServer(uvicorn.Server):
             )
         )
         self._on_exit = on_exit
+        self._tls = tls
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn. With TLS, listens as it would, with a bound on handshakes that it has not."""
+        if self._tls is None:
+            return await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                partial(
+                    PeerProtocol,
+                    config=self.config,
+                    server_state=self.server_state,
+                    app_state=self.lifespan.state,
+                ),
+                sock=listening,
+                backlog=self.config.backlog,
+                ssl=self._tls.context,
+                ssl_handshake_timeout=HANDSHAKE_S,
+                ssl_shutdown_timeout=GOODBYE_S,
+            )
+            for listening in sockets or ()
+        ]
+        self.started = True
+        return None
 
     def stop(self) -> None:
         """Ends it as SIGTERM would."""
@@ -340,10 +379,10 @@ def _database(settings: Settings) -> Iterator[Database]:
 
 
 @contextmanager
-def _recorded(state_dir: Path, listening: socket.socket) -> Iterator[None]:
+def _recorded(state_dir: Path, listening: socket.socket, *, scheme: str) -> Iterator[None]:
     """Keeps `run/control.json` (pid and URL) while control runs."""
     host, port = listening.getsockname()[:2]
-    url = Place(host=host, port=port, flag="").url
+    url = Place(host=host, port=port, flag="", scheme=scheme).url
     path = state_dir / "run" / "control.json"
     draft = path.with_suffix(".draft")
     draft.write_bytes(msgspec.json.encode({"pid": os.getpid(), "url": url}))

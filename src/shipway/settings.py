@@ -81,6 +81,17 @@ class Settings(BaseSettings):
         str, Field(pattern=r"^((env:|file:/)[^,\s]+(,\s*(env:|file:/)[^,\s]+)*)?$")
     ] = ""
     """Which references `secrets` of an endpoint may use: patterns such as `env:HF_*,file:/run/secrets/models/*`. None when unset; the server's own never."""
+    tls_cert: Path | None = None
+    """PEM certificate, with its chain, that gateway, gRPC and control show; `tls/server.crt` of the state directory when unset and there. With one they speak TLS only."""
+
+    tls_key: Path | None = None
+    """PEM key of that certificate; `tls/server.key` of the state directory when unset."""
+
+    tls_ca: Path | None = None
+    """PEM certificates that callers (CLI, SDK, gateways calling control) trust; `tls/ca.crt` of the state directory when unset and there, else the system's."""
+
+    tls_client_ca: Path | None = None
+    """PEM certificates that vouch for callers of gateway, gRPC and control that show one of their own; `tls/ca.crt` of the state directory when unset and there."""
 
     memory_budget_mb: Annotated[int, Field(ge=1)] | None = None
     """What all replica processes may hold in memory together; idle models make room for those that are asked. No bound when unset."""

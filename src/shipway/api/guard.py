@@ -10,6 +10,7 @@ from typing import Annotated
 import anyio.to_thread
 from fastapi import Depends, Request
 
+from shipway.api.peers import peer
 from shipway.api.rules import About, Rule, rule_of
 from shipway.api.services import Services, services_of
 from shipway.core.access import (
@@ -101,19 +102,13 @@ async def _identified(services: Services, request: Request, source: str, asked: 
     headers = {name.lower(): value for name, value in request.headers.raw}
     credential = credential_of(headers)
     try:
-        return await anyio.to_thread.run_sync(access.identified, credential, peer_of(request), now)
+        return await anyio.to_thread.run_sync(access.identified, credential, peer(request), now)
     except Unauthenticated:
         if credential is not None:
             access.attempts.note_failure(source, monotonic())
         denial = Denial(actor=UNKNOWN, right=AUTHENTICATION, route=asked, origin=source)
         await _note(services, denial)
         raise
-
-
-def peer_of(request: Request) -> str:
-    """The identity in the connection's client certificate, verified; empty without one."""
-    state = request.scope.get("state") or {}
-    return str(state.get("peer", ""))
 
 
 def _require(principal: Principal, rule: Rule, resource: Resource) -> None:

@@ -10,6 +10,7 @@ import typer
 from shipway.cli import (
     access_commands,
     audit_commands,
+    ca_commands,
     endpoint_commands,
     environment_commands,
     evaluation_commands,
@@ -43,6 +44,7 @@ trust_commands.add_to(app)
 role_commands.add_to(app)
 access_commands.add_to(app)
 audit_commands.add_to(app)
+ca_commands.add_to(app)
 
 
 def _print_version(wanted: bool) -> None:

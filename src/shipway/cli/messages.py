@@ -78,6 +78,7 @@ MESSAGES: dict[type[errors.ShipwayError], Words] = {
     errors.IsolationFailed: Words("Isolation failed", Exit.UNAVAILABLE),
     errors.StateUnusable: Words("State directory unusable", Exit.UNAVAILABLE),
     errors.SchemaTooNew: Words("Newer state", Exit.UNAVAILABLE),
+    errors.CertificateUnusable: Words("Certificate unusable", Exit.UNAVAILABLE),
     errors.DeployFailed: Words("Deploy failed", Exit.NOT_DONE),
     errors.NotPromoted: Words("Not promoted", Exit.NOT_DONE),
     errors.Bug: Words("A bug in Shipway", Exit.BUG),

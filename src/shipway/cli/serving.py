@@ -92,15 +92,18 @@ def run_control_here(settings: Settings) -> None:
 
 def gateway_arguments(settings: Settings) -> list[str]:
     """The command line of a gateway process with these settings."""
-    from shipway.client.discovery import DEFAULT_CONTROL_URL
+    from shipway.client.discovery import default_control_url
+    from shipway.tls.files import tls_files
 
+    tls = tls_files(settings)
     return [
         *("--state-dir", str(settings.state_dir.absolute())),
-        *("--control-url", settings.control_url or DEFAULT_CONTROL_URL),
+        *("--control-url", settings.control_url or default_control_url(tls)),
         *("--environment", settings.environment),
         *("--host", settings.host),
         *("--port", str(settings.gateway_port)),
         *("--grpc-port", str(settings.chosen_grpc_port)),
+        *tls.as_arguments(),
     ]
 
 

@@ -52,6 +52,7 @@ from shipway.client.flows import DEPLOY_TIMEOUT_S, SpecFields, Waiting
 from shipway.client.packing import PackOptions
 from shipway.client.releasing import ROLLOUT_TIMEOUT_S, Outcome
 from shipway.client.session import BYPASS_PROXIES, Session
+from shipway.client.trust import pinned, trusted
 from shipway.client.trusting import Trust, Verified
 from shipway.client.upload import OnProgress, nobody_watches
 from shipway.core.access import Binding, Grant
@@ -90,7 +91,10 @@ class AsyncClient:
     ) -> None:
         found = addresses(server, state_dir=state_dir, gateway=gateway, key=key)
         self._session = Session(found)
-        self._http = httpx.AsyncClient(mounts=dict.fromkeys(BYPASS_PROXIES))
+        own = {url: httpx.AsyncHTTPTransport(verify=tls) for url, tls in pinned(found)}
+        self._http = httpx.AsyncClient(
+            verify=trusted(found), mounts={**dict.fromkeys(BYPASS_PROXIES), **own}
+        )
 
     async def __aenter__(self) -> Self:
         return self

@@ -6,19 +6,24 @@ from pathlib import Path
 
 import msgspec
 
-DEFAULT_CONTROL_URL = "http://127.0.0.1:8090"
+from shipway.tls.files import TlsFiles
+
+DEFAULT_CONTROL_ADDRESS = "127.0.0.1:8090"
 
 
 class Addresses(msgspec.Struct, frozen=True, kw_only=True):
     """Base URLs, and the key to present. `gateway_url` is None when control must be asked for it.
 
-    `key_file` is where the key was found; None when it was given.
+    `key_file` is where the key was found; None when it was given. `tls` is what the client shows and trusts;
+    `pins` are the certificates of this machine's own server, by its URLs.
     """
 
     control_url: str
     gateway_url: str | None = None
     key: str = ""
     key_file: Path | None = None
+    tls: TlsFiles = TlsFiles()
+    pins: dict[str, str] = {}
 
 
 class UpRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +33,16 @@ class UpRecord(msgspec.Struct, frozen=True, kw_only=True):
     control_url: str
     gateway_url: str
     grpc_address: str = ""
+    tls_cert: str = ""
+
+    @property
+    def pins(self) -> dict[str, str]:
+        """See `Addresses`."""
+        return (
+            dict.fromkeys((self.control_url, self.gateway_url), self.tls_cert)
+            if self.tls_cert
+            else {}
+        )
 
 
 def up_record(state_dir: Path) -> UpRecord | None:
@@ -47,11 +62,12 @@ def addresses(
 ) -> Addresses:
     """Where to find the server, and the key for it; see `Client` for the order in which it looks."""
     from shipway.settings import read_settings
+    from shipway.tls.files import tls_files
 
-    settings = read_settings()
-    directory = state_dir or settings.state_dir
+    settings = read_settings(state_dir=state_dir)
+    directory, tls = settings.state_dir, tls_files(settings)
     record = up_record(directory)
-    local_url = DEFAULT_CONTROL_URL if record is None else _plain(record.control_url)
+    local_url = _plain(default_control_url(tls) if record is None else record.control_url)
     if server is not None:
         control_url = _plain(server)
     elif state_dir is None and settings.control_url:
@@ -59,7 +75,12 @@ def addresses(
     else:
         control_url = local_url
         gateway = gateway or (None if record is None else record.gateway_url)
-    found = Addresses(control_url=control_url, gateway_url=_plain_or_none(gateway))
+    found = Addresses(
+        control_url=control_url,
+        gateway_url=_plain_or_none(gateway),
+        tls=tls,
+        pins=record.pins if record is not None else {},
+    )
     given = key if key is not None else settings.api_key
     if given is not None:
         return msgspec.structs.replace(found, key=given)
@@ -88,6 +109,11 @@ def _recorded_control(state_dir: Path) -> str:
 
 class _ControlRecord(msgspec.Struct):
     url: str
+
+
+def default_control_url(tls: TlsFiles) -> str:
+    """Where a control of this machine is, started alone with these files."""
+    return f"{'http' if tls.server is None else 'https'}://{DEFAULT_CONTROL_ADDRESS}"
 
 
 def _plain(url: str) -> str:

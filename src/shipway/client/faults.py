@@ -85,6 +85,36 @@ def _kind_of(status: int, plane: Plane) -> type[ShipwayError]:
     return CallerError if status >= 400 else DependencyError
 
 
+_HINTS = (
+    (
+        "https:",
+        "CERTIFICATE_VERIFY_FAILED",
+        "Name the file of its CA with `SHIPWAY_TLS_CA`, and call it by a name in its certificate.",
+    ),
+    (
+        "https:",
+        "WRONG_VERSION_NUMBER",
+        "It speaks without TLS: begin its address with `http://`.",
+    ),
+    (
+        "https:",
+        "ALERT",
+        "It does not accept `tls/client.crt` of the state directory: issue that again.",
+    ),
+    (
+        "https:",
+        "disconnected without sending",
+        "It may not trust who issued `tls/client.crt` of the state directory: issue that again.",
+    ),
+    (
+        "http:",
+        "disconnected without sending",
+        "If it speaks TLS, begin its address with `https://`.",
+    ),
+)
+"""What to do about a reason that names TLS, by the scheme of the address."""
+
+
 def network_reason(error: Exception) -> str:
     """Why the network failed, in a few words."""
     if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
@@ -96,6 +126,9 @@ def unreachable(url: str, reason: str) -> ServerUnreachable:
     """The error for a server that does not answer at `url`."""
     return ServerUnreachable(
         f"No Shipway server answers at `{url}` ({reason}).",
-        next_step="Start one with `shipway up`, or name another with `SHIPWAY_CONTROL_URL`.",
+        next_step=next(
+            (hint for scheme, word, hint in _HINTS if url.startswith(scheme) and word in reason),
+            "Start one with `shipway up`, or name another with `SHIPWAY_CONTROL_URL`.",
+        ),
         url=url,
     )

@@ -20,6 +20,7 @@ class Session:
     """One client's addresses, and the metadata of the endpoints that it has called."""
 
     def __init__(self, addresses: Addresses) -> None:
+        self.addresses = addresses
         self.control_url = addresses.control_url
         self.gateway_url = addresses.gateway_url
         self._key = addresses.key

@@ -52,6 +52,7 @@ from shipway.client.flows import DEPLOY_TIMEOUT_S, SpecFields, Waiting
 from shipway.client.packing import PackOptions
 from shipway.client.releasing import ROLLOUT_TIMEOUT_S, Outcome
 from shipway.client.session import BYPASS_PROXIES, Session
+from shipway.client.trust import pinned, trusted
 from shipway.client.trusting import Trust, Verified
 from shipway.client.upload import OnProgress, nobody_watches
 from shipway.core.access import Binding, Grant
@@ -95,7 +96,10 @@ class Client:
     ) -> None:
         found = addresses(server, state_dir=state_dir, gateway=gateway, key=key)
         self._session = Session(found)
-        self._http = httpx.Client(mounts=dict.fromkeys(BYPASS_PROXIES))
+        own = {url: httpx.HTTPTransport(verify=tls) for url, tls in pinned(found)}
+        self._http = httpx.Client(
+            verify=trusted(found), mounts={**dict.fromkeys(BYPASS_PROXIES), **own}
+        )
 
     def __enter__(self) -> Self:
         return self

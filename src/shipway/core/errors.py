@@ -29,6 +29,7 @@ ShipwayError
 │   ├── NoReadyReplica, ReplicaLost, StoreUnavailable, ServerUnreachable
 │   ├── BundleCorrupt, EnvironmentFailed, IsolationFailed, StateUnusable, SchemaTooNew
 │   ├── SecretUnavailable       a reference names nothing that can be read here
+│   ├── CertificateUnusable
 │   └── DeployFailed            the version could not be started
 │       └── NotPromoted         its rollout ended without it
 └── Bug                         ours, or the model's code
@@ -356,6 +357,12 @@ class SchemaTooNew(DependencyError):
     """The database was written by a newer Shipway."""
 
     code = "schema_too_new"
+
+
+class CertificateUnusable(DependencyError):
+    """A certificate, key or CA of TLS cannot be used; the message names the file."""
+
+    code = "certificate_unusable"
 
 
 class DeployFailed(DependencyError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import msgspec
 
 from shipway.engines.incidents import log_unexpected
 from shipway.gateway.routes import RouteTable
+from shipway.tls.latest import LOOK_EVERY_S, Latest
 from shipway.wire.kept import keep_snapshot
 from shipway.wire.snapshot import GatewayReport, Snapshot
 
@@ -40,6 +42,7 @@ class Follower:
         grpc_address: str = "",
         environment: str,
         control_url: str,
+        tls: Latest[ssl.SSLContext] | None = None,
         state_dir: Path,
         credential: Callable[[], str],
         changed: asyncio.Event,
@@ -54,7 +57,9 @@ class Follower:
         self._state_dir = state_dir
         self._changed = changed
         self._credential = credential
-        self._http = httpx.AsyncClient(base_url=control_url, timeout=5.0, trust_env=False)
+        self._control_url = control_url
+        self._tls = tls
+        self._http = self._connected()
 
     async def run(self) -> None:
         """Follows and reports until cancelled."""
@@ -62,6 +67,7 @@ class Follower:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._follow())
                 group.create_task(self._report())
+                group.create_task(self._renew())
         finally:
             await self._http.aclose()
 
@@ -83,6 +89,25 @@ class Follower:
                 continue
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RETRY_MAX_S)
+
+    def _connected(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            base_url=self._control_url,
+            timeout=5.0,
+            trust_env=False,
+            verify=True if self._tls is None else self._tls.value,
+        )
+
+    async def _renew(self) -> None:
+        """Goes on with new certificates once there are some; calls under way end with the old."""
+        while self._tls is not None:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if self._tls.look():
+                old, self._http = self._http, self._connected()
+                try:
+                    await asyncio.sleep(POLL_S)
+                finally:
+                    await old.aclose()
 
     async def _next_snapshot(self) -> Snapshot | None:
         answer = await self._http.get(

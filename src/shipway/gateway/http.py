@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections import deque
 from functools import partial
 from http import HTTPStatus
@@ -23,6 +24,7 @@ import httptools
 
 from shipway.core.errors import BodyTooLarge, InvalidRequest, ShipwayError
 from shipway.gateway.accepting import Acceptor
+from shipway.tls.peers import peer_of
 from shipway.wire.codec import Answer
 
 HEAD_LIMIT_BYTES = 64 * 1024
@@ -42,16 +44,18 @@ class Request:
 
     __slots__ = ("body", "headers", "keep_alive", "method", "path", "peer", "query", "source")
 
-    def __init__(self, method: str, target: bytes, headers: dict[bytes, bytes]) -> None:
+    def __init__(
+        self, method: str, target: bytes, headers: dict[bytes, bytes], *, peer: str = ""
+    ) -> None:
         path, _, query = target.partition(b"?")
         self.method = method
         self.path = unquote(path.decode("latin-1")) if b"%" in path else path.decode("latin-1")
         self.query = query
         self.headers = headers
+        self.peer = peer
         self.body = b""
         self.keep_alive = True
         self.source = ""
-        self.peer = ""
 
     @property
     def size_bytes(self) -> int:
@@ -107,6 +111,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._source = ""
+        self._peer = ""
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._head_size = 0
@@ -129,6 +134,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
+        self._peer = peer_of(transport)
         self._connections.add(self)
         self._source = source_of(transport)
 
@@ -185,7 +191,7 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Called by the parser: the request is known but for its body."""
         method = self._parser.get_method().decode("latin-1")
-        request = Request(method, self._target, self._headers)
+        request = Request(method, self._target, self._headers, peer=self._peer)
         request.keep_alive = self._parser.should_keep_alive()
         request.source = self._source
         self._target, self._headers, self._head_size = b"", {}, 0
@@ -307,11 +313,12 @@ async def serve(
     stopping: asyncio.Event,
     *,
     drain_s: float,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Serves on a bound socket until `stopping`, then answers what it has, for `drain_s` at most."""
     connections: set[Connection] = set()
     loop = asyncio.get_running_loop()
-    acceptor = Acceptor(listening, lambda: Connection(application, connections))
+    acceptor = Acceptor(listening, lambda: Connection(application, connections), tls=tls)
     sweeping = asyncio.ensure_future(_sweep(connections))
     await stopping.wait()
     await acceptor.close()

@@ -15,8 +15,11 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import uvloop
 
+from shipway.core.errors import ShipwayError
+from shipway.core.failures import LastWord
 from shipway.gateway.app import Gateway
 from shipway.gateway.counters import LOOK_EVERY_S, Counters
 from shipway.gateway.doorkeeper import Doorkeeper
@@ -30,9 +33,14 @@ from shipway.gateway.ledger import Ledger, MachineLedger
 from shipway.gateway.pulse import Pulse
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.serving import Serving
+from shipway.gateway.tls import GatewayTls
 from shipway.gateway.valkey import ValkeyStore
 from shipway.gateway.valkey_ledger import ValkeyLedger
+from shipway.tls.files import add_arguments, files_in
 from shipway.wire.kept import kept_snapshot
+
+EXIT_FAILED = 3
+"""The gateway could not start; the reason is one JSON line on stderr."""
 
 EXIT_PORT_TAKEN = 5
 DEFAULT_GRPC_PORT = 8081
@@ -57,6 +65,7 @@ class Options(argparse.Namespace):
     endpoint: str
     predict_path: str
     health_paths: list[str]
+    control_cert: Path | None
     platform_checks_callers: bool
     api_key: str
 
@@ -88,7 +97,7 @@ class Options(argparse.Namespace):
         )
 
 
-def main(
+def main(  # noqa: PLR0915 - the steps of a start
     arguments: Sequence[str] | None = None,
     *,
     cache_url: str | None = None,
@@ -117,12 +126,21 @@ def main(
         help=f"port to bind for gRPC, {DEFAULT_GRPC_PORT} by default; a free one for 0 or with --port 0",
     )
     parser.add_argument("--id", default=f"gateway-{os.getpid()}", help="name of this gateway")
+    add_arguments(parser)
+    parser.add_argument(
+        "--control-cert", type=Path, help="the certificate that this machine's own control shows"
+    )
     _add_front(parser)
     options = parser.parse_args(arguments, namespace=Options())
     options.api_key = api_key or os.environ.get("SHIPWAY_API_KEY", "")
     grpc_port = options.grpc_port
     if grpc_port is None:
         grpc_port = DEFAULT_GRPC_PORT if options.port else 0
+    try:
+        tls = GatewayTls(files_in(options), control_cert=options.control_cert)
+    except ShipwayError as exc:
+        sys.stderr.write(msgspec.json.encode(LastWord.of(exc)).decode() + "\n")
+        return EXIT_FAILED
     listening: list[socket.socket] = []
     for port, flag in ((options.port, "--port"), (grpc_port, "--grpc-port")):
         # A platform's port is not shared: half of its requests would reach a gateway without the front.
@@ -141,7 +159,7 @@ def main(
         cache_url = os.environ.get("SHIPWAY_CACHE_URL", "")
     if limits_url is None:
         limits_url = os.environ.get("SHIPWAY_LIMITS_URL", "")
-    uvloop.run(_serve(options, *listening, cache_url=cache_url, limits_url=limits_url))
+    uvloop.run(_serve(options, tls, *listening, cache_url=cache_url, limits_url=limits_url))
     return 0
 
 
@@ -179,6 +197,7 @@ def bound(host: str, port: int, *, shared: bool = True) -> socket.socket:
 
 async def _serve(
     options: Options,
+    tls: GatewayTls,
     listening: socket.socket,
     grpc: socket.socket,
     *,
@@ -201,7 +220,7 @@ async def _serve(
         redaction_key=partial(redaction_key, options.state_dir),
     )
     await _prepared(table, options.state_dir)
-    address, grpc_address = f"http://{_address(listening)}", _address(grpc)
+    address, grpc_address = f"{tls.scheme}://{_address(listening)}", _address(grpc)
     follower = Follower(
         table,
         gateway=options.id,
@@ -209,6 +228,7 @@ async def _serve(
         grpc_address=grpc_address,
         environment=options.environment,
         control_url=options.control_url,
+        tls=tls.calling,
         state_dir=options.state_dir,
         credential=options.credential,
         changed=changed,
@@ -218,13 +238,13 @@ async def _serve(
     stopping = _stopping()
     gc.collect()
     gc.freeze()  # what start-up made stays; walking it again would cost every few hundred requests
-    following = asyncio.ensure_future(_in_step(follower, table))
+    following = asyncio.ensure_future(_in_step(follower, table, tls))
     # A gateway that hears nothing of control looks well and grows stale: it ends, and is started again.
     following.add_done_callback(lambda _: stopping.set())
     try:
         serving = Serving(table)
         gateway, services = Gateway(table, serving, options.front), Services(table, serving)
-        await _serve_doors((gateway, listening), (services, grpc), stopping)
+        await _serve_doors((gateway, listening), (services, grpc), stopping, tls)
     finally:
         following.cancel()
         table.close()
@@ -257,10 +277,11 @@ async def _serve_doors(
     http: tuple[Gateway, socket.socket],
     grpc: tuple[Services, socket.socket],
     stopping: asyncio.Event,
+    tls: GatewayTls,
 ) -> None:
     async with asyncio.TaskGroup() as doors:
-        doors.create_task(serve(*http, stopping, drain_s=DRAIN_S))
-        doors.create_task(serve_grpc(*grpc, stopping, drain_s=DRAIN_S))
+        doors.create_task(serve(*http, stopping, drain_s=DRAIN_S, tls=tls.http))
+        doors.create_task(serve_grpc(*grpc, stopping, drain_s=DRAIN_S, tls=tls.grpc))
 
 
 def _address(listening: socket.socket) -> str:
@@ -279,12 +300,13 @@ async def _prepared(table: RouteTable, state_dir: Path) -> None:
         await asyncio.wait_for(table.loaded(), LOAD_LIMIT_S)
 
 
-async def _in_step(follower: Follower, table: RouteTable) -> None:
-    """Follows control and the other gateways of this machine, until cancelled."""
+async def _in_step(follower: Follower, table: RouteTable, tls: GatewayTls) -> None:
+    """Follows control, the other gateways of this machine and its own certificates, until cancelled."""
     async with asyncio.TaskGroup() as group:
         group.create_task(follower.run())
         group.create_task(table.counters.watch(table.see_others))
         group.create_task(table.ledger.keep())
+        group.create_task(tls.watch())
 
 
 def _write_record(record: Path, address: str, grpc_address: str) -> None:

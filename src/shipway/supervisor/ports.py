@@ -18,6 +18,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     port: int
     flag: str
+    scheme: str = "http"
 
     @property
     def address(self) -> str:
@@ -28,7 +29,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def url(self) -> str:
         """Its address for HTTP."""
-        return f"http://{self.address}"
+        return f"{self.scheme}://{self.address}"
 
 
 @contextmanager

@@ -23,6 +23,8 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     gateway_url: str
     state_dir: str
     grpc_address: str = ""
+    tls_cert: str = ""
+    """The certificate that it shows; empty when it speaks without TLS."""
 
     @property
     def process(self) -> ProcessIdentity:

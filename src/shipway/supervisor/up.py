@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ from shipway.supervisor.down import end_leftovers
 from shipway.supervisor.ports import Place, reserved
 from shipway.supervisor.probes import until_ready
 from shipway.supervisor.records import Running
+from shipway.tls.files import TlsFiles, tls_files
+from shipway.tls.serving import tls_of
 
 START_LIMIT_S = 60.0
 """A server that is not ready so long after its start has failed."""
@@ -55,14 +58,16 @@ def up(
     settings = settings.model_copy(update={"state_dir": state_dir})
     # Control makes the same one; whoever comes first.
     key = kept_key(state_dir, ADMIN, new_key_text()) if settings.auth else ""
+    tls = tls_files(settings)
+    tls_of(tls, alpn=())  # says here, not in the log of a child, what cannot be used
     for directory in ("run", "logs"):
         (state_dir / directory).mkdir(exist_ok=True)
     with records.exclusive(state_dir, "up"):
         records.drop(state_dir)
         end_leftovers(state_dir, with_replicas=False)
         try:
-            with _places(settings) as places:
-                children = _children(settings, places, gateways=gateways)
+            with _places(settings, scheme="http" if tls.server is None else "https") as places:
+                children = _children(settings, places, tls, gateways=gateways)
                 server = Running(
                     pid=os.getpid(),
                     start=_own_start(),
@@ -70,8 +75,9 @@ def up(
                     gateway_url=places.gateway.url,
                     grpc_address=places.grpc.address,
                     state_dir=str(state_dir),
+                    tls_cert=str(tls.cert or ""),
                 )
-                ready = until_ready(server.control_url, gateways=gateways, key=key)
+                ready = until_ready(server, gateways=gateways, key=key)
                 asyncio.run(_run(children, server, ready, on_ready=on_ready))
         finally:
             with _undisturbed():
@@ -136,16 +142,22 @@ class _Places(NamedTuple):
 
 
 @contextmanager
-def _places(settings: Settings) -> Iterator[_Places]:
-    gateway = Place(host=settings.host, port=settings.gateway_port, flag="--port")
-    control = Place(host=settings.host, port=settings.control_port, flag="--control-port")
-    grpc = Place(host=settings.host, port=settings.chosen_grpc_port, flag="--grpc-port")
+def _places(settings: Settings, *, scheme: str) -> Iterator[_Places]:
+    place = partial(Place, host=settings.host, scheme=scheme)
+    gateway = place(port=settings.gateway_port, flag="--port")
+    control = place(port=settings.control_port, flag="--control-port")
+    grpc = place(port=settings.chosen_grpc_port, flag="--grpc-port")
     with reserved(gateway) as gateway, reserved(control) as control, reserved(grpc) as grpc:
         yield _Places(control, gateway, grpc)
 
 
-def _children(settings: Settings, places: _Places, *, gateways: int) -> tuple[Child, list[Child]]:
+def _children(
+    settings: Settings, places: _Places, tls: TlsFiles, *, gateways: int
+) -> tuple[Child, list[Child]]:
     logs = settings.state_dir / "logs"
+    secured = tls.as_arguments()
+    if tls.cert is not None:
+        secured += ["--control-cert", str(tls.cert)]
     common = ["--state-dir", str(settings.state_dir), "--host", settings.host, "--port"]
     first = Child(
         ChildSpec(
@@ -167,6 +179,7 @@ def _children(settings: Settings, places: _Places, *, gateways: int) -> tuple[Ch
                     *(sys.executable, "-m", "shipway.gateway", *common, str(places.gateway.port)),
                     *("--grpc-port", str(places.grpc.port)),
                     *("--control-url", places.control.url, "--environment", settings.environment),
+                    *secured,
                 ],
                 environment=gateway_variables(settings),
                 log=logs / ("gateway.log" if number == 0 else f"gateway-{number}.log"),

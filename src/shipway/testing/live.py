@@ -21,6 +21,8 @@ from shipway.supervisor.down import down
 from shipway.supervisor.records import Running
 from shipway.supervisor.up import start
 from shipway.testing.bundles import write_bundle
+from shipway.tls.contexts import pinned_context
+from shipway.tls.files import TlsFiles
 
 SIGNATURE = Signature(
     layout=Layout.COLUMNS,
@@ -93,10 +95,13 @@ class LiveServer:
         key = key_path(self.state_dir, ADMIN)
         self.key = key.read_text().strip() if key.exists() else ""
         self.headers = {"authorization": f"Bearer {self.key}"} if self.key else {}
+        tls = pinned_context(Path(running.tls_cert), TlsFiles()) if running.tls_cert else True
         self.control = httpx.Client(
-            base_url=f"{running.control_url}/api/v1", timeout=20, headers=self.headers
+            base_url=f"{running.control_url}/api/v1", timeout=20, headers=self.headers, verify=tls
         )
-        self.gateway = httpx.Client(base_url=running.gateway_url, timeout=40, headers=self.headers)
+        self.gateway = httpx.Client(
+            base_url=running.gateway_url, timeout=40, headers=self.headers, verify=tls
+        )
 
     def close(self) -> None:
         """Closes the connections."""

@@ -12,13 +12,16 @@ from typing import Protocol
 
 import msgspec
 
-from shipway.core.access import Grant, Principal, PrincipalKind
+from shipway.core.access import Grant, Principal, PrincipalKind, Role
 from shipway.core.errors import Unauthenticated
 from shipway.core.keys import KeyText, read_key
 from shipway.core.rates import CallerLimits
 from shipway.wire.tokens import TokenRules, claims_of, looks_like_token
 
 _NO_DIGEST = "0" * 64
+GATEWAYS = "shipway://gateway/"
+"""How the identities of gateways begin that our own CA makes."""
+
 NEXT_STEP = "Send `Authorization: Bearer KEY`; `shipway key create` makes a key."
 
 
@@ -75,8 +78,13 @@ def principal_of(credential: bytes, directory: Directory, now_s: float) -> Princ
 
 
 def principal_of_certificate(identity: str, directory: Directory) -> Principal:
-    """Who showed the certificate, whose chain was verified; it may have no grants."""
+    """Who showed the certificate, whose chain was verified; it may have no grants.
+
+    One that `shipway ca issue --role gateway` made is a gateway's.
+    """
     grants = directory.granted(f"cert:{identity}")
+    if identity.startswith(GATEWAYS):
+        grants = (*grants, Grant(role=Role.GATEWAY))
     return Principal(name=identity, kind=PrincipalKind.CERTIFICATE, grants=grants)
 
 

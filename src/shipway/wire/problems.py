@@ -59,6 +59,7 @@ STATUS_OF: dict[str, int] = {
     "isolation_failed": 503,
     "state_unusable": 503,
     "schema_too_new": 503,
+    "certificate_unusable": 503,
     "deploy_failed": 503,
     "not_promoted": 503,
     "bug": _INTERNAL,

@@ -22,6 +22,7 @@ from shipway.client.evaluating.subjects import Intake, intake_of, subject_of
 from shipway.client.exchange import Call, Flow, Pause, Work, one
 from shipway.client.session import Session
 from shipway.client.tables import inputs_of
+from shipway.client.trust import context_of
 from shipway.client.upload import OnProgress
 from shipway.core.errors import (
     InvalidInput,
@@ -199,6 +200,7 @@ def _latency(
             latency_profile,
             session.gateway_url or "",
             requests,
+            tls=partial(context_of, session.addresses, session.gateway_url or ""),
             callers=examination.question.load,
             on_progress=examination.on_progress,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from itertools import cycle, islice
+from ssl import SSLContext, create_default_context
 from threading import Barrier, Thread
 from time import perf_counter
 from typing import Any
@@ -25,6 +26,7 @@ def latency_profile(
     gateway_url: str,
     requests: Sequence[Call[Any]],
     *,
+    tls: Callable[[], SSLContext] = create_default_context,
     callers: int,
     measured_s: float = MEASURED_S,
     on_progress: Callable[[str, int, int], None] = lambda step, done, total: None,
@@ -40,8 +42,8 @@ def latency_profile(
     on_progress("load", 0, 0)
     barrier = Barrier(callers)
     callers_made = [
-        _Caller(gateway_url, requests, offset=index, barrier=barrier, measured_s=measured_s)
-        for index in range(callers)
+        _Caller(connection, requests, offset=index, barrier=barrier, measured_s=measured_s)
+        for index, connection in enumerate(_connections(gateway_url, callers, tls))
     ]
     for caller in callers_made:
         caller.start()
@@ -70,12 +72,23 @@ def latency_profile(
     )
 
 
+def _connections(
+    gateway_url: str, number: int, tls: Callable[[], SSLContext]
+) -> list[HTTPConnection]:
+    place = urlsplit(gateway_url)
+    host, port = place.hostname or "", place.port
+    if place.scheme != "https":
+        return [HTTPConnection(host, port, timeout=_TIMEOUT_S) for _ in range(number)]
+    context = tls()
+    return [HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context) for _ in range(number)]
+
+
 class _Caller(Thread):
     """One caller, on a connection of its own. `fault` says why it ended early."""
 
     def __init__(
         self,
-        gateway_url: str,
+        connection: HTTPConnection,
         requests: Sequence[Call[Any]],
         *,
         offset: int,
@@ -88,9 +101,7 @@ class _Caller(Thread):
         self._requests = islice(cycle(requests), offset, None)
         self._barrier = barrier
         self._measured_s = measured_s
-        place = urlsplit(gateway_url)
-        kind = HTTPSConnection if place.scheme == "https" else HTTPConnection
-        self._connection = kind(place.hostname or "", place.port, timeout=_TIMEOUT_S)
+        self._connection = connection
 
     def run(self) -> None:
         """Called by the thread."""

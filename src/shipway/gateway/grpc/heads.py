@@ -43,10 +43,11 @@ class HeadReader:
 
     A block whose every field is one index means the same for as long as no block has changed the
     table: callers that send the same headers again and again have them decoded once. `source` is the
-    address at the other end of the connection.
+    address at the other end of the connection, `peer` whose it is, by its certificate.
     """
 
     def __init__(self, methods: Mapping[bytes, Method]) -> None:
+        self.peer = ""
         self._methods = methods
         self.source = ""
         self._decoder = hpack.Decoder(max_header_list_size=HEAD_LIMIT_BYTES)
@@ -67,6 +68,7 @@ class HeadReader:
             raise ConnectionFault(Fault.COMPRESSION_ERROR, str(exc)) from exc
         metadata = Metadata((bytes(name), bytes(value)) for name, value in headers)
         metadata.source = self.source
+        metadata.peer = self.peer
         head = self._head_of(metadata)
         if not _is_indexed(block):
             self._known.clear()

@@ -18,6 +18,7 @@ from shipway.gateway.grpc.frames import Setting as Of
 from shipway.gateway.grpc.heads import HEAD_LIMIT_BYTES, Head, HeadReader
 from shipway.gateway.grpc.streams import Stream
 from shipway.gateway.http import source_of
+from shipway.tls.peers import peer_of
 
 MAX_STREAMS = 256
 """Calls on one connection at once; the peer is told, and keeps the next ones back."""
@@ -84,6 +85,7 @@ class Http2(asyncio.Protocol, ABC):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio: the server's settings come first."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
+        self._heads.peer = peer_of(transport)
         self._connections.add(self)
         self._heads.source = source_of(transport)
         own = (

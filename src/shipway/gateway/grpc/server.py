@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 
+from shipway.gateway.accepting import handshaking
 from shipway.gateway.grpc.call import Service
 from shipway.gateway.grpc.connection import Connection
 
@@ -13,13 +15,21 @@ TICK_S = 0.5
 
 
 async def serve(
-    service: Service, listening: socket.socket, stopping: asyncio.Event, *, drain_s: float
+    service: Service,
+    listening: socket.socket,
+    stopping: asyncio.Event,
+    *,
+    drain_s: float,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Serves on a bound socket until `stopping`, then answers what it has, for `drain_s` at most."""
     connections: set[Connection] = set()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: Connection(service, connections), sock=listening, backlog=2048
+        lambda: Connection(service, connections),
+        sock=listening,
+        backlog=2048,
+        **handshaking(tls),
     )
     ticking = asyncio.ensure_future(_tick(connections))
     await stopping.wait()

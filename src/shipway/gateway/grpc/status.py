@@ -86,6 +86,7 @@ CODE_OF: dict[str, Code] = {
     "isolation_failed": Code.UNAVAILABLE,
     "state_unusable": Code.UNAVAILABLE,
     "schema_too_new": Code.UNAVAILABLE,
+    "certificate_unusable": Code.UNAVAILABLE,
     "deploy_failed": Code.UNAVAILABLE,
     "not_promoted": Code.UNAVAILABLE,
     "bug": Code.INTERNAL,
