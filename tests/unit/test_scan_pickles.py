@@ -156,7 +156,13 @@ def test_every_way_to_import_is_seen(tmp_path, shape):
     assert found_in(tmp_path, shape)[0].danger is Danger.IMPORT
 
 
-DTYPE = stack_global("numpy", "dtype")
+def test_names_of_python_2_are_read_as_python_3_reads_them(tmp_path):
+    data = proto(2) + old_global("__builtin__", "eval") + ARGUMENTS
+    assert {one.name for one in found_in(tmp_path / "a", data)} == {"builtins.eval"}
+    sound = proto(2) + old_global("__builtin__", "set") + p.EMPTY_TUPLE + p.REDUCE + STOP
+    assert found_in(tmp_path / "b", sound) == ()
+
+
 RECONSTRUCTOR = stack_global("copyreg", "_reconstructor")
 OBJECT = stack_global("builtins", "object")
 EYE = stack_global("sklearn.linear_model._logistic", "LogisticRegression")
@@ -239,10 +245,10 @@ UNFOLLOWABLE = {
     "an array of negative size": joblib_array(b"x" * 8, shape=(-1,)) + EVIL + STOP,
     "an array past the end": joblib_array(b"x" * 8, shape=(1 << 20,)),
     "an array larger than any": joblib_array(b"x" * 8, shape=(1 << 30, 1 << 30)),
-    "an array with much padding": joblib_array(b"x" * 8, padding=b"c" + b"\n" * 99),
+    "an array with much padding": joblib_array(b"x" * 8 + STOP, padding=b"\x20" + b"\xff" * 32),
     "an array of an unknown dtype": joblib_array(b"x" * 8, dtype="f8,O"),
-    "an array with attributes": joblib_array(b"x" * 8, extra=short("read") + p.NONE),
-    "an array within a frame": joblib_array(b"x" * 8 + STOP, framed_over=p.POP + p.NONE),
+    "an array with attributes": joblib_array(b"x" * 8 + STOP, extra=short("read") + p.NONE),
+    "an array within a frame": joblib_array(STOP, framed_over=b"\0" * 8, alignment=False),
 }
 
 
