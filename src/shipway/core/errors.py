@@ -15,6 +15,9 @@ ShipwayError
 │   │   ├── RolloutNotFound, EnvironmentNotFound
 │   ├── UnsupportedMediaType
 │   ├── BodyTooLarge
+│   ├── HeadTooLarge
+│   │   └── TargetTooLong
+│   ├── RequestTooSlow
 │   ├── QueueFull               back off and repeat; carries `retry_after_s`
 │   └── DeadlineExceeded
 ├── ConflictError               the request is sound, the present state forbids it
@@ -184,6 +187,24 @@ class BodyTooLarge(CallerError):
     """The body is over the limit; `details` hold `limit_bytes`."""
 
     code = "body_too_large"
+
+
+class HeadTooLarge(CallerError):
+    """The headers of a request are over the server's bounds."""
+
+    code = "head_too_large"
+
+
+class TargetTooLong(HeadTooLarge):
+    """The path and query of a request are over the server's bounds."""
+
+    code = "target_too_long"
+
+
+class RequestTooSlow(CallerError):
+    """The request did not arrive in the time that its size allows."""
+
+    code = "request_too_slow"
 
 
 class QueueFull(CallerError):
