@@ -25,7 +25,10 @@ _LEAST_CONNECTIONS = 64
 class Member(Protocol):
     """One connection."""
 
-    last_heard: float
+    @property
+    def last_heard(self) -> float:
+        """When anything came, by a clock that all connections of the door share."""
+        ...
 
     @property
     def is_busy(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
+from shipway.gateway.crowd import Crowd
 from shipway.gateway.grpc.call import Service
 from shipway.gateway.grpc.connection import Connection
 
@@ -13,30 +14,35 @@ TICK_S = 0.5
 
 
 async def serve(
-    service: Service, listening: socket.socket, stopping: asyncio.Event, *, drain_s: float
+    service: Service,
+    listening: socket.socket,
+    stopping: asyncio.Event,
+    *,
+    drain_s: float,
+    crowd: Crowd[Connection] | None = None,
 ) -> None:
     """Serves on a bound socket until `stopping`, then answers what it has, for `drain_s` at most."""
-    connections: set[Connection] = set()
+    crowd = Crowd() if crowd is None else crowd
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: Connection(service, connections), sock=listening, backlog=2048
+        lambda: Connection(service, crowd), sock=listening, backlog=2048
     )
-    ticking = asyncio.ensure_future(_tick(connections))
+    ticking = asyncio.ensure_future(_tick(crowd))
     await stopping.wait()
     server.close()
     until = loop.time() + drain_s
-    for connection in list(connections):
+    for connection in crowd:
         connection.stop()
-    while connections and loop.time() < until:  # noqa: ASYNC110 - ends with the last of many
+    while len(crowd) and loop.time() < until:  # noqa: ASYNC110 - ends with the last of many
         await asyncio.sleep(0.02)
     ticking.cancel()
-    for connection in list(connections):
+    for connection in crowd:
         connection.drop()
 
 
-async def _tick(connections: set[Connection]) -> None:
+async def _tick(crowd: Crowd[Connection]) -> None:
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(TICK_S)
-        for connection in list(connections):
+        for connection in crowd:
             connection.tick(loop.time())
