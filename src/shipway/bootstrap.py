@@ -24,6 +24,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from shipway.api.app import create_app
+from shipway.api.connections import BoundedConnection
 from shipway.api.services import Services
 from shipway.api.uploads import UploadLimits
 from shipway.backends.logs import bound_logs
@@ -40,6 +41,7 @@ from shipway.control.registry import Registry
 from shipway.control.rollouts import Rollouts
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
+from shipway.gateway.crowd import most_connections
 from shipway.settings import Settings, provider_variables, read_settings
 from shipway.store.objects.artifacts import ArtifactStore
 from shipway.store.sql.database import Database, sqlite_url
@@ -217,7 +219,8 @@ class ControlServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=BoundedConnection,
+                limit_concurrency=most_connections(),
                 ws="none",
                 lifespan="off",
                 log_config=None,

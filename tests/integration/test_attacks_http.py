@@ -9,7 +9,7 @@ import pytest
 
 from shipway.core.arrival import Patience
 from shipway.gateway.crowd import Crowd
-from shipway.gateway.head import HEAD_LIMIT_BYTES, MAX_FIELDS, TARGET_LIMIT_BYTES
+from shipway.wire.head import HEAD_LIMIT_BYTES, MAX_FIELDS, TARGET_LIMIT_BYTES
 
 sys.path.insert(0, str(Path(__file__).parent))
 from raw_http import post, serving

@@ -25,7 +25,8 @@ import httptools
 from shipway.core.errors import BodyTooLarge, InvalidRequest, ShipwayError
 from shipway.gateway.accepting import Acceptor
 from shipway.gateway.crowd import Crowd
-from shipway.gateway.head import (
+from shipway.wire.codec import Answer
+from shipway.wire.head import (
     HEAD_LIMIT_BYTES,
     MAX_FIELDS,
     TARGET_LIMIT_BYTES,
@@ -36,7 +37,6 @@ from shipway.gateway.head import (
     require_sound,
     target_too_long,
 )
-from shipway.wire.codec import Answer
 
 SMALL_PIECE_BYTES = 4096
 """Smaller pieces of a body are gathered, for each would cost more to keep than it holds."""
