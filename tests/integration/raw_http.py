@@ -14,7 +14,7 @@ TEXT = ((b"content-type", b"text/plain"),)
 
 
 class Echo:
-    """Answers with method, path and body; `/slow` after it is released, `/big` with megabytes."""
+    """Answers with method, path and body; `/slow` after it is released, `/big` and `/huge` with megabytes."""
 
     def __init__(self) -> None:
         self.released = asyncio.Event()
@@ -29,6 +29,8 @@ class Echo:
             return asyncio.ensure_future(self._slow(request))
         if request.path == "/big":
             return Answer(200, b"x" * 4_000_000, TEXT)
+        if request.path == "/huge":
+            return Answer(200, b"x" * 16_000_000, TEXT)
         return Answer(200, f"{request.method} {request.path} ".encode() + request.body, TEXT)
 
     async def _slow(self, request: Request) -> Answer:

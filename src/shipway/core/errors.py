@@ -40,7 +40,6 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
-
 _MOST_COMPARED = 200
 """Names that a wrong one is compared with: each takes 20 µs, and callers may be wrong as often as they like."""
 

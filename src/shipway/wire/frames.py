@@ -17,7 +17,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -76,7 +76,9 @@ class Failure(msgspec.Struct, frozen=True):
 
     def error(self) -> ShipwayError:
         """The error that it carries."""
-        return error_of(self.code)(self.message, next_step=self.next_step, **self.details)
+        error = error_of(self.code)(self.message, next_step=self.next_step)
+        error.details = self.details  # not as arguments: a replica may name them as it likes
+        return error
 
 
 class TensorHeader(msgspec.Struct, array_like=True):
@@ -96,6 +98,9 @@ class Frame(msgspec.Struct, frozen=True):
     stream: int
     body: memoryview
 
+
+_DAMAGE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+T = TypeVar("T")
 
 _KINDS = {kind.value: kind for kind in Kind}
 _NUMERIC = {kind.value: dtype for kind, dtype in NUMPY_OF.items() if kind.is_numeric}
@@ -177,9 +182,11 @@ def decode_tensors(body: memoryview) -> tuple[dict[str, Array], int]:
         offset += -offset % 8
         tensors: dict[str, Array] = {}
         for name, kind, shape, size in header.tensors:
+            if size < 0 or min(shape, default=0) < 0:
+                raise ValueError("a size is negative")
             tensors[name] = _array(kind, shape, body[offset : offset + size])
             offset += size + (-size % 8)
-    except (struct.error, msgspec.MsgspecError, ValueError) as exc:
+    except (struct.error, ValueError, OverflowError, *_DAMAGE) as exc:
         raise InvalidRequest(f"A tensor frame is malformed: {exc}.") from exc
     return tensors, header.timeout_ms
 
@@ -189,19 +196,37 @@ def _array(kind: str, shape: tuple[int, ...], data: memoryview) -> Array:
     if dtype is not None:
         return np.frombuffer(data, dtype).reshape(shape)
     DataType(kind)
-    array = np.empty(prod(shape), dtype=object)
-    array[:] = _any_decoder.decode(data)
+    items = _any_decoder.decode(data)
+    if len(items) != prod(shape):  # before there is an array: a shape costs its sender nothing
+        raise ValueError(f"{len(items)} items do not fill {list(shape)}")
+    array = np.empty(len(items), dtype=object)
+    array[:] = items
     return array.reshape(shape)
 
 
 def decode_failure(body: memoryview) -> ShipwayError:
-    """The error in a FAIL body."""
-    return _failure_decoder.decode(body).error()
+    """The error in a FAIL body.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    return _decoded(_failure_decoder, body).error()
 
 
 def decode_pong(body: memoryview) -> Pong:
-    """The PONG body."""
-    return _pong_decoder.decode(body)
+    """The PONG body.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    return _decoded(_pong_decoder, body)
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[T], body: memoryview) -> T:
+    try:
+        return decoder.decode(body)
+    except _DAMAGE as exc:
+        raise InvalidRequest(f"A frame is malformed: {exc}.") from exc
 
 
 class FrameReader:
