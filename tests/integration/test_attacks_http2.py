@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -209,8 +210,13 @@ async def test_a_bomb_in_a_message_is_not_unpacked(door):
     caller = await door()
     for bomb in (gzip.compress(bytes(LIMIT + 1)), gzip.compress(bytes(200_000_000), 1)):
         number = caller.open("/e/Now", grpc_encoding="gzip")
+        tracemalloc.start()
         caller.data(number, message(bomb, compressed=1))
-        assert (await caller.answer(number))[0] == 8
+        status, *_ = await caller.answer(number)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert status == 8
+        assert most < 4 * LIMIT
 
 
 @pytest.mark.parametrize(

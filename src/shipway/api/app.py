@@ -19,6 +19,7 @@ from shipway.api import (
     rollouts,
     status,
 )
+from shipway.api.described import Problem, with_problems
 from shipway.api.faults import add_fault_handlers
 from shipway.api.messages import answer, answers, components
 from shipway.api.services import Services
@@ -88,7 +89,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
         kinds = [kind for module in ROUTERS for kind in getattr(module, "ANSWERS", ())]
-        described = components([Health, *kinds])
+        described = components([Health, Problem, *kinds])
         schema.setdefault("components", {}).setdefault("schemas", {}).update(described)
-        app.openapi_schema = schema
+        app.openapi_schema = with_problems(schema)
     return app.openapi_schema

@@ -76,9 +76,12 @@ def status_of(error: ShipwayError) -> int:
     return next((STATUS_OF[code] for code in codes if code in STATUS_OF), _INTERNAL)
 
 
-def problem_of(error: ShipwayError) -> Problem:
-    """The whole answer for an error. Its details are members of the body, beside RFC 9457's own."""
-    status = status_of(error)
+def problem_of(error: ShipwayError, status: int | None = None) -> Problem:
+    """The whole answer for an error. Its details are members of the body, beside RFC 9457's own.
+
+    `status` where it is not that of the error's code.
+    """
+    status = status_of(error) if status is None else status
     members: dict[str, Any] = {
         **error.details,
         "type": f"urn:shipway:error:{error.code}",
