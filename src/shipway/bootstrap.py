@@ -41,6 +41,7 @@ from shipway.control.registry import Registry
 from shipway.control.rollouts import Rollouts
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
+from shipway.engines.logs import log_to_stderr
 from shipway.gateway.crowd import most_connections
 from shipway.settings import Settings, provider_variables, read_settings
 from shipway.store.objects.artifacts import ArtifactStore
@@ -275,9 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int)
     parser.add_argument("--shared-port", action="store_true", help="the port is reserved for us")
     options = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    log_to_stderr("%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         settings = read_settings(

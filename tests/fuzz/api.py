@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,"
-    "response_headers_conformance,response_schema_conformance,allow_header_conformance"
+    "response_headers_conformance,response_schema_conformance"
 )
 """Not `positive_data_acceptance`: that a name must exist, and what a name is, is not in the document."""
 

@@ -84,11 +84,10 @@ def stop(settings: Settings) -> None:
 
 def run_control_here(settings: Settings) -> None:
     """Runs control alone until it is told to end."""
-    import logging
-
     from shipway.bootstrap import run_control
+    from shipway.engines.logs import log_to_stderr
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr("%(asctime)s %(levelname)s %(message)s")
     run_control(settings)
 
 

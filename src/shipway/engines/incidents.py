@@ -8,6 +8,7 @@ import traceback
 from contextlib import suppress
 
 from shipway.core.errors import ModelFailed
+from shipway.core.text import indented
 
 
 def model_failed(exc: BaseException, *, whose: str) -> ModelFailed:
@@ -31,5 +32,6 @@ def log_unexpected(exc: BaseException, *, heading: str = "") -> None:
     one failure into a dead process.
     """
     with suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(heading + "".join(traceback.format_exception(exc)))
+        told = heading + "".join(traceback.format_exception(exc))
+        sys.stderr.write(indented(told.rstrip("\n")) + "\n")
         sys.stderr.flush()
