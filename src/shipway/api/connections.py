@@ -19,6 +19,7 @@ from shipway.wire.head import (
     TARGET_LIMIT_BYTES,
     head_too_large,
     joined,
+    plain_head,
     require_sound,
     target_too_long,
 )
@@ -60,7 +61,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._unfinished += len(data)
         self._unset_keepalive_if_required()
         try:
-            self.parser.feed_data(data)
+            while data:
+                data = self._fed(data)
             if self._unfinished > HEAD_LIMIT_BYTES:
                 raise head_too_large()
         except ShipwayError as exc:
@@ -68,10 +70,18 @@ class BoundedConnection(HttpToolsProtocol):
         except httptools.HttpParserCallbackError as exc:
             cause = exc.__context__
             self._refuse(cause if isinstance(cause, ShipwayError) else _malformed())
-        except httptools.HttpParserUpgrade:
-            self._refuse(InvalidRequest("Control speaks plain HTTP/1.1 here."))
         except httptools.HttpParserError:
             self._refuse(_malformed())
+
+    def _fed(self, data: bytes) -> bytes:
+        """Feeds the parser; gives what is still to be fed: a head that wished to upgrade, without that wish."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as exc:
+            line = b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url)
+            self.parser = httptools.HttpRequestParser(self)
+            return plain_head(line, self._known) + data[exc.args[0] :]
+        return b""
 
     def on_message_begin(self) -> None:
         """Called by the parser."""
@@ -101,6 +111,8 @@ class BoundedConnection(HttpToolsProtocol):
         """Called by the parser."""
         method = self.parser.get_method().decode("latin-1")
         require_sound(method, self.parser.get_http_version(), self._known)
+        if self.parser.should_upgrade():
+            return
         self._is_head, self._fields, self._unfinished = False, 0, 0
         super().on_headers_complete()
 
@@ -111,6 +123,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
+        if self._is_head:
+            return  # a wish to upgrade, whose head is read again
         self._began = None
         self._unfinished = 0
         super().on_message_complete()
