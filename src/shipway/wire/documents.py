@@ -15,7 +15,7 @@ MOST_DEPTH = 50
 MOST_BRACKETS = 4 * MOST_DEPTH
 """Open at once, those in texts and comments included."""
 
-MOST_NODES = 100_000
+MOST_NODES = 20_000
 """Values of one document, those that aliases stand for included."""
 
 _BRACKETS = re.compile(r"[\[\]{}]")

@@ -102,6 +102,9 @@ class Frame(msgspec.Struct, frozen=True):
 _DAMAGE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 T = TypeVar("T")
 
+_FIRST_BYTES = 1024 * 1024
+"""Memory that a frame has before anything of it has come."""
+
 _KINDS = {kind.value: kind for kind in Kind}
 _NUMERIC = {kind.value: dtype for kind, dtype in NUMPY_OF.items() if kind.is_numeric}
 _encoder = msgspec.msgpack.Encoder()
@@ -238,7 +241,7 @@ class FrameReader:
     def __init__(self) -> None:
         self._head = b""
         self._body: bytearray | None = None
-        self._filled = 0
+        self._size = self._filled = 0
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """The frames that these bytes complete, in order.
@@ -260,19 +263,26 @@ class FrameReader:
                 if end - start < _HEAD.size + size:
                     _kind(data[start + _U32.size])
                     self._head = bytes(view[start : start + _HEAD.size])
-                    self._body, self._filled = bytearray(size), 0
+                    self._size, self._filled = size, 0
+                    self._body = bytearray(min(size, _FIRST_BYTES))
                     start += _HEAD.size
                     continue
                 _, kind, stream = _HEAD.unpack_from(data, start)
                 start += _HEAD.size + size
                 yield Frame(_kind(kind), stream, memoryview(bytearray(view[start - size : start])))
                 continue
-            take = min(end - start, len(self._body) - self._filled)
+            take = min(end - start, self._size - self._filled)
+            self._make_room(self._body, self._filled + take)
             self._body[self._filled : self._filled + take] = view[start : start + take]
             self._filled += take
             start += take
-            if self._filled == len(self._body):
+            if self._filled == self._size:
                 yield self._completed(self._body)
+
+    def _make_room(self, body: bytearray, needed: int) -> None:
+        """Grows a body to at most twice what has come: its length is only what its sender says."""
+        if needed > len(body):
+            body += bytes(min(self._size, max(needed, 2 * len(body))) - len(body))
 
     def _completed(self, body: bytearray) -> Frame:
         _, kind, stream = _HEAD.unpack(self._head)
