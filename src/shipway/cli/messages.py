@@ -53,7 +53,6 @@ MESSAGES: dict[type[errors.ShipwayError], Words] = {
     errors.BodyTooLarge: Words("Too large", Exit.INVALID),
     errors.HeadTooLarge: Words("Too large", Exit.INVALID),
     errors.TargetTooLong: Words("Too large", Exit.INVALID),
-    errors.RequestTooSlow: Words("Too slow", Exit.INVALID),
     errors.QueueFull: Words("Busy", Exit.UNAVAILABLE),
     errors.DeadlineExceeded: Words("Out of time", Exit.NOT_DONE),
     errors.ConflictError: Words("Not now", Exit.CONFLICT),

@@ -17,7 +17,6 @@ ShipwayError
 │   ├── BodyTooLarge
 │   ├── HeadTooLarge
 │   │   └── TargetTooLong
-│   ├── RequestTooSlow
 │   ├── QueueFull               back off and repeat; carries `retry_after_s`
 │   └── DeadlineExceeded
 ├── ConflictError               the request is sound, the present state forbids it
@@ -202,12 +201,6 @@ class TargetTooLong(HeadTooLarge):
     """The path and query of a request are over the server's bounds."""
 
     code = "target_too_long"
-
-
-class RequestTooSlow(CallerError):
-    """The request did not arrive in the time that its size allows."""
-
-    code = "request_too_slow"
 
 
 class QueueFull(CallerError):

@@ -34,7 +34,6 @@ STATUS_OF: dict[str, int] = {
     "body_too_large": 413,
     "head_too_large": 431,
     "target_too_long": 414,
-    "request_too_slow": 408,
     "queue_full": 429,
     "deadline_exceeded": 504,
     "conflict": 409,

@@ -61,7 +61,6 @@ CODE_OF: dict[str, Code] = {
     "body_too_large": Code.RESOURCE_EXHAUSTED,
     "head_too_large": Code.RESOURCE_EXHAUSTED,
     "target_too_long": Code.RESOURCE_EXHAUSTED,
-    "request_too_slow": Code.CANCELLED,
     "queue_full": Code.RESOURCE_EXHAUSTED,
     "deadline_exceeded": Code.DEADLINE_EXCEEDED,
     "conflict": Code.FAILED_PRECONDITION,
