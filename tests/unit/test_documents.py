@@ -22,9 +22,10 @@ def test_documents_are_plain_values_and_may_share_parts():
     assert merged["a"] == 1
 
 
-def test_each_document_has_anchors_of_its_own():
-    with pytest.raises(ValueError, match="alias"):
-        documents_of("a: &a [1]\n---\nb: *a\n")
+@pytest.mark.parametrize("text", ["&a [1]\n---\n&a [*a]", "- &a [1]\n- &a [*a]"])
+def test_an_alias_of_itself_is_refused_whatever_had_its_name_before(text):
+    with pytest.raises(ValueError, match=r"alias|anchor"):
+        documents_of(text)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_what_is_made_to_break_is_refused_soon_and_in_one_line(text, tmp_path):
     began = time.process_time()
     with pytest.raises(ValueError) as found:  # noqa: PT011 - any words
         documents_of(text)
-    assert time.process_time() - began < 5
+    assert time.process_time() - began < 3
     assert "\n" not in str(found.value)
     file = tmp_path / "spec.yaml"
     file.write_text(text, errors="surrogatepass")

@@ -61,16 +61,12 @@ class _Bounded(yaml.SafeLoader):
             return super().compose_node(parent, index)
         before, self._depth = self._nodes, self._depth + 1
         self._count(1, event)
+        self._sizes.pop(event.anchor or "", None)  # what had this name before is not meant within
         node = super().compose_node(parent, index)
         self._depth -= 1
         if event.anchor is not None:
             self._sizes[event.anchor] = self._nodes - before
         return node
-
-    def compose_document(self) -> Any:
-        """Called by PyYAML for each document, whose anchors are its own."""
-        self._sizes.clear()
-        return super().compose_document()
 
     def _count(self, nodes: int, event: Any) -> None:
         self._nodes += nodes
