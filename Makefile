@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 TORCH  := torch==2.13.0
+ATHERIS := atheris==3.0.0
 PEERS  ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-peers overload soak shadow many-models rollout-errors lock clean
+.PHONY: help demo test check bench bench-peers overload soak shadow many-models rollout-errors fuzz lock clean
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,7 +23,7 @@ check: $(VENV)/.dev ## format, lint, types, import contracts, unit and docs test
 	$(BIN)/pytest -q -n 2 tests/unit tests/docs tests/architecture
 
 test: check ## everything
-	$(BIN)/pytest -q -n 2 tests/contract tests/integration
+	$(BIN)/pytest -q -n 2 tests/contract tests/integration tests/fuzz
 	$(BIN)/pytest -q tests/system
 
 bench: $(VENV)/.dev $(VENV)/.bench-tools ## measure beside a bare floor and the installed peers; BENCH="--rounds 1" passes options
@@ -46,12 +47,15 @@ many-models: $(VENV)/.dev ## 100 models behind one server whose memory holds ten
 rollout-errors: $(VENV)/.dev ## simulate rollouts: how often they decide wrongly, how soon rightly; ERRORS="--runs 200" passes options
 	$(BIN)/python benchmarks/rollout_errors.py $(ERRORS)
 
+fuzz: $(VENV)/.dev $(VENV)/.fuzz ## bytes of strangers against all that reads them, ten minutes; FUZZ="--seconds 60 --target http1"
+	nice $(BIN)/python tests/fuzz/run.py $(FUZZ)
+
 lock: $(VENV)/.uv ## resolve requirements-dev.lock again
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra demo --no-emit-index-url --no-header \
 		--no-annotate --output-file requirements-dev.lock
 
 clean: ## remove the environment and everything that tools cached
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .fuzz dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.uv:
@@ -68,6 +72,11 @@ $(VENV)/.demo: $(VENV)/.uv pyproject.toml requirements-dev.lock
 # Plain pip, first, and this version: uv or a newer one brings gigabytes of CUDA.
 $(VENV)/.torch: $(VENV)/.uv
 	$(BIN)/python -m pip install --quiet $(TORCH)
+	touch $@
+
+# Not in the lock: it has wheels for some Pythons of Linux only, and nothing else needs it.
+$(VENV)/.fuzz: $(VENV)/.uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python $(ATHERIS)
 	touch $@
 
 # python3-venv: Triton's environment is made from the system's Python.

@@ -25,7 +25,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from shipway.api.app import create_app
-from shipway.api.peers import PeerProtocol
+from shipway.api.connections import BoundedConnection
 from shipway.api.services import Services
 from shipway.api.uploads import UploadLimits
 from shipway.backends.logs import bound_logs
@@ -50,7 +50,8 @@ from shipway.control.seals import Seals
 from shipway.control.trust import Trust
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
-from shipway.core.masking import masked
+from shipway.engines.logs import log_to_stderr
+from shipway.gateway.crowd import most_connections
 from shipway.settings import (
     Settings,
     provider_variables,
@@ -322,7 +323,8 @@ class ControlServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=PeerProtocol,
+                http=BoundedConnection,
+                limit_concurrency=most_connections(),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -342,7 +344,7 @@ class ControlServer(uvicorn.Server):
         self.servers = [
             await loop.create_server(
                 partial(
-                    PeerProtocol,
+                    BoundedConnection,
                     config=self.config,
                     server_state=self.server_state,
                     app_state=self.lifespan.state,
@@ -391,21 +393,6 @@ def _recorded(state_dir: Path, listening: socket.socket, *, scheme: str) -> Iter
         yield
     finally:
         path.unlink(missing_ok=True)
-
-
-class _MaskedFormatter(logging.Formatter):
-    """Foreign exceptions may quote the URL they were given, in tracebacks too."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line, and the traceback below it, without passwords."""
-        return masked(super().format(record))
-
-
-def log_to_stderr() -> None:
-    """Sends this process's log to stderr, without the passwords of URLs."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_MaskedFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,103 +1,16 @@
 """The gateway's own HTTP/1.1: order, limits, callers that leave, callers that are slow, and the end."""
 
 import asyncio
-import contextlib
-import socket
+import sys
+from pathlib import Path
 
 import pytest
 
-from shipway.core.errors import ShipwayError
-from shipway.gateway import http
-from shipway.gateway.http import Request, serve
-from shipway.wire.codec import Answer
+from shipway.core.arrival import Patience
+from shipway.gateway.crowd import Crowd
 
-TEXT = ((b"content-type", b"text/plain"),)
-
-
-class Echo:
-    """Answers with method, path and body; `/slow` after it is released, `/big` with megabytes."""
-
-    def __init__(self) -> None:
-        self.released = asyncio.Event()
-        self.cancelled = asyncio.Event()
-        self.started = 0
-
-    def handle(self, request: Request) -> Answer | asyncio.Task[Answer]:
-        self.started += 1
-        if request.path == "/slow":
-            return asyncio.ensure_future(self._slow(request))
-        if request.path == "/big":
-            return Answer(200, b"x" * 4_000_000, TEXT)
-        return Answer(200, f"{request.method} {request.path} ".encode() + request.body, TEXT)
-
-    async def _slow(self, request: Request) -> Answer:
-        try:
-            await self.released.wait()
-        except asyncio.CancelledError:
-            self.cancelled.set()
-            raise
-        return Answer(200, b"slow " + request.body, TEXT)
-
-    def body_limit(self, request: Request) -> int:
-        return 1000
-
-    def refuse(self, error: ShipwayError, path: str) -> Answer:
-        return Answer(413 if error.code == "body_too_large" else 400, str(error).encode(), TEXT)
-
-
-class Caller:
-    """A raw connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    def send(self, data: bytes) -> None:
-        self.writer.write(data)
-
-    async def answer(self, *, has_body: bool = True) -> tuple[int, dict[bytes, bytes], bytes]:
-        async with asyncio.timeout(10):
-            head = await self.reader.readuntil(b"\r\n\r\n")
-            lines = head.split(b"\r\n")
-            headers = dict(line.lower().split(b": ", 1) for line in lines[1:] if line)
-            size = int(headers.get(b"content-length", 0)) if has_body else 0
-            return int(lines[0].split()[1]), headers, await self.reader.readexactly(size)
-
-    async def is_closed(self) -> bool:
-        async with asyncio.timeout(10):
-            with contextlib.suppress(ConnectionError):
-                return await self.reader.read() == b""
-        return True
-
-
-@contextlib.asynccontextmanager
-async def serving(drain_s: float = 5.0):
-    application, stopping = Echo(), asyncio.Event()
-    listening = socket.create_server(("127.0.0.1", 0))
-    address = listening.getsockname()
-    task = asyncio.ensure_future(serve(application, listening, stopping, drain_s=drain_s))
-    callers: list[Caller] = []
-
-    async def call(data: bytes = b"") -> Caller:
-        caller = Caller(*await asyncio.open_connection(*address))
-        caller.send(data)
-        callers.append(caller)
-        return caller
-
-    try:
-        yield application, call, stopping, task
-    finally:
-        stopping.set()
-        application.released.set()
-        for caller in callers:
-            caller.writer.close()
-            with contextlib.suppress(ConnectionError):
-                await caller.writer.wait_closed()
-        await task
-
-
-def post(path: bytes, body: bytes, *headers: bytes) -> bytes:
-    lines = [b"POST " + path + b" HTTP/1.1", b"host: a", b"content-length: %d" % len(body)]
-    return b"\r\n".join([*lines, *headers, b"", b""]) + body
+sys.path.insert(0, str(Path(__file__).parent))
+from raw_http import post, serving
 
 
 async def test_connection_is_kept_and_requests_are_answered_in_order():
@@ -160,9 +73,6 @@ async def test_body_over_the_limit_is_refused_and_the_connection_closed(data):
     [
         b"nonsense\r\n\r\n",
         b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
-        b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"y" * 70_000 + b"\r\n\r\n",
-        b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"y" * 70_000,
-        b"GET /" + b"y" * 70_000 + b" HTTP/1.1\r\nhost: a\r\n\r\n",
         b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n",
         b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
         b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\nabc",
@@ -207,10 +117,9 @@ async def test_connection_close_is_honoured():
         assert await caller.is_closed()
 
 
-async def test_silent_connection_is_closed_and_a_working_one_is_not(monkeypatch):
-    monkeypatch.setattr(http, "IDLE_S", 0.1)
-    monkeypatch.setattr(http, "SWEEP_EVERY_S", 0.05)
-    async with serving() as (application, call, *_):
+async def test_silent_connection_is_closed_and_a_working_one_is_not():
+    crowd = Crowd(Patience(idle_s=0.1, look_every_s=0.05))
+    async with serving(crowd=crowd) as (application, call, *_):
         silent = await call(b"POST /p HTTP/1.1\r\nhost")
         working = await call(post(b"/slow", b"1"))
         assert await silent.is_closed()

@@ -41,7 +41,7 @@ class WhoHttp:
             return Answer(200, b"x" * 4_000_000, TEXT)
         return Answer(200, request.peer.encode() + b"|" + request.body, TEXT)
 
-    def body_limit(self, path):
+    def body_limit(self, request):
         return 10_000_000
 
     def refuse(self, error, path):

@@ -21,6 +21,7 @@ from shipway.api import (
     status,
     trust,
 )
+from shipway.api.described import Problem, with_problems
 from shipway.api.faults import add_fault_handlers
 from shipway.api.guard import guard
 from shipway.api.messages import answer, answers, components
@@ -94,10 +95,10 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
         kinds = [kind for module in ROUTERS for kind in getattr(module, "ANSWERS", ())]
-        described = components([Health, *kinds])
+        described = components([Health, Problem, *kinds])
         parts = schema.setdefault("components", {})
         parts.setdefault("schemas", {}).update(described)
         parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         schema["security"] = [{"key": []}]
-        app.openapi_schema = schema
+        app.openapi_schema = with_problems(schema)
     return app.openapi_schema

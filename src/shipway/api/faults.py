@@ -8,18 +8,20 @@ from uuid import uuid4
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shipway.core.errors import Bug, InvalidRequest, NotFound, ShipwayError
 from shipway.wire.problems import CONTENT_TYPE, problem_of
 
 _log = logging.getLogger(__name__)
+_NOT_ALLOWED = 405
 _ROUTES = "`/api/v1/docs` lists the routes."
 
 
-def problem_response(error: ShipwayError) -> Response:
-    """The answer for an error."""
-    problem = problem_of(error)
+def problem_response(error: ShipwayError, status: int | None = None) -> Response:
+    """The answer for an error; `status` where it is not that of the error's code."""
+    problem = problem_of(error, status)
     return Response(problem.body, problem.status, headers=problem.headers, media_type=CONTENT_TYPE)
 
 
@@ -87,7 +89,22 @@ async def _answer_unrouted(request: Request, exc: Exception) -> Response:
     route = f"{request.method} {request.url.path}"
     if exc.status_code == 404:
         return problem_response(NotFound(f"There is no route `{route}`.", next_step=_ROUTES))
-    response = problem_response(InvalidRequest(f"`{route}`: {exc.detail}.", next_step=_ROUTES))
-    response.status_code = exc.status_code
+    error = InvalidRequest(f"`{route}`: {exc.detail}.", next_step=_ROUTES)
+    response = problem_response(error, exc.status_code)
     response.headers.update(exc.headers or {})
+    if exc.status_code == _NOT_ALLOWED:
+        response.headers["allow"] = ", ".join(_methods(request))
     return response
+
+
+def _methods(request: Request) -> list[str]:
+    """What the path takes, over all its routes: the router names those of the first alone."""
+    paths = request.app.openapi()["paths"]
+    path = request.url.path
+    found = {
+        method.upper()
+        for template, operations in paths.items()
+        if compile_path(template)[0].match(path)
+        for method in operations
+    }
+    return sorted(found)

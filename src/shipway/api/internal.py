@@ -9,6 +9,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
 from shipway.api.guard import AUTHENTICATION, UNKNOWN
+from shipway.api.messages import bounded_body
 from shipway.api.services import Services, UsesServices
 from shipway.core.denials import Denial
 from shipway.core.errors import InvalidRequest, NotFound
@@ -17,6 +18,7 @@ from shipway.wire.snapshot import GatewayReport
 router = APIRouter(prefix="/internal/v1")
 
 _MSGPACK = "application/msgpack"
+_MOST_REPORT_BYTES = 64 * 1024**2
 _LONGEST_WAIT_S = 60.0
 
 
@@ -43,9 +45,10 @@ async def snapshot(
 @router.post("/gateways/{gateway}/report", status_code=204)
 async def report(gateway: str, request: Request, services: UsesServices) -> Response:
     """Takes a gateway's report in."""
+    body = await bounded_body(request, _MOST_REPORT_BYTES)
     try:
-        said = msgspec.msgpack.decode(await request.body(), type=GatewayReport)
-    except msgspec.MsgspecError as exc:
+        said = msgspec.msgpack.decode(body, type=GatewayReport)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise InvalidRequest(f"The report cannot be read: {exc}.") from exc
     if said.gateway != gateway:
         raise InvalidRequest(f"The report of `{said.gateway}` was sent as that of `{gateway}`.")

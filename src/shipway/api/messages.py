@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from fastapi import Depends, Request, Response
+from starlette.requests import ClientDisconnect
 
 from shipway.core.errors import BodyTooLarge, InvalidRequest
 
@@ -45,25 +46,42 @@ def body_of(kind: type[T], *, most_bytes: int = _MAX_BODY_BYTES) -> Any:
     """
 
     async def read(request: Request) -> T:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > most_bytes:
-                raise BodyTooLarge(
-                    f"The body is over the limit of {most_bytes} bytes.",
-                    next_step="Send a smaller one.",
-                    limit_bytes=most_bytes,
-                )
-        return _decoded(bytes(body), kind)
+        return _decoded(await bounded_body(request, most_bytes), kind)
 
     dependency: Callable[[Request], Awaitable[T]] = read
     return Depends(dependency)
 
 
+async def bounded_body(request: Request, most_bytes: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        BodyTooLarge: it has more bytes.
+        InvalidRequest: the caller has left before its end.
+    """
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > most_bytes:
+                raise _too_large(most_bytes)
+    except ClientDisconnect as exc:
+        raise InvalidRequest("The body ended too early.") from exc
+    return bytes(body)
+
+
+def _too_large(most_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"The body is over the limit of {most_bytes} bytes.",
+        next_step="Send a smaller one.",
+        limit_bytes=most_bytes,
+    )
+
+
 def _decoded(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise InvalidRequest(
             f"The body cannot be read: {exc}.", next_step="Correct it, then repeat the request."
         ) from exc

@@ -21,7 +21,7 @@ from shipway.control.registry import AliasChange, VersionDiff
 from shipway.core.denials import Denial
 from shipway.core.errors import DangerousArtifact, InvalidRequest, NotFound, ShipwayError
 from shipway.core.registry import ModelRecord, Usage, VersionRecord, VersionSummary
-from shipway.core.versions import VersionQuery, checked_name
+from shipway.core.versions import MOST_DIGITS, VersionQuery, checked_name
 
 
 class Registered(VersionSummary, frozen=True, kw_only=True):
@@ -33,7 +33,7 @@ class Registered(VersionSummary, frozen=True, kw_only=True):
 class AliasTarget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where an alias shall point, and why."""
 
-    version: int
+    version: Annotated[int, msgspec.Meta(ge=1, lt=10**MOST_DIGITS)]
     reason: str = ""
 
 
@@ -213,7 +213,7 @@ def query_of(model: str, version: str) -> VersionQuery:
         return VersionQuery(model)
     if version.startswith("@"):
         return VersionQuery(model, alias=version[1:])
-    if version.isascii() and version.isdigit() and len(version) < 10:
+    if version.isascii() and version.isdigit() and len(version) <= MOST_DIGITS:
         return VersionQuery(model, number=int(version))
     raise InvalidRequest(
         f"`{version}` is not a version of a model.", next_step="Use a number, `@alias` or `latest`."

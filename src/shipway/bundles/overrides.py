@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-import yaml
 
 from shipway.core.errors import InvalidSpec
 from shipway.core.signature import Field, Signature
 from shipway.core.tensors import DataType
+from shipway.wire.documents import documents_of
 
 _Rate = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
@@ -96,12 +96,9 @@ def parse_overrides(text: str, *, origin: str = "model.yaml") -> Overrides:
         InvalidSpec: it is no YAML, or breaks the schema; the path is named.
     """
     try:
-        loaded = yaml.safe_load(text)
-    except yaml.YAMLError as exc:
-        fact = " ".join(str(exc).split())
-        raise InvalidSpec(
-            f"`{origin}` is no YAML: {fact}.", next_step="Correct that line."
-        ) from exc
+        loaded = next(iter(documents_of(text)), None)
+    except ValueError as exc:
+        raise InvalidSpec(f"`{origin}` is no YAML: {exc}.", next_step="Correct that line.") from exc
     if loaded is None:
         return Overrides()
     _check_keys(loaded, Overrides, origin=origin, path="$")

@@ -6,6 +6,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from shipway.core import errors
+from shipway.core.text import indented
 
 
 class Exit(IntEnum):
@@ -56,6 +57,8 @@ MESSAGES: dict[type[errors.ShipwayError], Words] = {
     errors.TooManyAttempts: Words("Wait", Exit.DENIED),
     errors.UnsupportedMediaType: Words("Wrong content type", Exit.INVALID),
     errors.BodyTooLarge: Words("Too large", Exit.INVALID),
+    errors.HeadTooLarge: Words("Too large", Exit.INVALID),
+    errors.TargetTooLong: Words("Too large", Exit.INVALID),
     errors.QueueFull: Words("Busy", Exit.UNAVAILABLE),
     errors.RateLimited: Words("Limit reached", Exit.UNAVAILABLE),
     errors.DeadlineExceeded: Words("Out of time", Exit.NOT_DONE),
@@ -94,7 +97,7 @@ def words_of(error: errors.ShipwayError) -> Words:
 
 def message_of(error: errors.ShipwayError) -> str:
     """What a person reads: what happened, and on its own line what to do next."""
-    lines = [f"{words_of(error).heading}: {error.message}"]
+    lines = [f"{words_of(error).heading}: {indented(error.message)}"]
     if error.next_step:
-        lines.append(f"  Next: {error.next_step}")
+        lines.append(f"  Next: {indented(error.next_step)}")
     return "\n".join(lines)

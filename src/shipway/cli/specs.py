@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import yaml
-
 from shipway.core.endpoints import EndpointSpec
 from shipway.core.errors import InvalidSpec
 from shipway.core.policy import EnvironmentPolicy
+from shipway.wire.documents import documents_of
 from shipway.wire.policies import policy_of
 from shipway.wire.specs import spec_of
 
@@ -41,12 +40,11 @@ def _declared(file: Path, read: Callable[..., T], *, noun: str, page: str) -> li
     next_step = _NEXT_STEP.format(noun=noun, page=page)
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text()
-        documents = list(yaml.safe_load_all(text))
+        documents = documents_of(text)
     except (OSError, UnicodeDecodeError) as exc:
         raise InvalidSpec(f"`{file}` cannot be read: {exc}.", next_step=next_step) from exc
-    except (yaml.YAMLError, ValueError) as exc:  # ValueError: a date that does not exist
-        place = " ".join(str(exc).split())
-        raise InvalidSpec(f"`{file}` is not YAML: {place}.", next_step=next_step) from exc
+    except ValueError as exc:
+        raise InvalidSpec(f"`{file}` is not YAML: {exc}.", next_step=next_step) from exc
     flat = [item for doc in documents for item in (doc if isinstance(doc, list) else [doc])]
     given = [item for item in flat if item is not None]
     if not given:

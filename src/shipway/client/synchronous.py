@@ -559,11 +559,15 @@ class Client:
         except httpx.TransportError as exc:
             raise unreachable(url, network_reason(exc)) from exc
         answer = Answer(
-            status=response.status_code, headers=response.headers, body=response.content
+            status=response.status_code, headers=response.headers, body=self._body_of(response)
         )
         if not response.is_success:
             raise error_from(answer, call.plane)
         return call.read(answer)
+
+    def _body_of(self, response: httpx.Response) -> bytes:
+        """What is read of an answer; the command line escapes what a terminal would obey."""
+        return response.content
 
     def _run(self, flow: Flow[T]) -> T:
         with closing(Run(flow)) as run:

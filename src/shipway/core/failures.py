@@ -31,7 +31,7 @@ def last_word(log: str) -> LastWord | None:
             continue
         try:
             return msgspec.json.decode(line, type=LastWord)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
     return None
 

@@ -222,6 +222,11 @@ def _numbers(field: Field, array: Array) -> Array:
         ).reshape(array.shape)
     natural = np.array(items) if items else np.empty(0, NUMPY_OF[field.dtype])
     if natural.dtype.kind == "O":
+        if (
+            field.dtype.is_integer
+        ):  # of more than 64 bits, and as floats they could come near one that fits
+            wide = np.array([not -(2**63) <= item < 2**64 for item in items], dtype=bool)
+            raise _invalid(field, array, wide.reshape(array.shape), f"dtype {field.dtype}")
         natural = np.array(items, dtype=np.float64)
     return natural.reshape(array.shape)
 

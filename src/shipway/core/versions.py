@@ -12,6 +12,10 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 """Names of models, endpoints, aliases and environments: lower case, at most 63 characters."""
 
 
+MOST_DIGITS = 9
+"""Of a version's number; what databases and `int` refuse is far beyond."""
+
+
 def checked_name(name: str, *, kind: str) -> str:
     """The `name` itself, once it is known to be well formed.
 
@@ -57,7 +61,8 @@ def parse_version(text: str) -> VersionQuery:
     """
     model, colon, number = text.partition(":")
     if colon:
-        if not (number.isascii() and number.isdigit()) or number.startswith("0"):
+        is_number = number.isascii() and number.isdigit() and len(number) <= MOST_DIGITS
+        if not is_number or number.startswith("0"):
             raise InvalidSpec(
                 f"`{text}` has no valid version number after the colon.",
                 next_step="Write `model:2`, `model@alias` or `model`.",

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from shipway.core.errors import ModelFailed
 from shipway.core.masking import masked
+from shipway.core.text import indented
 
 REDACTS = "SHIPWAY_REDACTS"
 """Set in the environment of a replica whose endpoint redacts: an exception's message may quote a value."""
@@ -58,5 +59,5 @@ def _write(text: str) -> None:
     one failure into a dead process.
     """
     with suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(text)
+        sys.stderr.write(indented(text.rstrip("\n")) + "\n")
         sys.stderr.flush()

@@ -4,8 +4,9 @@ A server for one kind of application: it reads whole bodies up to a limit that d
 and gives whole answers. An answer that is known at once is written in the callback that completed
 the request: no task, no second write. Parsing is httptools' (llhttp).
 
-Bounded: the size of a head and of a body, requests waiting on one connection, the time a connection
-may be silent in the middle of a request or between two. A caller that goes away cancels its request.
+Bounded: the size of a head and of a body, requests waiting on one connection, how long a request may
+take to arrive, how long a connection may be silent, connections, and what all of them hold unfinished.
+A caller that goes away cancels its request.
 """
 
 from __future__ import annotations
@@ -24,14 +25,24 @@ import httptools
 
 from shipway.core.errors import BodyTooLarge, InvalidRequest, ShipwayError
 from shipway.gateway.accepting import Acceptor
+from shipway.gateway.crowd import Crowd
 from shipway.tls.peers import peer_of
 from shipway.wire.codec import Answer
+from shipway.wire.head import (
+    HEAD_LIMIT_BYTES,
+    MAX_FIELDS,
+    TARGET_LIMIT_BYTES,
+    head_too_large,
+    joined,
+    local_path,
+    plain_head,
+    require_sound,
+    target_too_long,
+)
 
-HEAD_LIMIT_BYTES = 64 * 1024
-IDLE_S = 75.0
-"""A connection silent for so long is closed, whether or not a request has begun."""
+SMALL_PIECE_BYTES = 4096
+"""Smaller pieces of a body are gathered, for each would cost more to keep than it holds."""
 
-SWEEP_EVERY_S = 5.0
 MAX_PIPELINED = 16
 """Requests that may wait on one connection behind the one being answered."""
 
@@ -48,6 +59,7 @@ class Request:
         self, method: str, target: bytes, headers: dict[bytes, bytes], *, peer: str = ""
     ) -> None:
         path, _, query = target.partition(b"?")
+        path = local_path(path)
         self.method = method
         self.path = unquote(path.decode("latin-1")) if b"%" in path else path.decode("latin-1")
         self.query = query
@@ -105,26 +117,30 @@ def encoded(answer: Answer, *, keep_alive: bool, with_body: bool) -> bytes:
 class Connection(asyncio.Protocol):
     """One caller's connection. Requests are answered in the order they came."""
 
-    def __init__(self, application: Application, connections: set[Connection]) -> None:
+    def __init__(self, application: Application, crowd: Crowd[Connection]) -> None:
         self._application = application
-        self._connections = connections
+        self._crowd = crowd
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._source = ""
         self._peer = ""
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
-        self._head_size = 0
+        self._head_size = self._fields = 0
         self._unfinished = 0
         self._request: Request | None = None
-        self._chunks: list[bytes] = []
-        self._body_size = 0
+        self._pieces: list[bytes] = []
+        self._small = bytearray()
+        self._body_size = self._held = 0
         self._limit = 0
         self._waiting: deque[Request] = deque()
         self._task: asyncio.Task[Answer] | None = None
         self._is_stopping = False
         self._is_full = False
         self.last_heard = monotonic()
+        self._began: float | None = None
+        self._arrived = 0
+        self._unsent = 0
 
     @property
     def is_busy(self) -> bool:
@@ -135,13 +151,14 @@ class Connection(asyncio.Protocol):
         """Called by asyncio."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
         self._peer = peer_of(transport)
-        self._connections.add(self)
+        self._crowd.enter(self)
         self._source = source_of(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio: nobody waits for the answer any more."""
-        self._connections.discard(self)
+        self._crowd.leave(self)
         self._transport = None
+        self._forget_body()
         self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
@@ -160,16 +177,19 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Called by asyncio."""
         self.last_heard = monotonic()
+        if self._began is None:
+            self._began, self._arrived = self.last_heard, 0
+        self._arrived += len(data)
         self._unfinished += len(data)
         try:
-            self._parser.feed_data(data)
+            while data:
+                data = self._fed(data)
             # The parser keeps a header to itself until it is complete.
-            if self._request is None and self._unfinished > HEAD_LIMIT_BYTES:
-                raise _head_too_large()
-        except InvalidRequest as exc:
+            if self._unfinished > HEAD_LIMIT_BYTES:
+                raise head_too_large()
+            self._hold_body()
+        except ShipwayError as exc:
             self._refuse(exc)
-        except httptools.HttpParserUpgrade:
-            self._refuse(InvalidRequest("The gateway speaks plain HTTP/1.1 here."))
         except httptools.HttpParserCallbackError as exc:
             cause = exc.__context__
             self._refuse(
@@ -178,46 +198,99 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as exc:
             self._refuse(InvalidRequest(f"The request is not HTTP: {exc}."))
 
+    def _fed(self, data: bytes) -> bytes:
+        """Feeds the parser; gives what is still to be fed.
+
+        A wish to upgrade may be passed over (RFC 9110, 7.8), but the parser stops at one, and reads no
+        body: the head is read again without it.
+        """
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as exc:
+            parser, self._parser = self._parser, httptools.HttpRequestParser(self)
+            line = b"%s %s HTTP/1.1" % (parser.get_method(), self._target)
+            return plain_head(line, self._headers) + data[exc.args[0] :]
+        return b""
+
+    def on_message_begin(self) -> None:
+        """Called by the parser. What trailers a request before had is not of this one."""
+        self._target, self._headers, self._head_size, self._fields = b"", {}, 0, 0
+        if self._began is None:
+            self._began, self._arrived = self.last_heard, 0
+
     def on_url(self, url: bytes) -> None:
         """Called by the parser, possibly with parts."""
         self._target += url
+        if len(self._target) > TARGET_LIMIT_BYTES:
+            raise target_too_long()
         self._count_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser."""
-        self._headers[name.lower()] = value
+        """Called by the parser, with trailers too; those are passed over."""
+        self._fields += 1
+        if self._fields > MAX_FIELDS:
+            raise head_too_large()
         self._count_head(len(name) + len(value))
+        if self._request is None:
+            name = name.lower()
+            known = self._headers.get(name)
+            self._headers[name] = value if known is None else joined(name, known, value)
 
     def on_headers_complete(self) -> None:
         """Called by the parser: the request is known but for its body."""
         method = self._parser.get_method().decode("latin-1")
+        version = self._parser.get_http_version()
+        require_sound(method, version, self._headers)
+        if self._parser.should_upgrade():
+            return
         request = Request(method, self._target, self._headers, peer=self._peer)
         request.keep_alive = self._parser.should_keep_alive()
         request.source = self._source
-        self._target, self._headers, self._head_size = b"", {}, 0
+        self._head_size = self._fields = 0
         self._unfinished = 0
         self._request = request
         self._limit = self._application.body_limit(request)
         announced = request.headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > self._limit:
             raise _too_large(self._limit)
-        if request.headers.get(b"expect", b"").lower() == b"100-continue" and self._transport:
+        # With an answer outstanding, the caller would take this one for it.
+        is_next = self._task is None and not self._waiting
+        if request.headers.get(b"expect", b"").lower() == b"100-continue" and is_next:
+            self._promise(version)
+
+    def _promise(self, version: str) -> None:
+        if self._transport is not None and version == "1.1":
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser, with a part."""
-        self._body_size += len(body)
+        size = len(body)
+        self._unfinished = 0
+        self._body_size += size
         if self._body_size > self._limit:
             raise _too_large(self._limit)
-        self._chunks.append(body)
+        if not self._pieces:
+            self._pieces.append(body)
+        elif size < SMALL_PIECE_BYTES:
+            self._small += body
+        else:
+            self._gather()
+            self._pieces.append(body)
+
+    def _gather(self) -> None:
+        if self._small:
+            self._pieces.append(bytes(self._small))
+            self._small.clear()
 
     def on_message_complete(self) -> None:
         """Called by the parser: answer now, or after those before it."""
-        request, chunks = self._request, self._chunks
+        request, pieces = self._request, self._pieces
         if request is None:
             return
-        request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._request, self._chunks, self._body_size = None, [], 0
+        self._gather()
+        request.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._request, self._began = None, None
+        self._forget_body()
         self._unfinished = 0
         if self._task is None and not self._waiting and not self._is_full:
             self._answer(request)
@@ -225,6 +298,34 @@ class Connection(asyncio.Protocol):
             self._waiting.append(request)
             if len(self._waiting) >= MAX_PIPELINED and self._transport is not None:
                 self._transport.pause_reading()
+
+    def _hold_body(self) -> None:
+        """Counts what has arrived of an unfinished body among what all connections hold."""
+        more, held = self._body_size - self._held, self._held
+        if more:
+            self._held = self._body_size
+            self._crowd.hold(more, held)
+
+    def _forget_body(self) -> None:
+        if self._held:
+            self._crowd.release(self._held)
+        self._pieces, self._body_size, self._held = [], 0, 0
+        self._small.clear()
+
+    def look(self, now: float) -> None:
+        """Closes the connection when its caller is too slow, or has fallen silent."""
+        patience = self._crowd.patience
+        unsent = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        if self._unsent - unsent >= patience.least_bytes_per_s * patience.look_every_s:
+            self.last_heard = now  # it reads
+        self._unsent = unsent
+        if self.is_busy:
+            return
+        is_slow = self._began is not None and patience.is_too_slow(
+            elapsed_s=now - self._began, received_bytes=self._arrived
+        )
+        if now - self.last_heard > patience.idle_s or (is_slow and not self._waiting):
+            self.drop()
 
     def stop(self) -> None:
         """Closes when the request being answered, if any, has its answer."""
@@ -245,7 +346,7 @@ class Connection(asyncio.Protocol):
     def _count_head(self, size: int) -> None:
         self._head_size += size
         if self._head_size > HEAD_LIMIT_BYTES:
-            raise _head_too_large()
+            raise head_too_large()
 
     def _answer(self, request: Request) -> None:
         answer = self._application.handle(request)
@@ -259,6 +360,8 @@ class Connection(asyncio.Protocol):
         self._task = None
         if self._transport is None or task.cancelled():
             return
+        if self._began is not None:
+            self._began = monotonic()  # the next request waited for this one
         self._write(request, task.result())
         self._answer_waiting()
 
@@ -295,10 +398,6 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
 
-def _head_too_large() -> InvalidRequest:
-    return InvalidRequest(f"The request's head is over {HEAD_LIMIT_BYTES} bytes.")
-
-
 def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(
         f"The body is over the endpoint's limit of {limit} bytes.",
@@ -314,29 +413,29 @@ async def serve(
     *,
     drain_s: float,
     tls: ssl.SSLContext | None = None,
+    crowd: Crowd[Connection] | None = None,
 ) -> None:
     """Serves on a bound socket until `stopping`, then answers what it has, for `drain_s` at most."""
-    connections: set[Connection] = set()
+    crowd = Crowd() if crowd is None else crowd
     loop = asyncio.get_running_loop()
-    acceptor = Acceptor(listening, lambda: Connection(application, connections), tls=tls)
-    sweeping = asyncio.ensure_future(_sweep(connections))
+    acceptor = Acceptor(listening, lambda: Connection(application, crowd), tls=tls)
+    sweeping = asyncio.ensure_future(_sweep(crowd))
     await stopping.wait()
     await acceptor.close()
     sweeping.cancel()
     until = loop.time() + drain_s
-    for connection in list(connections):
+    for connection in crowd:
         connection.stop()
-    while connections and loop.time() < until:  # noqa: ASYNC110 - ends with the last of many
+    while len(crowd) and loop.time() < until:  # noqa: ASYNC110 - ends with the last of many
         await asyncio.sleep(0.02)
-    for connection in list(connections):
+    for connection in crowd:
         connection.close()
 
 
-async def _sweep(connections: set[Connection]) -> None:
-    """Closes connections that fell silent, so that slow or forgotten callers cost nothing."""
+async def _sweep(crowd: Crowd[Connection]) -> None:
+    """Closes the connections of callers that are too slow or forgotten, so that they cost nothing."""
     while True:
-        await asyncio.sleep(SWEEP_EVERY_S)
-        oldest = monotonic() - IDLE_S
-        for connection in list(connections):
-            if connection.last_heard < oldest and not connection.is_busy:
-                connection.drop()
+        await asyncio.sleep(crowd.patience.look_every_s)
+        now = monotonic()
+        for connection in crowd:
+            connection.look(now)

@@ -63,7 +63,7 @@ def blocks(data: memoryview, first: int = 1) -> Iterator[tuple[int, Name]]:
                 number,
                 _name.decode(data[at + NAME_AT : at + NAME_AT + min(length, NAME_LIMIT_BYTES)]),
             )
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
 
 
@@ -111,7 +111,7 @@ def parsed_past(data: bytes) -> Past:
     """The past in a file's bytes; an empty one when they are torn or something else."""
     try:
         read = _past.decode(data)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Past()
     if read.layout != _LAYOUT:
         return Past()

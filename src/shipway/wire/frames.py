@@ -16,8 +16,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 from enum import IntEnum
-from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -76,7 +75,9 @@ class Failure(msgspec.Struct, frozen=True):
 
     def error(self) -> ShipwayError:
         """The error that it carries."""
-        return error_of(self.code)(self.message, next_step=self.next_step, **self.details)
+        error = error_of(self.code)(self.message, next_step=self.next_step)
+        error.details = self.details  # not as arguments: a replica may name them as it likes
+        return error
 
 
 class TensorHeader(msgspec.Struct, array_like=True):
@@ -96,6 +97,12 @@ class Frame(msgspec.Struct, frozen=True):
     stream: int
     body: memoryview
 
+
+_DAMAGE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+T = TypeVar("T")
+
+_FIRST_BYTES = 1024 * 1024
+"""Memory that a frame has before anything of it has come."""
 
 _KINDS = {kind.value: kind for kind in Kind}
 _NUMERIC = {kind.value: dtype for kind, dtype in NUMPY_OF.items() if kind.is_numeric}
@@ -177,9 +184,11 @@ def decode_tensors(body: memoryview) -> tuple[dict[str, Array], int]:
         offset += -offset % 8
         tensors: dict[str, Array] = {}
         for name, kind, shape, size in header.tensors:
+            if size < 0 or min(shape, default=0) < 0:
+                raise ValueError("a size is negative")
             tensors[name] = _array(kind, shape, body[offset : offset + size])
             offset += size + (-size % 8)
-    except (struct.error, msgspec.MsgspecError, ValueError) as exc:
+    except (struct.error, ValueError, OverflowError, *_DAMAGE) as exc:
         raise InvalidRequest(f"A tensor frame is malformed: {exc}.") from exc
     return tensors, header.timeout_ms
 
@@ -189,19 +198,35 @@ def _array(kind: str, shape: tuple[int, ...], data: memoryview) -> Array:
     if dtype is not None:
         return np.frombuffer(data, dtype).reshape(shape)
     DataType(kind)
-    array = np.empty(prod(shape), dtype=object)
-    array[:] = _any_decoder.decode(data)
+    items = _any_decoder.decode(data)
+    array = np.empty(len(items), dtype=object)  # not of the shape, which costs its sender nothing
+    array[:] = items
     return array.reshape(shape)
 
 
 def decode_failure(body: memoryview) -> ShipwayError:
-    """The error in a FAIL body."""
-    return _failure_decoder.decode(body).error()
+    """The error in a FAIL body.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    return _decoded(_failure_decoder, body).error()
 
 
 def decode_pong(body: memoryview) -> Pong:
-    """The PONG body."""
-    return _pong_decoder.decode(body)
+    """The PONG body.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    return _decoded(_pong_decoder, body)
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[T], body: memoryview) -> T:
+    try:
+        return decoder.decode(body)
+    except _DAMAGE as exc:
+        raise InvalidRequest(f"A frame is malformed: {exc}.") from exc
 
 
 class FrameReader:
@@ -213,7 +238,7 @@ class FrameReader:
     def __init__(self) -> None:
         self._head = b""
         self._body: bytearray | None = None
-        self._filled = 0
+        self._size = self._filled = 0
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """The frames that these bytes complete, in order.
@@ -235,19 +260,26 @@ class FrameReader:
                 if end - start < _HEAD.size + size:
                     _kind(data[start + _U32.size])
                     self._head = bytes(view[start : start + _HEAD.size])
-                    self._body, self._filled = bytearray(size), 0
+                    self._size, self._filled = size, 0
+                    self._body = bytearray(min(size, _FIRST_BYTES))
                     start += _HEAD.size
                     continue
                 _, kind, stream = _HEAD.unpack_from(data, start)
                 start += _HEAD.size + size
                 yield Frame(_kind(kind), stream, memoryview(bytearray(view[start - size : start])))
                 continue
-            take = min(end - start, len(self._body) - self._filled)
+            take = min(end - start, self._size - self._filled)
+            self._make_room(self._body, self._filled + take)
             self._body[self._filled : self._filled + take] = view[start : start + take]
             self._filled += take
             start += take
-            if self._filled == len(self._body):
+            if self._filled == self._size:
                 yield self._completed(self._body)
+
+    def _make_room(self, body: bytearray, needed: int) -> None:
+        """Grows a body to at most twice what has come: its length is only what its sender says."""
+        if needed > len(body):
+            body += bytes(min(self._size, max(needed, 2 * len(body))) - len(body))
 
     def _completed(self, body: bytearray) -> Frame:
         _, kind, stream = _HEAD.unpack(self._head)

@@ -15,7 +15,7 @@ def kept_snapshot(path: Path) -> Snapshot | None:
     """The snapshot in a file; None when there is none, or it cannot be read any more."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Snapshot)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 

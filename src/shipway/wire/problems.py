@@ -37,6 +37,8 @@ STATUS_OF: dict[str, int] = {
     "too_many_attempts": 429,
     "unsupported_media_type": 415,
     "body_too_large": 413,
+    "head_too_large": 431,
+    "target_too_long": 414,
     "queue_full": 429,
     "rate_limited": 429,
     "deadline_exceeded": 504,
@@ -82,9 +84,12 @@ def status_of(error: ShipwayError) -> int:
     return next((STATUS_OF[code] for code in codes if code in STATUS_OF), _INTERNAL)
 
 
-def problem_of(error: ShipwayError) -> Problem:
-    """The whole answer for an error. Its details are members of the body, beside RFC 9457's own."""
-    status = status_of(error)
+def problem_of(error: ShipwayError, status: int | None = None) -> Problem:
+    """The whole answer for an error. Its details are members of the body, beside RFC 9457's own.
+
+    `status` where it is not that of the error's code.
+    """
+    status = status_of(error) if status is None else status
     members: dict[str, Any] = {
         **error.details,
         "type": f"urn:shipway:error:{error.code}",

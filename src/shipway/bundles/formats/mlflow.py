@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from shipway.bundles.formats.lightgbm import LightgbmFormat
 from shipway.bundles.formats.mlflow_schema import signature_of
@@ -26,6 +25,7 @@ from shipway.core.bundles import Format
 from shipway.core.errors import InvalidArtifact, NotAModel
 from shipway.core.signature import Signature
 from shipway.engines.mlflow import MlflowEngine, load_pyfunc
+from shipway.wire.documents import documents_of
 
 _NATIVE: dict[str, tuple[ArtifactFormat, ...]] = {
     "sklearn": (SklearnFormat(),),
@@ -74,14 +74,14 @@ class MlflowFormat:
 
 def _description(path: Path, *, checked: bool) -> dict[str, Any]:
     try:
-        found = yaml.safe_load((path / "MLmodel").read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as exc:
+        found = documents_of((path / "MLmodel").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
         if not checked:
             return {}
         raise NotAModel(
             f"`{path / 'MLmodel'}` cannot be read: {exc}", next_step="Save the model again."
         ) from exc
-    return found if isinstance(found, dict) else {}
+    return found[0] if found and isinstance(found[0], dict) else {}
 
 
 def _requirements(path: Path) -> tuple[str, ...]:

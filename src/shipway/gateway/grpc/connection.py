@@ -11,11 +11,12 @@ from functools import partial
 from typing import Any
 
 from shipway.core.errors import DeadlineExceeded, InvalidRequest, ShipwayError
+from shipway.gateway.crowd import Crowd
 from shipway.gateway.grpc import frames
 from shipway.gateway.grpc.call import HEADERS, MESSAGE_HEAD, OK_TRAILERS, Form, Reply, Service
 from shipway.gateway.grpc.frames import FRAME_HEAD, MAX_FRAME_BYTES, Fault, Kind
 from shipway.gateway.grpc.heads import Head
-from shipway.gateway.grpc.http2 import Http2
+from shipway.gateway.grpc.http2 import RESETS_PER_S, Http2
 from shipway.gateway.grpc.status import Code
 from shipway.gateway.grpc.streams import Stream
 
@@ -31,6 +32,9 @@ IDLE_S = 600.0
 UNFINISHED_S = 75.0
 """A call whose peer neither sends what it announced nor takes its reply is given up after so long."""
 
+BEGINNING_S = 10.0
+"""A peer that has not greeted, or not ended the head that it began, after so long is gone."""
+
 _STOPPING = Reply.ending(Code.UNAVAILABLE, "The gateway is stopping. Call again.")
 _CANCELLED = Reply.ending(Code.CANCELLED, "The call was cancelled.")
 _HEAD_BYTES = MESSAGE_HEAD.size
@@ -40,11 +44,11 @@ _HEADERS_SIZE = len(HEADERS)
 class Connection(Http2):
     """One caller's connection, with its calls."""
 
-    def __init__(self, service: Service, connections: set[Any]) -> None:
-        super().__init__(service, connections)
+    def __init__(self, service: Service, crowd: Crowd[Any]) -> None:
+        super().__init__(service, crowd)
         self._limit = service.message_limit
         self._watches: set[Stream] = set()
-        self._last_call = self._last_heard
+        self._last_call = self._last_tick = self._last_heard
         self._asked_at: float | None = None
 
     def opened(self, stream: Stream, head: Head) -> None:
@@ -65,12 +69,14 @@ class Connection(Http2):
             return
         stream.buffer += data
         try:
+            self._hold(stream)
             if form is Form.STREAM:
                 self._take_several(stream)
             else:
                 self._take_one(stream)
         except ShipwayError as exc:
             self._end(stream, Reply.refusing(exc))
+        self._release(stream, len(stream.buffer) if stream.id in self._streams else 0)
 
     def drained(self, stream: Stream) -> None:
         """See Http2: there is room for the replies of further requests."""
@@ -233,10 +239,15 @@ class Connection(Http2):
     def tick(self, now: float) -> None:
         """Looks at watches, at calls that do not go on, and whether the peer is there."""
         self._nuisance = 0
+        self._resets = max(0.0, self._resets - RESETS_PER_S * (now - self._last_tick))
+        self._last_tick = now
+        if self._waits_for_beginning and now - self._waits_since > BEGINNING_S:
+            self.drop()
+            return
         for stream in tuple(self._watches):
             self._look(stream)
         for stream in list(self._streams.values()):
-            if stream.waits_for_peer and now - stream.touched > UNFINISHED_S:
+            if self._is_given_up(stream, now):
                 self._abandon(stream)
         silent_s = now - self._last_heard
         if silent_s < KEEPALIVE_S:
@@ -249,6 +260,15 @@ class Connection(Http2):
         elif now - self._asked_at > GONE_S:
             self.drop()
         self._flush()
+
+    def _is_given_up(self, stream: Stream, now: float) -> bool:
+        """Whether the peer of a call neither sends nor takes, or does so too slowly."""
+        if not stream.waits_for_peer:
+            stream.waits_since, stream.moved = now, 0
+            return False
+        return now - stream.touched > UNFINISHED_S or self._crowd.patience.is_too_slow(
+            elapsed_s=now - stream.waits_since, received_bytes=stream.moved
+        )
 
 
 _LAST = frames.END_HEADERS | frames.END_STREAM

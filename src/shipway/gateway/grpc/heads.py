@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import hpack
 
@@ -11,12 +11,22 @@ from shipway.gateway.grpc.call import Metadata, Method, Reply
 from shipway.gateway.grpc.frames import ConnectionFault, Fault, header_block
 from shipway.gateway.grpc.status import Code, percent_encoded
 
-HEAD_LIMIT_BYTES = 64 * 1024
+HEAD_LIMIT_BYTES = 16 * 1024
+"""Of a head as it is sent, and as it becomes; what gRPC's own servers take at most."""
+
 ENCODINGS = (b"identity", b"gzip", b"deflate")
 """How a message may be compressed."""
 
 _ACCEPTED = (b"grpc-accept-encoding", b",".join(ENCODINGS))
 _KEPT = 64
+_MOST_TABLE_UPDATES = 2
+_NAME = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+")
+_ONCE = frozenset(
+    (b"authorization", b"content-type", b"grpc-encoding", b"grpc-timeout", b"x-api-key")
+)
+_OF_A_CONNECTION = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
+)
 _TIMEOUT = re.compile(rb"(\d{1,8})([HMSmun])")
 _UNIT_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
@@ -62,11 +72,13 @@ class HeadReader:
         known = self._known.get(block)
         if known is not None:
             return known
+        _require_few_updates(block)
         try:
             headers = self._decoder.decode(block, raw=True)
         except hpack.HPACKError as exc:
-            raise ConnectionFault(Fault.COMPRESSION_ERROR, str(exc)) from exc
-        metadata = Metadata((bytes(name), bytes(value)) for name, value in headers)
+            fact = "a header block cannot be decoded, or becomes too large"
+            raise ConnectionFault(Fault.COMPRESSION_ERROR, fact) from exc
+        metadata = _metadata((bytes(name), bytes(value)) for name, value in headers)
         metadata.source = self.source
         metadata.peer = self.peer
         head = self._head_of(metadata)
@@ -99,6 +111,51 @@ class HeadReader:
             else:
                 head.timeout_s = int(found[1]) * _UNIT_S[found[2]]
         return head
+
+
+def _require_few_updates(block: bytes) -> None:
+    """Refuses a block of table updates: each empties the table, and a block could hold thousands."""
+    found = at = 0
+    while at < len(block) and block[at] & 0xE0 == 0x20:
+        found += 1
+        at += 1
+        if block[at - 1] & 0x1F == 0x1F:
+            while at < len(block) and block[at] & 0x80:
+                at += 1
+            at += 1
+        if found > _MOST_TABLE_UPDATES:  # RFC 7541, 4.2
+            raise ConnectionFault(Fault.COMPRESSION_ERROR, "a header block of table updates")
+
+
+def _metadata(headers: Iterable[tuple[bytes, bytes]]) -> Metadata:
+    """The headers by name; of one that came again, its values as a list.
+
+    Raises:
+        ConnectionFault: a name or a value is none (RFC 9113, 8.2.1), a pseudo-header comes late or
+            again, or one comes again whose value is no list.
+    """
+    metadata = Metadata()
+    is_late = False
+    for name, value in headers:
+        is_pseudo = name.startswith(b":")
+        if (
+            _NAME.fullmatch(name) is None
+            or name in _OF_A_CONNECTION
+            or (is_pseudo and is_late)
+            or b"\r" in value
+            or b"\n" in value
+            or b"\0" in value
+        ):
+            raise ConnectionFault(Fault.PROTOCOL_ERROR, "a malformed header")
+        is_late = is_late or not is_pseudo
+        known = metadata.get(name)
+        if known is None:
+            metadata[name] = value
+        elif is_pseudo or name in _ONCE:
+            raise ConnectionFault(Fault.PROTOCOL_ERROR, "a header is there more than once")
+        else:
+            metadata[name] = known + b"," + value
+    return metadata
 
 
 def _nothing(message: bytes, timeout_s: float | None, metadata: Metadata) -> Reply:

@@ -1,7 +1,8 @@
 """The server's side of HTTP/2 (RFC 9113): frames, windows, and the life of a connection.
 
 What a call's messages mean is for `connection.Connection`, which is derived from this. Bounded: the calls
-of a connection, the size of a head, frames that bring no work, and what a caller may send ahead.
+of a connection, the size of a head, frames that bring no work, calls that are taken back, and what a
+caller may send ahead.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, cast
 
+from shipway.gateway.crowd import Crowd
 from shipway.gateway.grpc import frames
 from shipway.gateway.grpc.call import Service
 from shipway.gateway.grpc.frames import FRAME_HEAD, MAX_FRAME_BYTES, ConnectionFault, Fault, Kind
@@ -28,6 +30,15 @@ CONNECTION_WINDOW_BYTES = 8 * 1024 * 1024
 MAX_NUISANCE = 2000
 """Frames that ask for work and bring none (RFC 9113, 10.5), in a row, between two looks."""
 
+MAX_RESETS = 1000
+"""Calls that a caller may take back at once; each was work for nobody (CVE-2023-44487)."""
+
+RESETS_PER_S = 500
+"""How many more it may in each second after that."""
+
+SMALL_UPDATE_BYTES = 1024
+"""A smaller WINDOW_UPDATE asks for a frame that carries less than it costs."""
+
 _HTTP1_TEXT = b"This port speaks gRPC (HTTP/2); REST is on the gateway's other port.\n"
 _HTTP1 = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n"
 
@@ -35,8 +46,8 @@ _HTTP1 = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: c
 class Http2(asyncio.Protocol, ABC):
     """One connection. Calls are `Stream`s; the derived class opens, reads and answers them."""
 
-    def __init__(self, service: Service, connections: set[Any]) -> None:
-        self._connections = connections
+    def __init__(self, service: Service, crowd: Crowd[Any]) -> None:
+        self._crowd = crowd
         self._loop = asyncio.get_running_loop()
         self._heads = HeadReader(service.methods)
         self._transport: asyncio.Transport | None = None
@@ -54,7 +65,8 @@ class Http2(asyncio.Protocol, ABC):
         self._is_flushing = False
         self._is_stopping = False
         self._nuisance = 0
-        self._last_heard = self._loop.time()
+        self._resets = 0.0
+        self._last_heard = self._waits_since = self._loop.time()
         self._on_frame: dict[int, Callable[[int, int, bytes], None]] = {
             Kind.DATA: self._data,
             Kind.HEADERS: self._headers,
@@ -82,11 +94,26 @@ class Http2(asyncio.Protocol, ABC):
 
     # The connection's life
 
+    @property
+    def last_heard(self) -> float:
+        """When anything came of the peer, by the loop's clock."""
+        return self._last_heard
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the connection has a call."""
+        return bool(self._streams)
+
+    @property
+    def _waits_for_beginning(self) -> bool:
+        """Whether the peer has still to greet, or to end the head that it began."""
+        return not self._has_preface or self._unfinished is not None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio: the server's settings come first."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
         self._heads.peer = peer_of(transport)
-        self._connections.add(self)
+        self._crowd.enter(self)
         self._heads.source = source_of(transport)
         own = (
             (Of.MAX_CONCURRENT_STREAMS, MAX_STREAMS),
@@ -98,7 +125,7 @@ class Http2(asyncio.Protocol, ABC):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio: nobody waits for any reply any more."""
-        self._connections.discard(self)
+        self._crowd.leave(self)
         self._transport = None
         for stream in list(self._streams.values()):
             self._forget(stream)
@@ -157,7 +184,9 @@ class Http2(asyncio.Protocol, ABC):
             if self._unfinished is not None and kind != Kind.CONTINUATION:
                 raise ConnectionFault(Fault.PROTOCOL_ERROR, "a frame amid a header block")
             handle = self._on_frame.get(kind)
-            if handle is not None:
+            if handle is None:
+                self._trouble()
+            else:
                 payload = data[offset + FRAME_HEAD.size : end]
                 handle(flags, stream_id & frames.STREAM_MASK, payload)
             offset = end
@@ -178,6 +207,7 @@ class Http2(asyncio.Protocol, ABC):
             self._open(flags, stream_id, payload)
         else:
             self._unfinished = (stream_id, flags, payload)
+            self._waits_since = self._last_heard
 
     def _continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
         if self._unfinished is None or self._unfinished[0] != stream_id:
@@ -186,7 +216,9 @@ class Http2(asyncio.Protocol, ABC):
         block += payload
         self._trouble()
         if len(block) > HEAD_LIMIT_BYTES:
-            raise ConnectionFault(Fault.ENHANCE_YOUR_CALM, "a head is over 65536 bytes")
+            raise ConnectionFault(
+                Fault.ENHANCE_YOUR_CALM, f"a head is over {HEAD_LIMIT_BYTES} bytes"
+            )
         self._unfinished = (stream_id, first_flags, block)
         if flags & frames.END_HEADERS:
             self._unfinished = None
@@ -211,7 +243,7 @@ class Http2(asyncio.Protocol, ABC):
             return
         self._last_id = stream_id
         stream = self._streams[stream_id] = Stream(stream_id, head, self._stream_room)
-        stream.touched = self._last_heard
+        stream.touched = stream.waits_since = self._last_heard
         self.opened(stream, head)
         if flags & frames.END_STREAM and stream_id in self._streams:
             self._complete(stream)
@@ -242,6 +274,7 @@ class Http2(asyncio.Protocol, ABC):
         elif not payload:
             self._trouble()
         stream.touched = self._last_heard
+        stream.moved += size
         self.received(stream, payload)
 
     def _grant(self, stream: Stream) -> None:
@@ -254,13 +287,17 @@ class Http2(asyncio.Protocol, ABC):
         self._trouble()
         stream = self._streams.get(stream_id)
         if stream is not None:
+            self._resets += 1
+            if self._resets > MAX_RESETS:
+                raise ConnectionFault(Fault.ENHANCE_YOUR_CALM, "too many calls are taken back")
             self._forget(stream)
 
     def _settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         if flags & frames.ACK:
             return
         self._trouble()
-        for setting, value in frames.settings_in(payload):
+        # The last value of each counts: a frame has room for thousands, and each would be a look at all calls.
+        for setting, value in dict(frames.settings_in(payload)).items():
             if setting == Of.INITIAL_WINDOW_SIZE:
                 self._resize_windows(value)
             elif setting == Of.HEADER_TABLE_SIZE and value < frames.TABLE_BYTES:
@@ -272,6 +309,7 @@ class Http2(asyncio.Protocol, ABC):
             raise ConnectionFault(Fault.FLOW_CONTROL_ERROR, "a window over 2^31-1")
         for stream in list(self._streams.values()):
             stream.room += size - self._stream_room
+            _require_window(stream.room)
             self._resume(stream)
         self._stream_room = size
 
@@ -279,10 +317,14 @@ class Http2(asyncio.Protocol, ABC):
         size = frames.uint(payload)
         if not size:
             raise ConnectionFault(Fault.PROTOCOL_ERROR, "a WINDOW_UPDATE of nothing")
+        if size < SMALL_UPDATE_BYTES:
+            self._trouble()
         if not stream_id:
             self._room += size
             _require_window(self._room)
             for blocked in [s for s in self._streams.values() if s.outbox]:
+                if self._room <= 0:
+                    break
                 self._resume(blocked)
             return
         stream = self._streams.get(stream_id)
@@ -332,6 +374,7 @@ class Http2(asyncio.Protocol, ABC):
             self._room -= size
             self._out += (frames.head(Kind.DATA, 0, stream.id, size), bytes(view[:size]))
             stream.touched = self._last_heard
+            stream.moved += size
             if size == len(view):
                 outbox.popleft()
             else:
@@ -356,9 +399,26 @@ class Http2(asyncio.Protocol, ABC):
 
     def _forget(self, stream: Stream) -> None:
         self._streams.pop(stream.id, None)
+        self._release(stream, 0)
         stream.cancel()
         if self._is_stopping and not self._streams:
             self._loop.call_soon(self.close)
+
+    def _hold(self, stream: Stream) -> None:
+        """Counts what waits of an unfinished message among what all connections hold.
+
+        Raises:
+            QueueFull: that is too much.
+        """
+        more, held = len(stream.buffer) - stream.held, stream.held
+        if more > 0:
+            stream.held += more
+            self._crowd.hold(more, held)
+
+    def _release(self, stream: Stream, left: int) -> None:
+        if stream.held > left:
+            self._crowd.release(stream.held - left)
+            stream.held = left
 
     def _flush(self) -> None:
         if self._out:

@@ -7,6 +7,7 @@ import socket
 import ssl
 
 from shipway.gateway.accepting import handshaking
+from shipway.gateway.crowd import Crowd
 from shipway.gateway.grpc.call import Service
 from shipway.gateway.grpc.connection import Connection
 
@@ -21,32 +22,30 @@ async def serve(
     *,
     drain_s: float,
     tls: ssl.SSLContext | None = None,
+    crowd: Crowd[Connection] | None = None,
 ) -> None:
     """Serves on a bound socket until `stopping`, then answers what it has, for `drain_s` at most."""
-    connections: set[Connection] = set()
+    crowd = Crowd() if crowd is None else crowd
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: Connection(service, connections),
-        sock=listening,
-        backlog=2048,
-        **handshaking(tls),
+        lambda: Connection(service, crowd), sock=listening, backlog=2048, **handshaking(tls)
     )
-    ticking = asyncio.ensure_future(_tick(connections))
+    ticking = asyncio.ensure_future(_tick(crowd))
     await stopping.wait()
     server.close()
     until = loop.time() + drain_s
-    for connection in list(connections):
+    for connection in crowd:
         connection.stop()
-    while connections and loop.time() < until:  # noqa: ASYNC110 - ends with the last of many
+    while len(crowd) and loop.time() < until:  # noqa: ASYNC110 - ends with the last of many
         await asyncio.sleep(0.02)
     ticking.cancel()
-    for connection in list(connections):
+    for connection in crowd:
         connection.drop()
 
 
-async def _tick(connections: set[Connection]) -> None:
+async def _tick(crowd: Crowd[Connection]) -> None:
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(TICK_S)
-        for connection in list(connections):
+        for connection in crowd:
             connection.tick(loop.time())

@@ -64,6 +64,8 @@ CODE_OF: dict[str, Code] = {
     "too_many_attempts": Code.RESOURCE_EXHAUSTED,
     "unsupported_media_type": Code.UNIMPLEMENTED,
     "body_too_large": Code.RESOURCE_EXHAUSTED,
+    "head_too_large": Code.RESOURCE_EXHAUSTED,
+    "target_too_long": Code.RESOURCE_EXHAUSTED,
     "queue_full": Code.RESOURCE_EXHAUSTED,
     "rate_limited": Code.RESOURCE_EXHAUSTED,
     "deadline_exceeded": Code.DEADLINE_EXCEEDED,

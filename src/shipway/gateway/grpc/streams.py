@@ -27,7 +27,9 @@ class Stream:
 
     `room` is how many bytes the peer takes, `unread` how many of its bytes were not granted again.
     `until` is the deadline by the loop's clock. `waiting` holds the replies in the order of their
-    requests, made or in the making. `final` are the trailers that end a STREAM early.
+    requests, made or in the making. `final` are the trailers that end a STREAM early. `held` of the
+    buffer is counted with the crowd. Since `waits_since` it waits for the peer, and `moved` bytes came
+    or went meanwhile.
     """
 
     __slots__ = (
@@ -36,8 +38,10 @@ class Stream:
         "has_headers",
         "head",
         "headers",
+        "held",
         "id",
         "is_complete",
+        "moved",
         "outbox",
         "room",
         "timer",
@@ -46,6 +50,7 @@ class Stream:
         "unread",
         "until",
         "waiting",
+        "waits_since",
         "watched",
     )
 
@@ -55,7 +60,8 @@ class Stream:
         self.room = room
         self.headers = HEADERS
         self.until: float | None = None
-        self.touched = 0.0
+        self.touched = self.waits_since = 0.0
+        self.held = self.moved = 0
         self.buffer = bytearray()
         self.is_complete = False
         self.unread = 0
@@ -75,9 +81,11 @@ class Stream:
     @property
     def waits_for_peer(self) -> bool:
         """Whether the peer has to send, or to take, before anything goes on."""
-        return bool(self.outbox) or (
-            not self.is_complete and (bool(self.buffer) or self.head.form is not Form.STREAM)
-        )
+        if self.outbox:
+            return True
+        if self.is_complete or len(self.waiting) >= _MOST_AT_ONCE:
+            return False
+        return bool(self.buffer) or self.head.form is not Form.STREAM
 
     def require_fitting(self, limit: Callable[[], int]) -> None:
         """Refuses a message that announces more bytes than it may have, before they are here.
