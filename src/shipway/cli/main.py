@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shipway.cli import (
+    backup_commands,
     endpoint_commands,
     environment_commands,
     evaluation_commands,
@@ -37,6 +38,7 @@ promotion_commands.add_to(app)
 environment_commands.add_to(app)
 evaluation_commands.add_to(app)
 role_commands.add_to(app)
+backup_commands.add_to(app)
 
 
 def _print_version(wanted: bool) -> None:
