@@ -113,13 +113,15 @@ def _manifest_bytes(seal: bytes, place: str) -> int:
     try:
         content = seal[_BLOCK : 2 * _BLOCK].rstrip(b"\0")
         return msgspec.json.decode(content, type=_Seal).manifest_bytes
-    except msgspec.MsgspecError as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise corrupt(place, "it has no seal: it is no backup, or was cut off") from exc
 
 
 def _manifest(body: bytes, size: int, place: str) -> BackupManifest:
     start = len(body) - size - (-size % _BLOCK)
-    text = body[start : start + size]
+    text = body[start : start + size] if start > 0 else b""
+    if not body.endswith(b"".join(_framed(entry_of(MANIFEST, text)))):
+        raise corrupt(place, "its manifest is not where its seal says")
     try:
         written = msgspec.json.decode(text, type=_Format).format
         if written > FORMAT:
@@ -129,7 +131,7 @@ def _manifest(body: bytes, size: int, place: str) -> BackupManifest:
                 next_step="Restore it with the release that wrote it, or a newer one.",
             )
         return msgspec.json.decode(text, type=BackupManifest)
-    except msgspec.MsgspecError as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise corrupt(place, "its manifest cannot be read") from exc
 
 

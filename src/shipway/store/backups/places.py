@@ -135,18 +135,15 @@ class _ObjectPlace:
 
     def write(self, chunks: Iterable[bytes], check: Check) -> int:
         size = 0
-
-        def counted() -> Iterator[bytes]:
-            nonlocal size
+        # The object appears when its last part is there; an error in between leaves none.
+        with (
+            _faults(self.name, "written"),
+            obstore.open_writer(
+                self._store, self._key, buffer_size=_PART_BYTES, max_concurrency=2
+            ) as stream,
+        ):
             for chunk in chunks:
-                size += len(chunk)
-                yield chunk
-
-        with _faults(self.name, "written"):
-            # The object appears when its last part is there; an error in between leaves none.
-            obstore.put(
-                self._store, self._key, counted(), chunk_size=_PART_BYTES, max_concurrency=2
-            )
+                size += stream.write(chunk)
         try:
             check(self.read())
         except BaseException:

@@ -130,8 +130,8 @@ def _written_instant(value: datetime) -> datetime:
 
 
 def _written_float(value: float) -> float | str:
-    # JSON has no infinity.
-    return float(value) if math.isfinite(value) else repr(float(value))
+    # JSON has no infinity; SQLite keeps no minus zero, which equals zero.
+    return float(value) + 0.0 if math.isfinite(value) else repr(float(value))
 
 
 _ENCODERS: dict[Kind, Callable[[Any], Any]] = {
