@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -33,7 +33,8 @@ def keep_copy(engine: sa.Engine, revision: str) -> Path | None:
         _copy(source, draft)
         draft.replace(target)
     except (OSError, sqlite3.Error) as exc:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()
         raise StateUnusable(
             f"The database was not upgraded: a copy of it cannot be written to `{target}`: {exc}.",
             next_step="Free some space on its disk, or make the directory writable.",
