@@ -55,12 +55,12 @@ def arrange_death(moment: str) -> None:
     steps: dict[str, list[tuple[Any, str]]] = {
         "": [],
         "rows written": [(writing._Contents, "_bundle")],
-        "bundles written": [(writing._Contents, "_kept_files")],
+        "bundles written": [(writing._Contents, "_state_files")],
         "nothing read back": [(_FilePlace, "read"), (writing, "sealed_manifest")],
         "no name taken": [(_FilePlace, "_take_name"), (_ObjectPlace, "read")],
         "rows restored": [(restoring._Restore, "_restore_bundle")],
         "bundles restored": [(restoring._Restore, "_restore_file")],
-        "all restored": [(restoring, "first_broken_link")],
+        "all restored": [(restoring, "first_loose_link")],
     }
 
     def die(*args: Any, **kwargs: Any) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from shipway.cli import (
     backup_commands,
+    doctor_commands,
     endpoint_commands,
     environment_commands,
     evaluation_commands,
@@ -39,6 +40,7 @@ environment_commands.add_to(app)
 evaluation_commands.add_to(app)
 role_commands.add_to(app)
 backup_commands.add_to(app)
+doctor_commands.add_to(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 
 import msgspec
 
-from shipway.core.audit import GENESIS
+from shipway.core.audit import GENESIS, AuditEvent, BrokenLink, hash_of
 
 FORMAT = 1
 """The layout of the archives that this release writes; it reads this and older ones."""
@@ -87,3 +88,20 @@ def differing_tables(wanted: BackupManifest, found: tuple[TableFacts, ...]) -> l
     return [
         table.name for table in wanted.tables if there.get(table.name) != (table.rows, table.sha256)
     ]
+
+
+def first_loose_link(events: Iterable[AuditEvent]) -> BrokenLink | None:
+    """Where the chain, oldest first, breaks; its beginning may have gone to an archive."""
+    sequence, previous_hash = 1, GENESIS
+    for number, event in enumerate(events):
+        if number == 0 and event.sequence > 1:
+            sequence, previous_hash = event.sequence, event.previous_hash
+        if event.sequence != sequence:
+            return BrokenLink(sequence=sequence, reason=f"event {sequence} is missing")
+        if event.previous_hash != previous_hash:
+            reason = f"event {sequence} does not follow the one before it"
+            return BrokenLink(sequence=sequence, reason=reason)
+        if event.hash != hash_of(sequence, event, previous_hash):
+            return BrokenLink(sequence=sequence, reason=f"event {sequence} was changed")
+        sequence, previous_hash = sequence + 1, event.hash
+    return None

@@ -17,8 +17,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import exc as sql
 
-from shipway.core.audit import first_broken_link
-from shipway.core.backups import BackupManifest, differing_tables
+from shipway.core.backups import BackupManifest, differing_tables, first_loose_link
 from shipway.core.bundles import MANIFEST_NAME
 from shipway.core.errors import BundleCorrupt, InvalidArtifact, StateUnusable
 from shipway.core.registry import check_paths, is_inside
@@ -36,6 +35,7 @@ from shipway.store.sql.faults import translated_faults
 from shipway.store.staging import Staging
 
 _BATCH = 100
+_CHUNK_BYTES = 1024 * 1024
 
 
 class Target(NamedTuple):
@@ -110,7 +110,7 @@ class _Restore:
         self._check()
         _reset_sequences(self._connection)
         migration.upgrade_to(self._connection, "head")
-        broken = first_broken_link(AuditRows(self._connection).chain())
+        broken = first_loose_link(AuditRows(self._connection).chain())
         if broken is not None:
             raise self._corrupt(f"its audit chain is broken: {broken.reason}")
 
@@ -196,11 +196,18 @@ class _Restore:
     def _restore_file(self, member: Member) -> None:
         name = member.name.removeprefix("files/")
         facts = next((file for file in self._manifest.files if file.path == name), None)
-        data = member.stream.read()
-        if facts is None or not is_inside(name) or sha256(data).hexdigest() != facts.sha256:
+        if facts is None or not is_inside(name):
+            raise self._corrupt(f"it names the file `{member.name}`")
+        path = self._target.state_dir / name
+        draft, digest = path.with_name(f".{path.name}.draft"), sha256()
+        with _written(draft, mode=facts.mode) as stream:
+            while chunk := member.stream.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                stream.write(chunk)
+        if digest.hexdigest() != facts.sha256:
+            draft.unlink()
             raise self._corrupt(f"the file `{name}` in it is not the one of its manifest")
-        with _written(self._target.state_dir / name, mode=facts.mode) as stream:
-            stream.write(data)
+        draft.replace(path)
 
     def _check(self) -> None:
         """Reads back what the database has now."""

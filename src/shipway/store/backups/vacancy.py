@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -14,7 +14,7 @@ from shipway.store.sql.engine import create_engine
 from shipway.store.sql.faults import translated_faults
 
 _LEFT_BY_A_KILLED_RESTORE = {
-    *("artifacts", "keys", "tls", "run", "staging"),
+    *("artifacts", "audit", "keys", "tls", "run", "staging"),
     *("shipway.db", "shipway.db-wal", "shipway.db-shm"),
 }
 """What may be in the directory: bundles are found by their digests, and the database is looked into."""
@@ -35,7 +35,7 @@ def require_vacant(manifest: BackupManifest, database_url: str, state_dir: Path)
         _require_no_state(state_dir)
     for file in manifest.files:
         path = state_dir / file.path
-        if path.exists() and sha256(path.read_bytes()).hexdigest() != file.sha256:
+        if path.exists() and _digest_of(path) != file.sha256:
             raise TargetTaken(
                 f"`{path}` is there already, and is another than the backup's.",
                 next_step="Name another directory with `--dir`.",
@@ -69,3 +69,8 @@ def _require_no_state(state_dir: Path) -> None:
             next_step="Name an empty or new directory with `--dir`.",
             target=str(state_dir),
         )
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()

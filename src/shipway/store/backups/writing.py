@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -33,8 +33,14 @@ from shipway.store.objects.artifacts import ArtifactStore
 PART_BYTES = 4 * 1024 * 1024
 """Rows are written in parts of this size, the only thing that is in memory whole."""
 
-KEPT_DIRECTORIES = ("keys", "tls")
-"""What is kept of a state directory; all else in it is made again by the next server."""
+SECRETS = ("keys", "tls")
+RECORDS = ("audit",)
+"""Directories that are kept of a state directory; all else in it is made again by the next server."""
+
+WITNESS = "audit/heads.jsonl"
+"""Names signed heads of the audit chain: read before the database, it knows of none that is not there."""
+
+_CHUNK_BYTES = 1024 * 1024
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and of how much (0: unknown)."""
@@ -100,6 +106,9 @@ class _Contents:
         self._files: list[KeptFile] = []
 
     def entries(self) -> Generator[Entry, None, None]:
+        witness = self._source.state_dir / WITNESS
+        if witness.is_file():
+            yield self._file(witness)
         # The lease comes before the snapshot: nothing that the snapshot names is swept meanwhile.
         with self._source.artifacts.leases.taken() as renew:
             with snapshot(self._source.engine) as seen:
@@ -111,8 +120,7 @@ class _Contents:
                 self._on_progress("bundles", number, len(digests))
                 yield from self._bundle(digest)
                 renew()
-        if self._with_keys:
-            yield from self._kept_files()
+        yield from self._state_files()
         self.manifest = self._manifest()
         yield entry_of(MANIFEST, msgspec.json.encode(self.manifest))
 
@@ -140,14 +148,33 @@ class _Contents:
             size_bytes=self._bundles.size_bytes + sum(sizes.values()),
         )
 
-    def _kept_files(self) -> Iterator[Entry]:
+    def _state_files(self) -> Iterator[Entry]:
+        """Read after the database: what left it for an archive is in either."""
         state_dir = self._source.state_dir
-        for path in sorted(kept_files(state_dir)):
-            data, mode = _read(path)
-            name = path.relative_to(state_dir).as_posix()
-            digest = sha256(data).hexdigest()
-            self._files.append(KeptFile(path=name, mode=mode, sha256=digest))
-            yield entry_of(f"files/{name}", data)
+        for name in (*SECRETS, *RECORDS) if self._with_keys else RECORDS:
+            for path in sorted((state_dir / name).rglob("*")):
+                if path.is_file() and path != state_dir / WITNESS:
+                    yield self._file(path)
+
+    def _file(self, path: Path) -> Entry:
+        name = path.relative_to(self._source.state_dir).as_posix()
+        with _readable(path):
+            stat = path.stat()
+
+        def chunks() -> Iterator[bytes]:
+            digest, left = sha256(), stat.st_size
+            with _readable(path), path.open("rb") as stream:
+                # Some only grow: what comes meanwhile is for the next backup.
+                while left and (chunk := stream.read(min(left, _CHUNK_BYTES))):
+                    digest.update(chunk)
+                    left -= len(chunk)
+                    yield chunk
+            if left:
+                raise _changed(path)
+            kept = KeptFile(path=name, mode=stat.st_mode & 0o777, sha256=digest.hexdigest())
+            self._files.append(kept)
+
+        return Entry(f"files/{name}", stat.st_size, chunks())
 
     def _manifest(self) -> BackupManifest:
         return BackupManifest(
@@ -162,25 +189,24 @@ class _Contents:
         )
 
 
-def kept_files(state_dir: Path) -> list[Path]:
-    """The keys and certificates of a state directory."""
-    return [
-        path
-        for name in KEPT_DIRECTORIES
-        for path in (state_dir / name).rglob("*")
-        if path.is_file()
-    ]
-
-
-def _read(path: Path) -> tuple[bytes, int]:
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
     try:
-        return path.read_bytes(), path.stat().st_mode & 0o777
+        yield
     except OSError as exc:
         raise StateUnusable(
             f"`{path}` cannot be backed up: {exc.strerror}.",
             next_step="Run the backup as the user that runs the server, or with `--without-keys`.",
             directory=str(path.parent),
         ) from exc
+
+
+def _changed(path: Path) -> StateUnusable:
+    return StateUnusable(
+        f"`{path}` was cut while it was backed up.",
+        next_step="Try again.",
+        directory=str(path.parent),
+    )
 
 
 def _parts(lines: Iterable[bytes]) -> Iterator[bytes]:
