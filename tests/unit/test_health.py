@@ -159,7 +159,9 @@ def test_rollout_is_stuck_once_it_is_beyond_its_own_limits(
 def test_endpoint_that_cannot_answer_is_a_problem_and_one_that_kept_its_version_a_warning(
     phase: str, *, serves: bool, expected: Level
 ) -> None:
-    assert level(endpoint_diagnosis(EndpointFacts(name="a", phase=phase, serves=serves))) is expected
+    assert (
+        level(endpoint_diagnosis(EndpointFacts(name="a", phase=phase, serves=serves))) is expected
+    )
 
 
 @pytest.mark.parametrize(

@@ -256,7 +256,7 @@ def rollout_diagnosis(facts: RolloutFacts, *, now: datetime) -> Diagnosis:
 
 def endpoint_diagnosis(facts: EndpointFacts) -> Diagnosis:
     """Whether an endpoint answers."""
-    name, said = f"`{facts.name}`", f": {facts.message}" if facts.message else "."
+    name, said = f"`{facts.name}`", f": {facts.message.rstrip('.')}." if facts.message else "."
     step = f"See `shipway logs {facts.name}` and `shipway status`; `shipway rollback {facts.name}` helps."
     if not facts.serves:
         return _problem("endpoints", f"{name} cannot answer{said}", step)
@@ -270,7 +270,7 @@ def database_diagnosis(facts: DatabaseFacts) -> Diagnosis:
     check, name = "database", f"`{facts.place}`"
     if facts.faults:
         step = "End the server, keep a copy of the file, and restore a backup (`shipway restore`)."
-        return _problem(check, f"{name} is damaged: {facts.faults[0]}", step)
+        return _problem(check, f"{name} is damaged: {facts.faults[0]}.", step)
     if facts.schema is None:
         step = "Start the server once: `shipway up` makes the tables."
         return _warning(check, f"{name} has no tables of Shipway.", step)
