@@ -20,7 +20,7 @@ from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
 from shipway.core.rollouts import begun
 from shipway.core.strategies import Canary, RolloutPlan
 from shipway.core.versions import VersionQuery, VersionRef
-from shipway.store.backups.places import place_of
+from shipway.store.backups.places import BackupPlace, place_of
 from shipway.store.backups.restoring import Target, checked_backup, restore_backup
 from shipway.store.backups.snapshot import existing_engine
 from shipway.store.backups.vacancy import require_vacant
@@ -46,9 +46,12 @@ class Home:
     state_dir: Path
 
     def back_up(self, backup: str, *, with_keys: bool = True) -> Backup:
+        place = place_of(backup, now=NOW, environment=self.place.environment)
+        return self.write_to(place, with_keys=with_keys)
+
+    def write_to(self, place: BackupPlace, *, with_keys: bool = True) -> Backup:
         engine = existing_engine(self.place.database_url)
         source = Source(engine, self.place.artifacts(), self.state_dir)
-        place = place_of(backup, now=NOW, environment=self.place.environment)
         try:
             return write_backup(source, place, with_keys=with_keys, now=NOW, on_progress=nobody)
         finally:
@@ -58,9 +61,15 @@ class Home:
         place = place_of(backup, now=NOW, environment=environment or {})
         manifest = checked_backup(place, on_progress=nobody)
         require_vacant(manifest, self.place.database_url, self.state_dir)
-        target = Target(self.place.database_url, self.place.artifacts(), self.state_dir)
-        restore_backup(place, target, manifest, on_progress=nobody)
+        assert self.restored(backup, environment) is None
         return manifest
+
+    def restored(self, backup: str, environment: dict[str, str] | None = None) -> Any:
+        """Restores, and gives where the chain is broken."""
+        place = place_of(backup, now=NOW, environment=environment or {})
+        manifest = checked_backup(place, on_progress=nobody)
+        target = Target(self.place.database_url, self.place.artifacts(), self.state_dir)
+        return restore_backup(place, target, manifest, on_progress=nobody)
 
 
 def contents(database: Database) -> dict[str, list[tuple[Any, ...]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -12,29 +13,33 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from hashlib import sha256
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
 from shipway.control.registry import Registry
-from shipway.core.backups import BackupManifest
-from shipway.core.bundles import MANIFEST_NAME
+from shipway.core.backups import BackupManifest, KeptFile
 from shipway.core.errors import (
     BackupCorrupt,
     BundleCorrupt,
+    InvalidSpec,
     SchemaTooNew,
     StoreUnavailable,
     TargetTaken,
 )
 from shipway.core.versions import VersionQuery, parse_version
+from shipway.store.backups import places
 from shipway.store.backups.archive import archived, entry_of, members, sealed_manifest
-from shipway.store.backups.places import place_of
-from shipway.store.backups.restoring import _reset_sequences
+from shipway.store.backups.places import _ObjectPlace, place_of
+from shipway.store.backups.restoring import _reset_sequences, _Restore
 from shipway.store.backups.writing import _Contents
+from shipway.store.sql import migration
 from shipway.store.sql.database import Database, sqlite_url
 from shipway.store.sql.engine import create_engine
 from shipway.store.sql.tables import metadata
@@ -280,22 +285,33 @@ def resealed(small: bytes, change: Callable[[str, bytes], bytes]) -> bytes:
     return b"".join(archived(entries))
 
 
+def without_last_row(data: bytes) -> bytes:
+    return gzip.compress(b"".join(gzip.decompress(data).splitlines(keepends=True)[:-1]))
+
+
 @pytest.mark.parametrize(
-    "changed",
-    ["tables/versions", "tables/audit", "bundles/model", "bundles/manifest", "files/keys"],
+    ("meant", "exchange"),
+    [
+        ("tables/audit/000001.jsonl.gz", without_last_row),
+        ("tables/models/000001.jsonl.gz", without_last_row),  # versions refer to it
+        ("tables/versions/000001.jsonl.gz", lambda data: data[:-9]),
+        ("tables/versions/000001.jsonl.gz", lambda _: gzip.compress(b"[1]\n")),
+        ("model/model.bin", lambda data: data[:-1] + b"!"),
+        ("shipway.json", lambda data: data.replace(b"numpy==2.1.0", b"numpy==2.1.1")),
+        ("files/keys/admin", lambda _: b"another"),
+        ("manifest.json", lambda data: data.replace(b'"count":1', b'"count":2')),
+        ("manifest.json", lambda data: data.replace(b'"sequence":1', b'"sequence":2')),
+        ("manifest.json", lambda data: data.replace(b'"name":"audit"', b'"name":"other"')),
+    ],
 )
 def test_member_that_was_exchanged_under_a_new_seal_is_found_and_nothing_is_restored(
-    small: bytes, changed: str, new_home: Callable[[str], Any], tmp_path: Path
+    small: bytes,
+    meant: str,
+    exchange: Callable[[bytes], bytes],
+    new_home: Callable[[str], Any],
+    tmp_path: Path,
 ) -> None:
-    kind, _, what = changed.partition("/")
-
-    def change(name: str, data: bytes) -> bytes:
-        is_meant = name.startswith(kind) and (
-            what in name or (what == "manifest" and name.endswith(MANIFEST_NAME))
-        )
-        return data[:-1] if is_meant else data
-
-    forged = resealed(small, change)
+    forged = resealed(small, lambda name, data: exchange(data) if name.endswith(meant) else data)
     assert forged != small
     path = tmp_path / "forged.tar"
     path.write_bytes(forged)
@@ -313,11 +329,28 @@ def test_member_that_would_leave_its_directory_is_refused(
     inside = next(i for i, (n, _) in enumerate(found) if n.split("/")[0] == name.split("/")[0])
     name = name.replace("{hex}", found[inside][0].split("/")[1])
     found.insert(inside + 1, (name, b"escaped"))
+    manifest = msgspec.json.decode(found[-2][1], type=BackupManifest)
+    kept = KeptFile(path="../escaped", mode=0o600, sha256=sha256(b"escaped").hexdigest())
+    manifest = msgspec.structs.replace(manifest, files=(*manifest.files, kept))
+    found[-2] = (found[-2][0], msgspec.json.encode(manifest))
     entries = [entry_of(n, data) for n, data in found if n != "seal.json"]
     (tmp_path / "hostile.tar").write_bytes(b"".join(archived(entries)))
     with pytest.raises(BackupCorrupt):
         new_home(EMBEDDED).restore(str(tmp_path / "hostile.tar"))
     assert not list(tmp_path.rglob("escaped"))
+
+
+def test_chain_that_was_broken_before_the_backup_is_restored_as_it_was_and_told(
+    embedded: Any, new_home: Callable[[str], Any], tmp_path: Path
+) -> None:
+    with opened(embedded) as database, database._engine.begin() as connection:
+        connection.execute(sa.text("UPDATE audit SET actor = 'mallory'"))
+    embedded.back_up(str(tmp_path / "backup.tar"))
+    target = new_home(EMBEDDED)
+    broken = target.restored(str(tmp_path / "backup.tar"))
+    assert (broken.sequence, broken.reason) == (1, "event 1 was changed")
+    with opened(target) as database:
+        assert [event.actor for event in chain_of(database)] == ["mallory"]
 
 
 def tables_of(home: Any) -> list[str]:
@@ -448,6 +481,39 @@ def test_two_backups_at_once_to_one_name_give_one_whole_backup(
     assert list(tmp_path.glob(".night*")) == []
 
 
+@pytest.mark.parametrize("remote", [False, True])
+def test_backup_that_does_not_read_back_as_it_was_written_is_not_kept(
+    embedded: Any,
+    *,
+    remote: bool,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target, environment, read = str(tmp_path / "b" / "night.tar"), {}, places._chunks_of
+    if remote:
+        server = request.getfixturevalue("s3_server")
+        target, environment = f"{server.url}/backups-{uuid4().hex}/night.tar", server.environment
+        read = _ObjectPlace.read
+    owner, name = (_ObjectPlace, "read") if remote else (places, "_chunks_of")
+    monkeypatch.setattr(owner, name, lambda place: [b"".join(read(place))[:-1]])
+    place = place_of(target, now=NOW, environment=environment)
+    with pytest.raises(BackupCorrupt):
+        embedded.write_to(place)
+    place.require_free()
+    assert remote or list((tmp_path / "b").iterdir()) == []
+
+
+def test_directory_as_a_target_gets_a_file_named_by_the_time(embedded: Any, tmp_path: Path) -> None:
+    name = f"shipway-{NOW:%Y%m%dT%H%M%SZ}.tar"
+    (tmp_path / "there").mkdir()
+    for target in (str(tmp_path / "there"), f"{tmp_path}/new/", f"file://{tmp_path}/third/"):
+        assert Path(embedded.back_up(target).place).name == name
+    for target in ("s3://", "s3://bucket"):
+        with pytest.raises(InvalidSpec):
+            place_of(target, now=NOW, environment={})
+
+
 # What a backup needs stays, and what is in the way is said.
 
 
@@ -455,10 +521,15 @@ def test_lease_is_seen_by_others_from_when_it_is_taken_until_it_ends(home: Any) 
     one, two = home.place.artifacts(), home.place.artifacts()
     long_ago, to_come = NOW - timedelta(days=9000), NOW + timedelta(days=9000)
     with one.leases.taken() as renew:
-        renew()
         assert two.leases.any_since(long_ago)
         assert not two.leases.any_since(to_come), "left by the dead"
         assert one.digests() == {}
+        if one.directory is not None:
+            (lease,) = (one.directory / "leases").iterdir()
+            os.utime(lease, (0, 0))
+            assert not two.leases.any_since(long_ago)
+            renew()
+            assert two.leases.any_since(long_ago)
     assert not two.leases.any_since(long_ago)
 
 
@@ -558,6 +629,49 @@ def test_format_of_a_newer_release_is_refused_by_its_number(small: bytes) -> Non
 
     with pytest.raises(SchemaTooNew, match="format 2"):
         seal_holds(resealed(small, change))
+
+
+def test_rows_that_a_migration_begins_with_do_not_mix_with_those_restored(
+    embedded: Any, new_home: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded.back_up(str(tmp_path / "backup.tar"))
+    upgrade_to = migration.upgrade_to
+
+    def seeded(connection: sa.Connection, revision: str) -> None:
+        upgrade_to(connection, revision)
+        if revision != "head":
+            row = "('churn', 1, '2026-01-01', 'seed')"
+            connection.execute(sa.text(f"INSERT INTO models VALUES {row}"))
+
+    monkeypatch.setattr(migration, "upgrade_to", seeded)
+    target = new_home(EMBEDDED)
+    target.restore(str(tmp_path / "backup.tar"))
+    with opened(target) as database, opened(embedded) as source:
+        assert world.contents(database) == world.contents(source)
+
+
+def test_postgresql_does_not_end_a_restore_for_being_idle(
+    embedded: Any, new_home: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded.back_up(str(tmp_path / "backup.tar"))
+    target = new_home(AT_SCALE)
+    engine = create_engine(target.place.database_url)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        name = connection.scalar(sa.text("SELECT current_database()"))
+        setting = "SET idle_in_transaction_session_timeout = '1h'"
+        connection.execute(sa.text(f"ALTER DATABASE {name} {setting}"))
+    engine.dispose()
+    seen = []
+    restore_bundle = _Restore._restore_bundle
+
+    def look(self: Any, *arguments: Any) -> None:
+        query = sa.text("SHOW idle_in_transaction_session_timeout")
+        seen.append(self._connection.scalar(query))
+        restore_bundle(self, *arguments)
+
+    monkeypatch.setattr(_Restore, "_restore_bundle", look)
+    target.restore(str(tmp_path / "backup.tar"))
+    assert seen == ["0"]
 
 
 @pytest.mark.parametrize("place", [AT_SCALE], indirect=True)

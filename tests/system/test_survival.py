@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shipway.testing.live import LiveServer, live_server, onnx_bundle
+from shipway.supervisor.down import down
+from shipway.testing.live import LiveServer, live_server, onnx_bundle, python_bundle
 
 SHIPWAY = [sys.executable, "-m", "shipway.cli"]
 
@@ -78,3 +84,60 @@ def test_doctor_finds_a_live_server_well_and_then_what_was_done_to_it(tmp_path: 
             os.kill(pid, signal.SIGCONT)
         server.until(lambda: server.control.get("/status").json()["gateways"])
         server.until(lambda: server.answers("double", 2.0) == 4.0)
+
+
+SLOW = """
+import time
+
+class Model:
+    def predict(self, inputs):
+        time.sleep(float(inputs["x"][0]))
+        return {"y": inputs["x"]}
+"""
+
+
+@pytest.mark.usefixtures("own_state")
+def test_server_that_is_told_to_end_answers_what_it_has_accepted(tmp_path: Path) -> None:
+    with live_server(tmp_path / "state") as server, ThreadPoolExecutor() as pool:
+        python_bundle(tmp_path / "slow", SLOW)
+        server.register("slow", tmp_path / "slow")
+        server.deploy("slow", "slow")
+        server.until(lambda: server.answers("slow", 0.0) == 0.0)
+        asked = pool.submit(server.answers, "slow", 2.5)
+        server.until(lambda: in_flight(server) == 1)
+        down(server.state_dir)
+        assert asked.result() == 2.5
+
+
+def in_flight(server: LiveServer) -> int:
+    page = server.gateway.get("/metrics").text
+    found = re.findall(r'^shipway_in_flight\{endpoint="slow".*\} (\d+)', page, re.MULTILINE)
+    return sum(map(int, found))
+
+
+@pytest.mark.usefixtures("own_state")
+def test_control_that_is_told_to_end_finishes_the_upload_it_has_begun(tmp_path: Path) -> None:
+    with live_server(tmp_path / "state") as server:
+        onnx_bundle(tmp_path / "double", 2.0)
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for path in sorted((tmp_path / "double").rglob("*")):
+                tar.add(path, path.relative_to(tmp_path / "double").as_posix(), recursive=False)
+        body = archive.getvalue()
+        host, _, port = server.running.control_url.removeprefix("http://").rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=20) as uploading:
+            head = f"POST /api/v1/models/double/versions HTTP/1.1\r\nHost: {host}\r\n"
+            uploading.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:600])
+            pid = json.loads((server.state_dir / "run" / "control.json").read_text())["pid"]
+            os.kill(pid, signal.SIGTERM)
+            server.until(lambda: not listens(host, int(port)))
+            uploading.sendall(body[600:])
+            assert uploading.recv(1000).startswith(b"HTTP/1.1 201 ")
+
+
+def listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    return True

@@ -25,7 +25,7 @@ from shipway.supervisor.records import exclusive
 
 
 class BackupView(msgspec.Struct, frozen=True, kw_only=True):
-    """A backup, as the commands show it."""
+    """A backup, as the commands show it. `audit_fault` says where the restored chain is broken."""
 
     place: str
     created_at: datetime
@@ -38,6 +38,7 @@ class BackupView(msgspec.Struct, frozen=True, kw_only=True):
     audit_head: str
     files: tuple[str, ...]
     size_bytes: int | None = None
+    audit_fault: str = ""
 
 
 def back_up(target: str, *, state_dir: Path | None, with_keys: bool) -> BackupView:
@@ -76,7 +77,7 @@ def restore(source: str, *, dry_run: bool, **given: Any) -> BackupView:
     Raises:
         ShipwayError: it was not restored, and the database is as empty as it was.
     """
-    settings = read_settings(**given)
+    settings, fault = read_settings(**given), ""
     place = _place(source)
     with progress("Restore") as on_progress:
         manifest = checked_backup(place, on_progress=on_progress)
@@ -87,8 +88,9 @@ def restore(source: str, *, dry_run: bool, **given: Any) -> BackupView:
                 for role in ("up", "control"):
                     held.enter_context(exclusive(state_dir, role))
                 target = Target(database_url, _artifacts(settings), state_dir)
-                restore_backup(place, target, manifest, on_progress=on_progress)
-    return _view(place.name, manifest)
+                broken = restore_backup(place, target, manifest, on_progress=on_progress)
+                fault = "" if broken is None else broken.reason
+    return msgspec.structs.replace(_view(place.name, manifest), audit_fault=fault)
 
 
 def _place(target: str) -> BackupPlace:
@@ -134,6 +136,9 @@ def show_backup(view: BackupView, heading: str) -> None:
     typer.echo(f"  bundles  {view.bundles}, {view.bundle_bytes / 1e6:.1f} MB")
     typer.echo(f"  audit    {view.audit_events} events, the newest {view.audit_head[:12]}…")
     if view.files:
-        typer.echo(f"  keys     {len(view.files)} files: keep the backup as secret as they are")
-    else:
-        typer.echo("  keys     none")
+        typer.echo(f"  files    {', '.join(view.files)}")
+        typer.echo("Keep it as secret as the keys in it.")
+    if view.audit_fault:
+        typer.echo(
+            f"The audit chain is broken, as it was when the backup was made: {view.audit_fault}."
+        )

@@ -58,7 +58,8 @@ def place_of(target: str, *, now: datetime, environment: Mapping[str, str]) -> B
     dated = f"shipway-{now:%Y%m%dT%H%M%SZ}.tar"
     if parts.scheme in {"", "file"} or "://" not in target:
         path = Path(unquote(parts.path) if parts.scheme == "file" else target).absolute()
-        return _FilePlace(path / dated if path.is_dir() else path)
+        is_directory = path.is_dir() or target.endswith("/")
+        return _FilePlace(path / dated if is_directory else path)
     directory, _, name = target.rpartition("/")
     if not parts.netloc or not directory.startswith(f"{parts.scheme}://{parts.netloc}"):
         raise InvalidSpec(f"`{target}` names no object.", next_step="Write `s3://bucket/name.tar`.")

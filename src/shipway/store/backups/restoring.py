@@ -17,6 +17,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import exc as sql
 
+from shipway.core.audit import BrokenLink
 from shipway.core.backups import BackupManifest, differing_tables, first_loose_link
 from shipway.core.bundles import MANIFEST_NAME
 from shipway.core.errors import BundleCorrupt, InvalidArtifact, StateUnusable
@@ -62,12 +63,15 @@ def checked_backup(place: BackupPlace, *, on_progress: OnProgress) -> BackupMani
 
 def restore_backup(
     place: BackupPlace, target: Target, manifest: BackupManifest, *, on_progress: OnProgress
-) -> None:
+) -> BrokenLink | None:
     """Restores a backup that was checked, into a place that is vacant. Blocks.
 
     The rows come in one transaction, which ends last: killed before that, the database is as empty as
-    it was, and a second restore begins again. Ends only when rows, bundles and audit chain are those
-    of the backup, and the schema is this release's.
+    it was, and a second restore begins again. Ends only when rows, bundles and the audit chain's head
+    are those of the backup, and the schema is this release's.
+
+    Returns:
+        Where the audit chain is broken, which it was when the backup was made; None when it holds.
 
     Raises:
         BackupCorrupt: what is in it does not fit together.
@@ -80,7 +84,7 @@ def restore_backup(
             engine.connect().execution_options(**WRITES) as connection,
             connection.begin(),
         ):
-            _Restore(place, target, manifest, connection, on_progress).run()
+            return _Restore(place, target, manifest, connection, on_progress).run()
     finally:
         engine.dispose()
 
@@ -102,7 +106,7 @@ class _Restore:
         self._staging = Staging(target.state_dir / "staging")
         self._bundles = 0
 
-    def run(self) -> None:
+    def run(self) -> BrokenLink | None:
         self._make_schema()
         with closing(members(self._place.read(), place=self._place.name)) as found:
             for group, inside in groupby(found, _group_of):
@@ -110,9 +114,7 @@ class _Restore:
         self._check()
         _reset_sequences(self._connection)
         migration.upgrade_to(self._connection, "head")
-        broken = first_loose_link(AuditRows(self._connection).chain())
-        if broken is not None:
-            raise self._corrupt(f"its audit chain is broken: {broken.reason}")
+        return first_loose_link(AuditRows(self._connection).chain())
 
     def _make_schema(self) -> None:
         """The schema as it was when the backup was made, without the rows that it begins with."""
