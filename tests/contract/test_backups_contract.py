@@ -30,6 +30,7 @@ from shipway.core.errors import (
     BundleCorrupt,
     InvalidSpec,
     SchemaTooNew,
+    StateUnusable,
     StoreUnavailable,
     TargetTaken,
 )
@@ -231,6 +232,46 @@ def test_keys_come_back_with_their_modes_or_stay_away_on_request(
     assert not (bare.state_dir / "keys").exists()
 
 
+def test_witness_of_the_audit_knows_no_more_than_the_database_and_archives_no_less(
+    embedded: Any,
+    new_home: Callable[[str], Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    audit = embedded.state_dir / "audit"
+    (audit / "archive").mkdir(parents=True)
+    (audit / "heads.jsonl").write_text("1\n")
+    copied = _Contents._bundle
+
+    def sign_and_prune(self: Any, digest: str) -> Any:
+        (audit / "heads.jsonl").write_text("1\n2\n")
+        (audit / "archive" / "1-7").write_text("events")
+        return copied(self, digest)
+
+    monkeypatch.setattr(_Contents, "_bundle", sign_and_prune)
+    embedded.back_up(str(tmp_path / "backup.tar"), with_keys=False)
+    target = new_home(EMBEDDED)
+    target.restore(str(tmp_path / "backup.tar"))
+    assert (target.state_dir / "audit" / "heads.jsonl").read_text() == "1\n"
+    assert (target.state_dir / "audit" / "archive" / "1-7").read_text() == "events"
+
+
+def test_file_that_is_cut_while_it_is_read_makes_no_backup(
+    embedded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry_of_file = _Contents._file
+
+    def cut(self: Any, path: Path) -> Any:
+        entry = entry_of_file(self, path)
+        path.write_text("")
+        return entry
+
+    monkeypatch.setattr(_Contents, "_file", cut)
+    with pytest.raises(StateUnusable, match="was cut"):
+        embedded.back_up(str(tmp_path / "backup.tar"))
+    assert not (tmp_path / "backup.tar").exists()
+
+
 def test_what_else_is_stored_beside_a_bundle_comes_back_too(
     embedded: Any, new_home: Callable[[str], Any], tmp_path: Path
 ) -> None:
@@ -294,6 +335,7 @@ def without_last_row(data: bytes) -> bytes:
     [
         ("tables/audit/000001.jsonl.gz", without_last_row),
         ("tables/models/000001.jsonl.gz", without_last_row),  # versions refer to it
+        ("tables/versions/000001.jsonl.gz", without_last_row),  # nothing refers to it
         ("tables/versions/000001.jsonl.gz", lambda data: data[:-9]),
         ("tables/versions/000001.jsonl.gz", lambda _: gzip.compress(b"[1]\n")),
         ("model/model.bin", lambda data: data[:-1] + b"!"),

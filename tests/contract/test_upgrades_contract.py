@@ -144,6 +144,9 @@ def test_backup_of_an_older_schema_is_restored_and_upgraded(place: Any, tmp_path
     )
     manifest = checked_backup(backup, on_progress=nobody)
     restore_backup(backup, target, manifest, on_progress=nobody)
+    with closing(sqlite3.connect(tmp_path / "new" / "shipway.db")) as restored:
+        found = restored.execute("SELECT version_num FROM alembic_version").fetchone()
+    assert found == (migration.head(),)
     database = Database.open(target.database_url)
     require_upgraded(database, state)
     database.close()
