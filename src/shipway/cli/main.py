@@ -10,7 +10,9 @@ import typer
 from shipway.cli import (
     access_commands,
     audit_commands,
+    backup_commands,
     ca_commands,
+    doctor_commands,
     endpoint_commands,
     environment_commands,
     evaluation_commands,
@@ -45,6 +47,8 @@ role_commands.add_to(app)
 access_commands.add_to(app)
 audit_commands.add_to(app)
 ca_commands.add_to(app)
+backup_commands.add_to(app)
+doctor_commands.add_to(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -238,7 +238,8 @@ class Registry:
     def sweep(self, *, unused_since: datetime) -> list[str]:
         """Deletes the bytes that no version points at, and gives their digests.
 
-        Bytes written after `unused_since` are kept: they may belong to a register under way.
+        Bytes written after `unused_since` are kept: they may belong to a register under way. So are
+        all while a backup has a lease: it may want the bytes of a version that was just deleted.
         """
         swept = []
         for digest, written_at in self._artifacts.digests().items():
@@ -246,9 +247,12 @@ class Registry:
                 continue
             # One bundle per transaction: others may write between two deletions.
             with self._database.transaction() as tx:
-                if digest not in tx.versions.digests():
-                    self._artifacts.delete(digest)
-                    swept.append(digest)
+                if digest in tx.versions.digests():
+                    continue
+                if self._artifacts.leases.any_since(unused_since):
+                    break
+                self._artifacts.delete(digest)
+                swept.append(digest)
         return swept
 
 

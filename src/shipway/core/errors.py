@@ -25,11 +25,11 @@ ShipwayError
 │   ├── RateLimited             a limit is used up; carries `limit`, `whose` and `retry_after_s`
 │   └── DeadlineExceeded
 ├── ConflictError               the request is sound, the present state forbids it
-│   ├── NothingToRollBack, VersionInUse, AlreadyRunning, PortTaken
+│   ├── NothingToRollBack, VersionInUse, AlreadyRunning, PortTaken, TargetTaken
 │   ├── RolloutUnderWay, RolloutNotPossible, PolicyUnmet
 ├── DependencyError             something we depend on is missing, broken or away
 │   ├── NoReadyReplica, ReplicaLost, StoreUnavailable, ServerUnreachable
-│   ├── BundleCorrupt, EnvironmentFailed, IsolationFailed, StateUnusable, SchemaTooNew
+│   ├── BundleCorrupt, BackupCorrupt, EnvironmentFailed, IsolationFailed, StateUnusable, SchemaTooNew
 │   ├── SecretUnavailable       a reference names nothing that can be read here
 │   ├── CertificateUnusable
 │   └── DeployFailed            the version could not be started
@@ -310,6 +310,12 @@ class PortTaken(ConflictError):
     code = "port_taken"
 
 
+class TargetTaken(ConflictError):
+    """What should be written to holds something already: a file, a database, a state directory."""
+
+    code = "target_taken"
+
+
 class DependencyError(ShipwayError):
     """Something we depend on is missing, broken or away; a later attempt may succeed."""
 
@@ -344,6 +350,12 @@ class BundleCorrupt(DependencyError):
     """A bundle's bytes do not match its digest; `details` name the file."""
 
     code = "bundle_corrupt"
+
+
+class BackupCorrupt(DependencyError):
+    """A backup was cut off or changed, or what was restored is not what it says."""
+
+    code = "backup_corrupt"
 
 
 class EnvironmentFailed(DependencyError):

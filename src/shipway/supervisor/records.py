@@ -75,6 +75,19 @@ def exclusive(state_dir: Path, role: str) -> Iterator[None]:
         yield
 
 
+def is_held(state_dir: Path, role: str) -> bool:
+    """Whether a process holds the lock of a role now. Makes nothing."""
+    try:
+        with (state_dir / "run" / f"{role}.lock").open() as stream:
+            # Shared: who looks does not keep another one from looking.
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def _already_running(state_dir: Path, *, holder: str) -> AlreadyRunning:
     server = running(state_dir)
     at = f" at {server.gateway_url} (control at {server.control_url})" if server else ""

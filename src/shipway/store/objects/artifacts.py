@@ -18,6 +18,7 @@ from shipway.core.errors import BundleCorrupt
 from shipway.core.masking import masked
 from shipway.engines.bundle import read_manifest, verified_manifest
 from shipway.store.objects.faults import translated_faults
+from shipway.store.objects.leases import Leases
 from shipway.store.objects.locations import opened
 from shipway.store.staging import Staging
 
@@ -38,6 +39,7 @@ class ArtifactStore:
         """
         self._location = masked(url)
         self._store, self._directory = opened(url, environment=environment or {})
+        self.leases = Leases(self._store, url)
 
     @property
     def directory(self) -> Path | None:
@@ -145,6 +147,32 @@ class ArtifactStore:
                 digest=digest,
             )
         return content
+
+    def put_object(self, digest: str, path: str, source: Path) -> None:
+        """Stores one more object beside a bundle's files. Idempotent."""
+        with translated_faults(self._location):
+            self._put(digest, path, source)
+
+    def objects(self, digest: str) -> dict[str, int]:
+        """The size of everything stored for a bundle, by its path in it; empty when there is nothing."""
+        prefix = _prefix(digest)
+        with translated_faults(self._location):
+            found = {path: size for path, size, _ in self._objects(prefix)}
+        return {path.removeprefix(f"{prefix}/"): size for path, size in sorted(found.items())}
+
+    def chunks(self, digest: str, path: str) -> Iterator[bytes]:
+        """The bytes of one object of a bundle, as they come and unchecked.
+
+        Raises:
+            BundleCorrupt: there is no such object.
+        """
+        with translated_faults(self._location):
+            try:
+                yield from map(
+                    bytes, obstore.get(self._store, f"{_prefix(digest)}/{path}").stream()
+                )
+            except FileNotFoundError as exc:
+                raise _missing(digest) from exc
 
     def delete(self, digest: str) -> None:
         """Removes a bundle, its manifest first; nothing when there is none."""

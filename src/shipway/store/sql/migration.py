@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from shipway.core.errors import SchemaTooNew
+from shipway.store.sql.copies import keep_copy
 from shipway.store.sql.engine import WRITES
 
 if TYPE_CHECKING:
-    from alembic.script import ScriptDirectory
+    from alembic.config import Config
 
 _SCRIPTS = Path(__file__).parent / "migrations"
-_VERSION_TABLE = "alembic_version"
+VERSION_TABLE = "alembic_version"
+"""Where Alembic keeps the schema's number."""
 
 
 def head() -> str:
@@ -29,39 +31,60 @@ def head() -> str:
 def is_current(engine: sa.Engine) -> bool:
     """Whether the database has exactly this release's schema."""
     with engine.connect() as connection:
-        return _current(connection) == head()
+        return revision_of(connection) == head()
 
 
 def upgrade(engine: sa.Engine) -> None:
     """Applies what is missing, in one transaction; does nothing on an up-to-date database.
 
-    Two processes may do so at once: the second waits and finds nothing left to do.
+    Two processes may do so at once: the second waits and finds nothing left to do. An SQLite database
+    of an older release is copied first, to `backups/schema-NUMBER.db` beside it.
 
     Raises:
         SchemaTooNew: a newer release wrote the database; it is left as it is.
+        StateUnusable: the copy cannot be written; the database is left as it is.
     """
     if is_current(engine):
         return
-    from alembic import command
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
-
-    config = Config()
-    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     with engine.connect().execution_options(**WRITES) as connection, connection.begin():
-        _check_known(_current(connection), ScriptDirectory.from_config(config))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        revision = revision_of(connection)
+        if revision not in (None, head()):
+            check_known(revision)
+            keep_copy(engine, revision)
+        upgrade_to(connection, "head")
 
 
-def _current(connection: sa.Connection) -> str | None:
-    if not sa.inspect(connection).has_table(_VERSION_TABLE):
+def upgrade_to(connection: sa.Connection, revision: str) -> None:
+    """Applies what is missing for that revision, in the connection's transaction.
+
+    Raises:
+        SchemaTooNew: a newer release wrote the database.
+    """
+    from alembic import command
+
+    check_known(revision_of(connection))
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def revision_of(connection: sa.Connection) -> str | None:
+    """The schema that a database has; None when it has none of ours."""
+    if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
-    revision: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {_VERSION_TABLE}"))
+    revision: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {VERSION_TABLE}"))
     return revision
 
 
-def _check_known(revision: str | None, scripts: ScriptDirectory) -> None:
+def check_known(revision: str | None) -> None:
+    """Passes when this release knows the schema, or there is none.
+
+    Raises:
+        SchemaTooNew: it is a newer release's.
+    """
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(_config())
     known = {script.revision for script in scripts.walk_revisions()}
     if revision is not None and revision not in known:
         raise SchemaTooNew(
@@ -70,3 +93,11 @@ def _check_known(revision: str | None, scripts: ScriptDirectory) -> None:
             next_step="Upgrade Shipway, or use another state directory with `--dir`.",
             schema=revision,
         )
+
+
+def _config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    return config
