@@ -248,7 +248,7 @@ async def test_a_caller_that_reads_too_slowly_is_dropped_and_one_that_reads_is_n
             piece = await steady.reader.read(1_000_000)
             assert piece
             received += len(piece)
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.015)
         async with asyncio.timeout(5):
             while len(crowd) > 1:  # noqa: ASYNC110 - the server runs in this loop
                 await asyncio.sleep(0.02)

@@ -51,6 +51,14 @@ def test_what_is_made_to_break_is_refused_soon_and_in_one_line(text, tmp_path):
             read(file)
 
 
+@pytest.mark.parametrize("brackets", ["[", "{a: "])
+def test_a_heap_of_brackets_costs_nothing(brackets):
+    began = time.process_time()
+    with pytest.raises(ValueError, match="deep"):
+        documents_of(brackets * 3000)
+    assert time.process_time() - began < 0.1
+
+
 def test_numbers_that_people_do_not_mean_become_no_name():
     (value,) = documents_of("name: 190:20:30\nmodel: 1_000\n")
     assert value == {"name": 685230, "model": 1000}

@@ -102,7 +102,7 @@ _DAMAGE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 T = TypeVar("T")
 
 _FIRST_BYTES = 1024 * 1024
-"""Memory that a frame has before anything of it has come."""
+"""Memory that a frame has before anything of it has come; it grows by what comes, not by what its sender says."""
 
 _KINDS = {kind.value: kind for kind in Kind}
 _NUMERIC = {kind.value: dtype for kind, dtype in NUMPY_OF.items() if kind.is_numeric}
@@ -269,17 +269,11 @@ class FrameReader:
                 yield Frame(_kind(kind), stream, memoryview(bytearray(view[start - size : start])))
                 continue
             take = min(end - start, self._size - self._filled)
-            self._make_room(self._body, self._filled + take)
             self._body[self._filled : self._filled + take] = view[start : start + take]
             self._filled += take
             start += take
             if self._filled == self._size:
                 yield self._completed(self._body)
-
-    def _make_room(self, body: bytearray, needed: int) -> None:
-        """Grows a body to at most twice what has come: its length is only what its sender says."""
-        if needed > len(body):
-            body += bytes(min(self._size, max(needed, 2 * len(body))) - len(body))
 
     def _completed(self, body: bytearray) -> Frame:
         _, kind, stream = _HEAD.unpack(self._head)

@@ -74,7 +74,7 @@ def files_in(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
 
 def _check_ends(archive: zipfile.ZipFile, file: IO[bytes], size: int) -> None:
     file.seek(max(0, size - _END_BYTES))
-    if archive.comment or not file.read(_END_BYTES).startswith(_END):
+    if not file.read(_END_BYTES).startswith(_END):
         raise Ambiguous(Danger.ARCHIVE, "a zip archive with bytes behind its end")
     first = min((entry.header_offset for entry in archive.infolist()), default=0)
     if first:
