@@ -4,9 +4,9 @@ import time
 
 import pytest
 
+from shipway.bundles.documents import MOST_DEPTH, MOST_NODES, documents_of
 from shipway.cli.specs import policies_in, specs_in
 from shipway.core.errors import InvalidSpec
-from shipway.wire.documents import MOST_DEPTH, MOST_NODES, documents_of
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)

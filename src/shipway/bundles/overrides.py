@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import msgspec
 
+from shipway.bundles.documents import documents_of
 from shipway.core.errors import InvalidSpec
 from shipway.core.signature import Field, Signature
 from shipway.core.tensors import DataType
-from shipway.wire.documents import documents_of
 
 _Rate = Annotated[float, msgspec.Meta(ge=0, le=1)]
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from shipway.bundles.documents import documents_of
 from shipway.core.endpoints import EndpointSpec
 from shipway.core.errors import InvalidSpec
 from shipway.core.policy import EnvironmentPolicy
-from shipway.wire.documents import documents_of
 from shipway.wire.policies import policy_of
 from shipway.wire.specs import spec_of
 

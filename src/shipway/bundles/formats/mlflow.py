@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from shipway.bundles.documents import documents_of
 from shipway.bundles.formats.lightgbm import LightgbmFormat
 from shipway.bundles.formats.mlflow_schema import signature_of
 from shipway.bundles.formats.onnx import OnnxFormat
@@ -25,7 +26,6 @@ from shipway.core.bundles import Format
 from shipway.core.errors import InvalidArtifact, NotAModel
 from shipway.core.signature import Signature
 from shipway.engines.mlflow import MlflowEngine, load_pyfunc
-from shipway.wire.documents import documents_of
 
 _NATIVE: dict[str, tuple[ArtifactFormat, ...]] = {
     "sklearn": (SklearnFormat(),),

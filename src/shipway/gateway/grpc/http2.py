@@ -36,7 +36,7 @@ MAX_RESETS = 1000
 RESETS_PER_S = 500
 """How many more it may in each second after that."""
 
-SMALL_UPDATE_BYTES = 1024
+SMALL_UPDATE_BYTES = 128
 """A smaller WINDOW_UPDATE asks for a frame that carries less than it costs."""
 
 _HTTP1_TEXT = b"This port speaks gRPC (HTTP/2); REST is on the gateway's other port.\n"
