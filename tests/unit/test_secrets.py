@@ -16,7 +16,7 @@ from shipway.core.endpoints import EndpointSpec
 from shipway.core.errors import InvalidSpec, SecretUnavailable
 from shipway.core.masking import MASK, masked
 from shipway.core.secrets import OWN, OWN_PLACES, SecretRef, SecretRules, require_references
-from shipway.gateway.valkey import _place_of
+from shipway.gateway.valkey_link import _place_of
 from shipway.settings import (
     Settings,
     content_of,

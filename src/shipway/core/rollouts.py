@@ -232,7 +232,7 @@ def _waited(
     patience_s = rollout.position.hold_s + rollout.plan.patience_s
     if rollout.position.test is not None:
         patience_s = rollout.position.test.max_s
-    if not is_given_up and evidence.elapsed_s < patience_s:
+    if not is_given_up and evidence.elapsed_s <= patience_s:
         return None, "", findings
     ended = tuple(
         _replace(one, verdict=Verdict.INCONCLUSIVE) if one.verdict is Verdict.RUNNING else one

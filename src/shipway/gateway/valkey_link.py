@@ -221,9 +221,9 @@ def _client_of(url: str) -> Valkey | None:
 
 
 def _place_of(url: str) -> str:
-    """Where a URL points, without its password."""
+    """Where a URL points, without its password, which may hold what ends a host name."""
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(masked(url))
     except ValueError:
         return "an unreadable URL"
     return parts.netloc.rpartition("@")[2] or parts.path
