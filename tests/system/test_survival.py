@@ -65,6 +65,8 @@ def test_server_comes_back_from_a_backup_and_answers_as_before(tmp_path: Path) -
     with live_server(tmp_path / "second") as server:
         server.until(lambda: server.answers("double", 5.0) == 10.0)
         assert server.answers("triple", 5.0) is None
+        # Signed heads and keys came along: the chain is proven to its end, and goes on.
+        assert shipway("audit", "verify", "--dir", str(server.state_dir))["holds"]
 
 
 @pytest.mark.usefixtures("own_state")
@@ -127,6 +129,7 @@ def test_control_that_is_told_to_end_finishes_the_upload_it_has_begun(tmp_path: 
         host, _, port = server.running.control_url.removeprefix("http://").rpartition(":")
         with socket.create_connection((host, int(port)), timeout=20) as uploading:
             head = f"POST /api/v1/models/double/versions HTTP/1.1\r\nHost: {host}\r\n"
+            head += f"Authorization: Bearer {server.key}\r\n"
             uploading.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:600])
             pid = json.loads((server.state_dir / "run" / "control.json").read_text())["pid"]
             os.kill(pid, signal.SIGTERM)

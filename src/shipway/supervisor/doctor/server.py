@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 from shipway.client.answers import Endpoint, Status
 from shipway.client.synchronous import Client
@@ -25,7 +26,7 @@ _REPORTED_WITHIN_S = 5.0
 def server_diagnoses(server: Running, *, now: datetime) -> Iterator[Diagnosis]:
     """Whether control answers, gateways report, and endpoints can."""
     try:
-        with Client(server.control_url) as client:
+        with Client(state_dir=Path(server.state_dir)) as client:
             status = client.status()
     except ShipwayError as exc:
         yield Diagnosis(
