@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from shipway.store.api_keys import ADMIN, key_path
+
 
 @dataclass(frozen=True)
 class ControlProcess:
@@ -52,7 +54,8 @@ class ControlProcess:
 
 def credentials(state_dir: Path) -> dict[str, str]:
     """What every request of a test carries, so that control lets it in."""
-    return {}
+    key = key_path(state_dir, ADMIN).read_text().strip()
+    return {"authorization": f"Bearer {key}"}
 
 
 @contextmanager
