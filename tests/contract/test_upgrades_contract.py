@@ -42,6 +42,8 @@ def make_first_schema(place: Any, bundle: Path) -> EndpointState:
     event = next_event(
         Change(at=NOW, actor="ada", action="version.register", subject="churn:1"), None
     )
+    audited = msgspec.structs.asdict(event) | {"details": "{}"}
+    del audited["origin"]  # a column of a later release
     at = NOW.replace(tzinfo=None) if place.database_url.startswith("sqlite") else NOW
     rows = {
         "models": {"name": "churn", "last_number": 1, "created_at": at, "created_by": "ada"},
@@ -55,7 +57,7 @@ def make_first_schema(place: Any, bundle: Path) -> EndpointState:
             "name": "churn", "environment": "staging", "generation": 3,
             "state": msgspec.json.encode(state).decode(),
         },
-        "audit": msgspec.structs.asdict(event) | {"at": at, "details": "{}"},
+        "audit": audited | {"at": at},
     }  # fmt: skip
     engine = create_engine(place.database_url)
     with engine.connect().execution_options(**WRITES) as connection, connection.begin():

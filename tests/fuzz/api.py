@@ -43,6 +43,7 @@ def search(
     done = subprocess.run(
         [*command, *flags, *headers, "--no-color", "--continue-on-failure"],
         env={**os.environ, "SCHEMATHESIS_HOOKS": "api_hooks", "PYTHONPATH": str(HERE)},
+        cwd=control.state_dir,  # where it keeps a cache of its own
         capture_output=True,
         check=False,
         text=True,
