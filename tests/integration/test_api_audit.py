@@ -12,6 +12,7 @@ import pytest
 
 from shipway.api.app import create_app
 from shipway.api.services import Services
+from shipway.control.access import Access
 from shipway.control.audit import AuditLog
 from shipway.control.environments import Environments
 from shipway.control.pruning import Pruning
@@ -33,6 +34,7 @@ async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     services = Services(
         registry=Registry(database, ArtifactStore(str(tmp_path / "artifacts"))),
         audit=AuditLog(database),
+        access=Access(database, environment="dev", is_on=False),
         seals=seals,
         pruning=Pruning(seals),
         staging=Staging(tmp_path / "staging"),

@@ -16,7 +16,7 @@ from shipway.gateway.keys import KEY_BYTES, redaction_key
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.valkey import ValkeyStore
 from shipway.testing.servers import valkey
-from shipway.wire.snapshot import Snapshot
+from shipway.wire.snapshot import OPEN, Snapshot
 
 sys.path.insert(0, str(Path(__file__).parent))
 from trial_world import trial_world, until
@@ -33,7 +33,7 @@ CANARY = 731.5
 def captured(world, capture, **options):
     """Applies the world's endpoint with a `capture`."""
     route = msgspec.structs.replace(world.route_spec(**options), capture=capture)
-    world.table.apply(Snapshot.of((route,)))
+    world.table.apply(Snapshot.of((route,), OPEN))
 
 
 async def test_pairs_that_are_kept_have_neither_redacted_inputs_nor_outputs(tmp_path):
@@ -75,7 +75,7 @@ async def test_answers_that_are_redacted_are_kept_in_memory_and_not_in_valkey(tm
             world.table = RouteTable(lambda: None, shared_cache=store)
             world.gateway, world.services = made_again(world)
             cached = msgspec.structs.replace(world.route_spec(rollout=None), cache=Cache(ttl_s=600))
-            world.table.apply(Snapshot.of((cached,)))
+            world.table.apply(Snapshot.of((cached,), OPEN))
             await world.table.loaded()
             await until(lambda: store.is_up)
             # From one without rules to one with them: the store is left.
@@ -150,7 +150,7 @@ async def test_the_key_is_asked_for_once_and_only_where_something_is_redacted(tm
     async with trial_world(tmp_path) as world:
         plain = world.route_spec()
         world.table = RouteTable(lambda: None, redaction_key=lambda: asked.append(1) or b"k" * 32)
-        world.table.apply(Snapshot.of((plain,)))
+        world.table.apply(Snapshot.of((plain,), OPEN))
         assert asked == []
         for number in range(2):
             capture = Capture(redact=(["x", "y"][number],))

@@ -11,6 +11,7 @@ import pytest
 
 from shipway.core.batching import Bounds
 from shipway.core.errors import ModelFailed
+from shipway.replica.door import listening_at
 from shipway.replica.server import serve
 from shipway.replica.worker import Worker
 from shipway.wire.link import connect
@@ -25,7 +26,7 @@ async def linked(tmp_path, run, *, max_rows=64, delay_s=0.005, on_loop=False):
         on_loop=on_loop,
     )  # fmt: skip
     address, stopping = f"unix:{tmp_path}/r.sock", asyncio.Event()
-    serving = asyncio.create_task(serve(worker, address, stopping))
+    serving = asyncio.create_task(serve(worker, listening_at(address), stopping))
     while not (tmp_path / "r.sock").exists():  # noqa: ASYNC110 - a socket tells nobody
         await asyncio.sleep(0.01)
     link = await connect(address)
@@ -120,7 +121,7 @@ async def test_large_answer_is_sent_whole_before_a_stopping_replica_ends(tmp_pat
         engine = type("Model", (), {"run": staticmethod(run)})()
         worker = Worker(engine, replica_id="r", bounds=Bounds(max_rows=64), stackable=True)
         loop.call_later(0.1, started.set)
-        await serve(worker, address, stopping)
+        await serve(worker, listening_at(address), stopping)
 
     # A loop of its own, which ends with the replica, as its process would.
     serving = asyncio.create_task(asyncio.to_thread(asyncio.run, replica()))

@@ -9,6 +9,7 @@ import pytest
 
 from shipway.core.batching import Bounds
 from shipway.core.errors import DeadlineExceeded, ModelFailed
+from shipway.replica.door import listening_at
 from shipway.replica.model import STRIKES, Job, Model
 from shipway.replica.server import serve
 from shipway.replica.worker import Worker
@@ -55,7 +56,7 @@ async def replica_of(tmp_path, model, *, max_rows=64, on_loop=False):
     bounds = Bounds(max_rows=max_rows, max_delay_s=0.005)
     worker = Worker(model, replica_id="r", bounds=bounds, stackable=True, on_loop=on_loop)
     path, stopping = tmp_path / "r.sock", asyncio.Event()
-    serving = asyncio.create_task(serve(worker, f"unix:{path}", stopping))
+    serving = asyncio.create_task(serve(worker, listening_at(f"unix:{path}"), stopping))
     while not path.exists():  # noqa: ASYNC110 - a socket tells nobody
         await asyncio.sleep(0.01)
     link = await connect(f"unix:{path}")

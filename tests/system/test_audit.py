@@ -21,6 +21,7 @@ from shipway import AsyncClient, Client
 from shipway.client.answers import PolicyChange
 from shipway.core.audit import AuditEvent
 from shipway.core.policy import EnvironmentPolicy
+from shipway.store.api_keys import ADMIN, key_path
 
 
 class Control:
@@ -50,6 +51,10 @@ class Control:
         url: str = json.loads(record.read_bytes())["url"]
         return url
 
+    @property
+    def key(self) -> str:
+        return key_path(self.state_dir, ADMIN).read_text().strip()
+
     def is_up(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, (self.directory / "control.log").read_text()
@@ -65,7 +70,8 @@ class Control:
         done = subprocess.run(
             [sys.executable, "-m", "shipway.cli", *words],
             cwd=self.directory,
-            env=environ | {"LOGNAME": "ada", "SHIPWAY_CONTROL_URL": self.url},
+            env=environ
+            | {"LOGNAME": "ada", "SHIPWAY_CONTROL_URL": self.url, "SHIPWAY_API_KEY": self.key},
             capture_output=True,
             text=True,
             timeout=100,
@@ -91,7 +97,7 @@ def declare(client: Client, name: str) -> PolicyChange:
 @pytest.fixture
 def recorded(control: Control, until: Callable[..., float]) -> Control:
     """Control with three events that are signed."""
-    with Client(control.url) as client:
+    with Client(control.url, key=control.key) as client:
         for name in ("dev", "staging", "production"):
             declare(client, name)
         until(lambda: client.audit_check().signed_through == 3)
@@ -142,7 +148,7 @@ def test_record_is_archived_and_verifies_back_to_its_beginning(recorded: Control
 def test_tail_cut_off_while_control_was_down_is_found(
     control: Control, until: Callable[..., float]
 ) -> None:
-    with Client(control.url) as client:
+    with Client(control.url, key=control.key) as client:
         for name in ("dev", "staging"):
             declare(client, name)
     # An orderly end signs what is there, however young.
@@ -162,7 +168,7 @@ def test_tail_cut_off_while_control_was_down_is_found(
 def test_kill_9_before_the_signature_loses_nothing(
     control: Control, until: Callable[..., float]
 ) -> None:
-    with Client(control.url) as client:
+    with Client(control.url, key=control.key) as client:
         declare(client, "dev")
     control.end(signal.SIGKILL)
     (control.state_dir / "run" / "control.json").unlink()
@@ -170,7 +176,7 @@ def test_kill_9_before_the_signature_loses_nothing(
     until(control.is_up, within_s=60)
 
     async def checked() -> tuple[bool, int, int]:
-        async with AsyncClient(control.url) as client:
+        async with AsyncClient(control.url, key=control.key) as client:
             found = await client.audit_check()
             (event,) = await client.audit(subject="dev", limit=1)
             return found.holds, found.signed_through, event.sequence
