@@ -23,7 +23,7 @@ from shipway.gateway.grpc.messages import ModelInferRequest
 from shipway.wire import frames
 from shipway.wire.frames import Failure, Kind, Pong
 from shipway.wire.open_inference import encode_request
-from shipway.wire.snapshot import Route, Snapshot
+from shipway.wire.snapshot import OPEN, Route, Snapshot
 
 ROWS = [{"age": 30, "city": "Rome", "paid": True, "visits": 3}, {"age": None, "city": "é"}]
 TENSOR = {"name": "X", "shape": [2, 2], "datatype": "FP32", "data": [1, 2, 3, 4]}
@@ -194,7 +194,7 @@ def replica_frames() -> list[bytes]:
 
 
 def kept_files() -> list[bytes]:
-    snapshot = Snapshot.of((Route(name="m", limits=Limits(), variants=()),))
+    snapshot = Snapshot.of((Route(name="m", limits=Limits(), variants=()),), OPEN)
     word = msgspec.json.encode(LastWord(error="bug", message="m"))
     deep = [b"[" * 5000, b'{"routes":' + b"[" * 5000, b"\x91" * 5000, b"\x81\xa1a" * 5000]
     return [

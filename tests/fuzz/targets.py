@@ -197,6 +197,9 @@ class Wire:
         self.written = bytearray()
         self.is_closed = False
 
+    def get_extra_info(self, name: str) -> None:
+        """It has no address, and no certificate."""
+
     def write(self, data: bytes) -> None:
         if not self.is_closed:
             self.written += data

@@ -79,7 +79,9 @@ async def test_answers_that_are_redacted_are_kept_in_memory_and_not_in_valkey(tm
             await world.table.loaded()
             await until(lambda: store.is_up)
             # From one without rules to one with them: the store is left.
-            world.table.apply(Snapshot.of((msgspec.structs.replace(cached, capture=capture),)))
+            world.table.apply(
+                Snapshot.of((msgspec.structs.replace(cached, capture=capture),), OPEN)
+            )
             for _ in range(2):
                 assert (await world.ask(CANARY))[:2] == (200, CANARY * 3)
             kept = world.route.variant("1").cache
@@ -154,5 +156,5 @@ async def test_the_key_is_asked_for_once_and_only_where_something_is_redacted(tm
         assert asked == []
         for number in range(2):
             capture = Capture(redact=(["x", "y"][number],))
-            world.table.apply(Snapshot.of((msgspec.structs.replace(plain, capture=capture),)))
+            world.table.apply(Snapshot.of((msgspec.structs.replace(plain, capture=capture),), OPEN))
         assert asked == [1]

@@ -21,7 +21,6 @@ from shipway import AsyncClient, Client
 from shipway.client.answers import PolicyChange
 from shipway.core.audit import AuditEvent
 from shipway.core.policy import EnvironmentPolicy
-from shipway.store.api_keys import ADMIN, key_path
 
 
 class Control:
@@ -34,9 +33,11 @@ class Control:
 
     def start(self) -> Control:
         command = [sys.executable, "-m", "shipway.bootstrap", "control", "--port", "0"]
+        # Keys are on the record too; without access control it begins with what a test does.
+        environ = {**os.environ, "SHIPWAY_AUTH": "false"}
         with (self.directory / "control.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "--state-dir", str(self.state_dir)], stdout=log, stderr=log
+                [*command, "--state-dir", str(self.state_dir)], stdout=log, stderr=log, env=environ
             )
         return self
 
@@ -50,10 +51,6 @@ class Control:
         record = self.state_dir / "run" / "control.json"
         url: str = json.loads(record.read_bytes())["url"]
         return url
-
-    @property
-    def key(self) -> str:
-        return key_path(self.state_dir, ADMIN).read_text().strip()
 
     def is_up(self) -> bool:
         assert self.process is not None
@@ -70,8 +67,7 @@ class Control:
         done = subprocess.run(
             [sys.executable, "-m", "shipway.cli", *words],
             cwd=self.directory,
-            env=environ
-            | {"LOGNAME": "ada", "SHIPWAY_CONTROL_URL": self.url, "SHIPWAY_API_KEY": self.key},
+            env=environ | {"LOGNAME": "ada", "SHIPWAY_CONTROL_URL": self.url},
             capture_output=True,
             text=True,
             timeout=100,
@@ -97,7 +93,7 @@ def declare(client: Client, name: str) -> PolicyChange:
 @pytest.fixture
 def recorded(control: Control, until: Callable[..., float]) -> Control:
     """Control with three events that are signed."""
-    with Client(control.url, key=control.key) as client:
+    with Client(control.url) as client:
         for name in ("dev", "staging", "production"):
             declare(client, name)
         until(lambda: client.audit_check().signed_through == 3)
@@ -148,7 +144,7 @@ def test_record_is_archived_and_verifies_back_to_its_beginning(recorded: Control
 def test_tail_cut_off_while_control_was_down_is_found(
     control: Control, until: Callable[..., float]
 ) -> None:
-    with Client(control.url, key=control.key) as client:
+    with Client(control.url) as client:
         for name in ("dev", "staging"):
             declare(client, name)
     # An orderly end signs what is there, however young.
@@ -168,7 +164,7 @@ def test_tail_cut_off_while_control_was_down_is_found(
 def test_kill_9_before_the_signature_loses_nothing(
     control: Control, until: Callable[..., float]
 ) -> None:
-    with Client(control.url, key=control.key) as client:
+    with Client(control.url) as client:
         declare(client, "dev")
     control.end(signal.SIGKILL)
     (control.state_dir / "run" / "control.json").unlink()
@@ -176,7 +172,7 @@ def test_kill_9_before_the_signature_loses_nothing(
     until(control.is_up, within_s=60)
 
     async def checked() -> tuple[bool, int, int]:
-        async with AsyncClient(control.url, key=control.key) as client:
+        async with AsyncClient(control.url) as client:
             found = await client.audit_check()
             (event,) = await client.audit(subject="dev", limit=1)
             return found.holds, found.signed_through, event.sequence
