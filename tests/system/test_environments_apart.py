@@ -41,7 +41,8 @@ def servers(tmp_path):
 def test_version_is_judged_in_one_environment_and_promoted_to_another(servers, tmp_path):
     dev, production = servers
     data = tmp_path / "twice.csv"
-    with Client(dev.running.control_url, gateway=dev.running.gateway_url) as client:
+    urls = {"server": dev.running.control_url, "gateway": dev.running.gateway_url}
+    with Client(**urls, key=dev.key) as client:
         client.apply_policy(POLICY)
         client.evaluate("scale:1", data, label="y", load=2)
         client.promote("scale:1", "production")
@@ -62,7 +63,10 @@ def test_version_is_judged_in_one_environment_and_promoted_to_another(servers, t
             client.promote("scale:2", "production")
 
         client.evaluate("scale:3", data, label="y", load=2, against="scale:1")
-        with Client(production.running.control_url) as inside, pytest.raises(PolicyUnmet) as asked:
+        with (
+            Client(production.running.control_url, key=production.key) as inside,
+            pytest.raises(PolicyUnmet) as asked,
+        ):
             inside.evaluate("scale:3", data, label="y")
         assert "a server of another environment" in asked.value.next_step
         promoted = client.promote("scale:3", "production")

@@ -299,17 +299,20 @@ class Access:
     ) -> None:
         """Makes the keys in the state directory's files good: by name the key, and what it may do.
 
-        Keys that these replaced in the files are revoked. Doing it again changes nothing.
+        Keys that these replaced in the files are revoked; those of other environments on the same
+        database are not. Doing it again changes nothing.
         """
+        own = f"shipway in {self.environment}"
         with self._database.transaction() as tx:
             for name, (text, grants) in texts.items():
                 read = read_key(text)
                 assert read is not None, "the file was checked when it was read"
                 for old in tx.keys.list():
-                    if old.is_local and old.name == name and old.id != read.id:
+                    is_before = old.is_local and old.created_by == own and old.name == name
+                    if is_before and old.id != read.id:
                         tx.keys.put(revoked(old, now))
                 if tx.keys.get(read.id) is None:
-                    key = _key(read.id, read.digest, name, grants, by="shipway", now=now)
+                    key = _key(read.id, read.digest, name, grants, by=own, now=now)
                     tx.keys.put(msgspec.structs.replace(key, is_local=True))
                     _record(tx, "key.create", key.id, _facts(key), actor="shipway", now=now)
 
