@@ -102,8 +102,6 @@ def places(server):
     assert server.settled("neighbour")["phase"] == "live"
     (replica,) = server.replicas("neighbour", "neighbour:1")
     keys = state / "keys"
-    keys.mkdir()
-    (keys / "admin.key").write_text("secret")
     (manifest,) = (state / "artifacts").rglob("shipway.json")
     control = json.loads((state / "run" / "control.json").read_text())
     shared = Path("/dev/shm") / f"shipway-test-{os.getpid()}"

@@ -53,7 +53,11 @@ def test_conflicting_environments_are_served_side_by_side(own, old_python, tmp_p
         [old_python, "-m", "shipway.cli", "register", tmp_path / "old.joblib", "--name", "old",
          "--sample", tmp_path / "rows.npy"],
         capture_output=True, text=True, check=False,
-        env={**os.environ, "SHIPWAY_CONTROL_URL": own.client.control_url},
+        env={
+            **os.environ,
+            "SHIPWAY_CONTROL_URL": own.client.control_url,
+            "SHIPWAY_API_KEY": own.server.key,
+        },
     )  # fmt: skip
     assert registered.returncode == 0, registered.stderr
     rows, labels = load_iris(return_X_y=True)

@@ -54,7 +54,7 @@ def shipway(server, tmp_path):
         done = subprocess.run(
             [sys.executable, "-m", "shipway.cli", *words, "--server", server.running.control_url],
             cwd=tmp_path,
-            env=environ | {"LOGNAME": by},
+            env=environ | {"LOGNAME": by, "SHIPWAY_API_KEY": server.key},
             capture_output=True,
             text=True,
             timeout=60,
@@ -92,7 +92,10 @@ def refused_everywhere(server, shipway, version):
     assert answer.json()["unmet"] == UNMET
     spec = {"model": version, "environment": "production"}
     assert server.control.put("/endpoints/scale", json=spec).json()["unmet"] == UNMET
-    with Client(server.running.control_url) as client, pytest.raises(PolicyUnmet) as caught:
+    with (
+        Client(server.running.control_url, key=server.key) as client,
+        pytest.raises(PolicyUnmet) as caught,
+    ):
         client.apply(EndpointSpec(name="scale", model=version, environment="production"))
     assert caught.value.details["unmet"] == UNMET
 

@@ -47,7 +47,7 @@ def load(server, endpoint):
     target = {
         "name": endpoint, "rate": RATE, "output": "y", "bodies": [BODY], "expected": right,
     }  # fmt: skip
-    traffic = Traffic(server.running.gateway_url, [target])
+    traffic = Traffic(server.running.gateway_url, server.key, [target])
     try:
         assert traffic.wait_until_sent(endpoint, RATE // 2, timeout_s=20)
         yield traffic

@@ -159,7 +159,9 @@ class Buyers(threading.Thread):
 
 @contextmanager
 def load(server, *endpoints):
-    traffic = Traffic(server.running.gateway_url, [target(server, name) for name in endpoints])
+    traffic = Traffic(
+        server.running.gateway_url, server.key, [target(server, name) for name in endpoints]
+    )
     try:
         for name in endpoints:
             assert traffic.wait_until_sent(name, RATE // 2, timeout_s=20.0)

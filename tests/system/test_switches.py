@@ -43,7 +43,7 @@ def test_promotions_and_rollbacks_cost_no_request_and_the_way_back_is_short(serv
     assert server.settled(name)["active"] == "scale:1"
     server.until(lambda: server.answers(name, 1.0) == 2.0)
     backs = []
-    traffic = Traffic(server.running.gateway_url, [target(name)])
+    traffic = Traffic(server.running.gateway_url, server.key, [target(name)])
     try:
         assert traffic.wait_until_sent(name, RATE // 2, timeout_s=20)
         for _ in range(SWITCHES // 2):
