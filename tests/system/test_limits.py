@@ -97,7 +97,7 @@ def gateways(tmp_path, until):
         made.append(world)
         records = [world.start(machine) for machine in machines]
         for record in records:
-            until(record.exists)
+            until(lambda record=record: listens(record))
         world.urls = [json.loads(record.read_text())["url"] for record in records]
         if url:
             until(lambda: all(is_shared(address) for address in world.urls))
@@ -107,6 +107,12 @@ def gateways(tmp_path, until):
             world.end()
 
     return start
+
+
+def listens(record):
+    with suppress(OSError, httpx.TransportError):  # the record is there just before the port is
+        return httpx.get(f"{json.loads(record.read_text())['url']}/livez").is_success
+    return False
 
 
 def is_shared(url):
@@ -203,7 +209,7 @@ def test_days_quota_outlives_a_gateway_that_is_killed(gateways, until):
         world.processes[0].kill()
         world.processes[0].wait(20)
         record = world.start("a")
-        until(record.exists)
+        until(lambda record=record: listens(record))
         url = json.loads(record.read_text())["url"]
         statuses = [httpx.post(url + PATH, json=BODY).status_code for _ in range(6)]
         assert statuses == [200] * 4 + [429] * 2
