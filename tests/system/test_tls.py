@@ -281,7 +281,7 @@ def roles(tmp_path):
     made.end()
 
 
-def test_roles_on_two_machines_know_each_other_by_the_ca(roles, tmp_path, until):
+def test_roles_on_two_machines_know_each_other_by_the_ca(roles, tmp_path, until):  # noqa: PLR0915 - one story
     here = tmp_path / "here"
     here.mkdir()
     shipway(here, "ca", "init")
