@@ -25,8 +25,8 @@ _SECRET = {".key", ".pem"}
 
 def key_diagnoses(state_dir: Path) -> Iterator[Diagnosis]:
     """Whether the keys can be read by their owner alone."""
-    # Public halves (`.pub`) are for everybody.
-    keys = [path for path in (state_dir / "keys").rglob("*.key") if path.is_file()]
+    files = [path for path in (state_dir / "keys").rglob("*") if path.is_file()]
+    keys = [path for path in files if path.suffix != ".pub"]  # public halves are for everybody
     keys += [path for path in _files_of_tls(state_dir) if _holds_a_key(path)]
     for path in sorted(keys):
         found = path.stat()
