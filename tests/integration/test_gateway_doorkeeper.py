@@ -122,6 +122,10 @@ def test_guesses_are_stopped_and_known_callers_are_not(door):
             door.admit(asking(letter), "mine.m")
         assert refused.value.details["retry_after_s"] > 0
     door.admit(asking("a"), "mine.m")
+    # Nor when everything learnt is forgotten with the next list.
+    door.apply(AccessList(environment="dev", keys=LIST.keys[:1]), {})
+    door.admit(asking("a"), "mine.m")
+    door.apply(LIST, {})
     with pytest.raises(Forbidden):
         door.admit(asking("b", source="10.0.0.2"), "mine.m")
 

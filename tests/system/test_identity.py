@@ -197,3 +197,13 @@ def test_a_server_without_access_control_is_for_this_machine_alone(tmp_path):
         assert httpx.get(f"{server.running.gateway_url}/v2/repository/index").status_code == 404
         assert httpx.get(f"{server.running.gateway_url}/v1/models").status_code == 200
         assert not key_path(server.state_dir, ADMIN).exists()
+
+
+def test_wrong_keys_from_this_machine_lock_out_neither_its_gateways_nor_its_owner(server):
+    url = f"{server.running.control_url}/api/v1/models"
+    wrong = [httpx.get(url, headers={"x-api-key": f"guess {n}"}).status_code for n in range(25)]
+    assert wrong == [401] * 20 + [429] * 5
+    assert server.control.get("/models").status_code == 200
+    # A gateway that were shut out would be forgotten after five seconds.
+    heard = server.control.get("/status").json()["gateways"][0]["seen_at"]
+    server.until(lambda: server.control.get("/status").json()["gateways"][0]["seen_at"] > heard)

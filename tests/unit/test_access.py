@@ -160,13 +160,22 @@ def test_a_written_key_is_read_again_and_nothing_near_it():
 def test_a_source_waits_after_so_many_failures_and_others_do_not():
     attempts = Attempts()
     for _ in range(MOST):
-        assert attempts.wait_s("10.0.0.1", 100.0) == 0
+        assert attempts.wait_s("10.0.0.1", b"guess", 100.0) == 0
         attempts.note_failure("10.0.0.1", 100.0)
-    assert attempts.wait_s("10.0.0.1", 100.0) == WINDOW_S
-    assert attempts.wait_s("10.0.0.2", 100.0) == 0
-    assert attempts.wait_s("10.0.0.1", 100.0 + WINDOW_S) == 0
+    assert attempts.wait_s("10.0.0.1", b"guess", 100.0) == WINDOW_S
+    assert attempts.wait_s("10.0.0.2", b"guess", 100.0) == 0
+    assert attempts.wait_s("10.0.0.1", b"guess", 100.0 + WINDOW_S) == 0
     attempts.note_failure("10.0.0.1", 100.0 + WINDOW_S)
-    assert attempts.wait_s("10.0.0.1", 100.0 + WINDOW_S) == 0
+    assert attempts.wait_s("10.0.0.1", b"guess", 100.0 + WINDOW_S) == 0
+
+
+def test_a_credential_that_was_good_is_examined_whatever_others_do_wrong_from_there():
+    attempts = Attempts()
+    attempts.note_success(b"good")
+    for _ in range(MOST):
+        attempts.note_failure("127.0.0.1", 100.0)
+    assert attempts.wait_s("127.0.0.1", b"guess", 100.0) > 0
+    assert attempts.wait_s("127.0.0.1", b"good", 100.0) == 0
 
 
 def test_a_million_sources_are_counted_in_bounded_memory():
@@ -174,5 +183,5 @@ def test_a_million_sources_are_counted_in_bounded_memory():
     for number in range(3 * MAX_SOURCES):
         attempts.note_failure(str(number), 100.0)
     assert len(attempts._failed) <= MAX_SOURCES + 1
-    assert attempts.wait_s("a new one", 100.0) > 0  # it shares the count of those beyond
-    assert attempts.wait_s("a new one", 100.0 + WINDOW_S) == 0
+    assert attempts.wait_s("a new one", b"guess", 100.0) > 0  # it shares the count of those beyond
+    assert attempts.wait_s("a new one", b"guess", 100.0 + WINDOW_S) == 0

@@ -92,23 +92,28 @@ async def _note(services: Services, denial: Denial) -> None:
 
 async def _identified(services: Services, request: Request, source: str, asked: str) -> Principal:
     access, now = services.access, services.now()
-    wait_s = access.attempts.wait_s(source, monotonic())
+    headers = {name.lower(): value for name, value in request.headers.raw}
+    credential = credential_of(headers)
+    wait_s = access.attempts.wait_s(source, credential or b"", monotonic())
     if wait_s > 0:
         raise TooManyAttempts(
             "Too many wrong credentials came from your address.",
             next_step=f"Wait {wait_s:.0f} s.",
             retry_after_s=wait_s,
         )
-    headers = {name.lower(): value for name, value in request.headers.raw}
-    credential = credential_of(headers)
     try:
-        return await anyio.to_thread.run_sync(access.identified, credential, peer(request), now)
+        principal = await anyio.to_thread.run_sync(
+            access.identified, credential, peer(request), now
+        )
     except Unauthenticated:
         if credential is not None:
             access.attempts.note_failure(source, monotonic())
         denial = Denial(actor=UNKNOWN, right=AUTHENTICATION, route=asked, origin=source)
         await _note(services, denial)
         raise
+    if credential is not None:
+        access.attempts.note_success(credential)
+    return principal
 
 
 def _require(principal: Principal, rule: Rule, resource: Resource) -> None:

@@ -1,6 +1,12 @@
-"""How often somebody may show a wrong credential: so many in a minute from one address."""
+"""How often somebody may show a wrong credential: so many in a minute from one address.
+
+Many share an address, all of one machine above all. So credentials that were good once are examined
+whatever others from there do wrong; they are remembered by their SHA-256.
+"""
 
 from __future__ import annotations
+
+from hashlib import sha256
 
 WINDOW_S = 60.0
 MOST = 20
@@ -8,6 +14,9 @@ MOST = 20
 
 MAX_SOURCES = 4096
 """So many addresses are told apart; those beyond share one count."""
+
+MAX_GOOD = 8192
+"""So many good credentials are remembered; then it begins anew."""
 
 _OTHERS = ""
 
@@ -17,12 +26,21 @@ class Attempts:
 
     def __init__(self) -> None:
         self._failed: dict[str, tuple[float, int]] = {}
+        self._good: set[bytes] = set()
 
-    def wait_s(self, source: str, now_s: float) -> float:
-        """How long the source must wait; 0 when it need not."""
+    def wait_s(self, source: str, credential: bytes, now_s: float) -> float:
+        """How long the source must wait before this credential is examined; 0 when it need not."""
         since_s, count = self._failed.get(self._counted_as(source), (now_s, 0))
         left_s = since_s + WINDOW_S - now_s
-        return left_s if count >= MOST and left_s > 0 else 0.0
+        if count < MOST or left_s <= 0 or sha256(credential).digest() in self._good:
+            return 0.0
+        return left_s
+
+    def note_success(self, credential: bytes) -> None:
+        """Remembers a credential that was good."""
+        if len(self._good) >= MAX_GOOD:
+            self._good.clear()
+        self._good.add(sha256(credential).digest())
 
     def note_failure(self, source: str, now_s: float) -> None:
         """Counts one wrong credential."""

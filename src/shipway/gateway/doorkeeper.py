@@ -214,7 +214,7 @@ class Doorkeeper:
 
     def _examined(self, credential: bytes, sent: Sent) -> Caller:
         now_s = monotonic()
-        wait_s = self._attempts.wait_s(sent.source, now_s)
+        wait_s = self._attempts.wait_s(sent.source, credential, now_s)
         if wait_s > 0:
             raise TooManyAttempts(
                 "Too many wrong credentials came from your address.",
@@ -227,6 +227,7 @@ class Doorkeeper:
             self._attempts.note_failure(sent.source, now_s)
             self._note_denial("", sent.source, None, "")
             raise
+        self._attempts.note_success(credential)
         if len(self._known) >= MAX_KNOWN:
             self._known = {}
         caller = Caller(principal, self._bounds.get(principal.id, ()))
