@@ -121,6 +121,23 @@ def test_after_a_rotation_the_old_key_opens_nothing():
         claims_of(token(key=RSA), rules, NOW_S)
 
 
+def test_keys_that_nobody_here_knows_or_that_encrypt_spoil_nothing():
+    public = RSA.as_dict(private=False)
+    others = [
+        {"kty": "AKP", "kid": "from the future", "alg": "ML-DSA-65"},
+        {"kty": "oct", "kid": "secret", "k": "c2VjcmV0"},
+        {"kty": "RSA", "kid": "broken"},
+        {**STRANGER.as_dict(private=False), "kid": "enc", "use": "enc"},
+        {"kid": "no kind"},
+    ]
+    keys = json.dumps({"keys": [*others, public]}).encode()
+    rules = TokenRules(issuer=RULES.issuer, audience=RULES.audience, keys=keys)
+    assert claims_of(token(), rules, NOW_S).name == "ada"
+    for kid in ("from the future", "secret", "broken", "enc", "no kind"):
+        with pytest.raises(Unauthenticated):
+            claims_of(token(key=STRANGER, kid=kid), rules, NOW_S)
+
+
 @given(st.text("abcAB19-_.=%\x00é{", max_size=200))
 def test_no_text_is_anything_but_refused(text):
     with pytest.raises(Unauthenticated):

@@ -23,6 +23,7 @@ REFRESH_S = 60.0
 RETRY_S = 5.0
 MAX_BYTES = 1024 * 1024
 _TIMEOUT_S = 10.0
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _log = logging.getLogger(__name__)
 
 
@@ -69,7 +70,7 @@ async def _fetched(http: httpx.AsyncClient, issuer: str, place: str) -> bytes:
             url = place or await _key_set_url(http, issuer)
             body = await _got(http, url)
         found = msgspec.json.decode(body, type=_KeySet)
-    except (OSError, httpx.HTTPError, httpx.InvalidURL, msgspec.MsgspecError) as exc:
+    except (OSError, httpx.HTTPError, httpx.InvalidURL, *_UNREADABLE) as exc:
         raise DependencyError(
             f"The keys of the identity provider `{issuer}` cannot be read: {exc}.",
             next_step="Tokens are judged by the keys known before; check SHIPWAY_OIDC_ISSUER and"
