@@ -1,12 +1,13 @@
 """The keys of state directories in a database that several servers share."""
 
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from shipway.control.access import LOCAL_KEYS, Access, KeyRequest
-from shipway.core.access import ANYBODY, Grant, Role
-from shipway.core.errors import ConflictError, Unauthenticated
+from shipway.core.access import ANYBODY, Binding, Grant, Role
+from shipway.core.errors import ConflictError, StoreUnavailable, Unauthenticated
 from shipway.store.api_keys import ADMIN, kept_key, new_key_text
 from shipway.store.sql.database import Database, sqlite_url
 
@@ -71,6 +72,34 @@ def test_a_key_dies_at_its_hour_and_its_successor_lives_as_long_as_it_did(databa
     assert later.expires_at == half + timedelta(hours=1)
     ends = {key.id: key.expires_at for key in access.keys(ANYBODY, half)}
     assert ends[made.id] == half + overlap
+
+
+def test_a_full_disk_does_not_turn_callers_away(database, monkeypatch):
+    access, text = Access(database, environment="dev"), new_key_text()
+    told(access, text)
+
+    @contextmanager
+    def full():
+        raise StoreUnavailable("The disk is full.")
+        yield
+
+    monkeypatch.setattr(database, "transaction", full)
+    assert is_known(access, text)
+
+
+def test_of_two_who_change_a_subject_at_once_one_is_told(database):
+    access = Access(database, environment="dev")
+    viewer, invoker = (Grant(role=role) for role in (Role.VIEWER, Role.INVOKER))
+
+    def bound(*grants, before):
+        wanted = Binding(subject="user:ada", grants=grants)
+        return access.bind(wanted, ANYBODY, before=before, actor="eve", now=NOW)
+
+    bound(viewer, before=())
+    with pytest.raises(ConflictError, match="changed meanwhile"):
+        bound(invoker, before=())
+    bound(viewer, invoker, before=(viewer,))
+    assert access.bindings(ANYBODY)[0].grants == (viewer, invoker)
 
 
 def test_processes_that_make_the_same_file_get_the_same_key(tmp_path):

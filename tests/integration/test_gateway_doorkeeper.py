@@ -18,7 +18,7 @@ from shipway.gateway.main import bound
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.serving import Serving
 from shipway.wire.credentials import KeyEntry
-from shipway.wire.snapshot import OPEN, AccessList, Route, Snapshot
+from shipway.wire.snapshot import OPEN, AccessList, GatewayReport, Route, Snapshot
 
 NOW_S = 1_800_000_000.0
 
@@ -151,6 +151,21 @@ def test_a_million_denials_and_callers_take_bounded_memory(door):
         door.admit(asking("a"), f"mine.{number}")
     known = door._known
     assert max(len(caller.admitted) for caller in known.values()) <= MAX_KNOWN
+
+
+def test_what_a_report_that_was_lost_says_comes_with_the_next_one(door):
+    door.admit(asking("a"), "mine.m")
+    for _ in range(2):
+        with pytest.raises(Forbidden):
+            door.admit(asking("b"), "mine.m")
+    lost = GatewayReport(
+        gateway="g", revision="", variants=(), denials=door.denials(), used_keys=door.used()
+    )
+    with pytest.raises(Forbidden):
+        door.admit(asking("b"), "mine.m")
+    door.keep(lost)
+    assert [denial.count for denial in door.denials()] == [3]
+    assert set(door.used()) == {"a" * 12, "b" * 12}
 
 
 def test_used_keys_are_reported_once(door):

@@ -29,9 +29,13 @@ class Whoami(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Granted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a subject shall be granted in place of what it has; nothing takes everything away."""
+    """What a subject shall be granted in place of what it has; nothing takes everything away.
+
+    With `before`, only where it has exactly these now; else 409.
+    """
 
     grants: tuple[Grant, ...]
+    before: tuple[Grant, ...] | None = None
 
 
 router = APIRouter(tags=["access"])
@@ -156,4 +160,5 @@ def bind(
 ) -> Response:
     """Makes the grants of `user:NAME`, `group:NAME` or `cert:IDENTITY` these."""
     binding = Binding(subject=subject, grants=body.grants)
-    return answer(services.access.bind(binding, caller, actor=actor, now=services.now()))
+    now, before = services.now(), body.before
+    return answer(services.access.bind(binding, caller, before=before, actor=actor, now=now))

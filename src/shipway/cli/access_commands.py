@@ -194,7 +194,7 @@ def grant(
     )
     with client_of(server, state_dir) as client:
         had = [g for b in client.bindings() if b.subject == subject for g in b.grants]
-        found = client.bind(subject, [*had, *(g for g in grants if g not in had)])
+        found = client.bind(subject, [*had, *(g for g in grants if g not in had)], before=had)
     return show_json(found) if as_json else show_bindings([found])
 
 
@@ -216,7 +216,7 @@ def ungrant(
     with client_of(server, state_dir) as client:
         had = [g for b in client.bindings() if b.subject == subject for g in b.grants]
         kept = [] if role is None else [g for g in had if g.role.value != role]
-        found = client.bind(subject, kept)
+        found = client.bind(subject, kept, before=had)
     return show_json(found) if as_json else show_bindings([found])
 
 

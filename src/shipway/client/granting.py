@@ -74,10 +74,11 @@ def bindings() -> Call[tuple[Binding, ...]]:
     return Call(method="GET", path=f"{_API}/access", read=reading(tuple[Binding, ...]))
 
 
-def bind(subject: str, grants: Sequence[Grant]) -> Call[Binding]:
-    """Makes a subject's grants these."""
+def bind(subject: str, grants: Sequence[Grant], *, before: Sequence[Grant] | None) -> Call[Binding]:
+    """Makes a subject's grants these, where it has those from before."""
     path = f"{_API}/access/{quote(subject, safe='')}"
-    return Call(method="PUT", path=path, read=reading(Binding), **_json({"grants": list(grants)}))
+    body = {"grants": list(grants), "before": None if before is None else list(before)}
+    return Call(method="PUT", path=path, read=reading(Binding), **_json(body))
 
 
 def _json(value: Any) -> dict[str, Any]:

@@ -269,9 +269,14 @@ class Client:
         """What is granted to people, groups and certificates."""
         return self._send(granting.bindings())
 
-    def bind(self, subject: str, grants: Sequence[Grant]) -> Binding:
-        """Makes the grants of `user:NAME`, `group:NAME` or `cert:IDENTITY` these."""
-        return self._send(granting.bind(subject, grants))
+    def bind(
+        self, subject: str, grants: Sequence[Grant], *, before: Sequence[Grant] | None = None
+    ) -> Binding:
+        """Makes the grants of `user:NAME`, `group:NAME` or `cert:IDENTITY` these.
+
+        With `before`, only where it has exactly these now; else it raises ConflictError.
+        """
+        return self._send(granting.bind(subject, grants, before=before))
 
     def promotions(self, version: str) -> tuple[Standing, ...]:
         """Where a version stands in each environment: what is met, what is missing, who said what."""

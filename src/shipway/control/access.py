@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,7 +25,7 @@ from shipway.core.access import (
 )
 from shipway.core.attempts import Attempts
 from shipway.core.audit import Change
-from shipway.core.errors import ConflictError, Forbidden, InvalidSpec, KeyNotFound
+from shipway.core.errors import ConflictError, Forbidden, InvalidSpec, KeyNotFound, StoreUnavailable
 from shipway.core.keys import Key, read_key, revoked, rotated
 from shipway.core.rates import CallerLimits
 from shipway.core.versions import checked_name
@@ -33,6 +34,8 @@ from shipway.store.sql.database import Database, Transaction
 from shipway.wire.credentials import KeyEntry, nobody, principal_of, principal_of_certificate
 from shipway.wire.snapshot import OPEN, AccessList
 from shipway.wire.tokens import TokenRules
+
+_log = logging.getLogger(__name__)
 
 MAX_GRANTS = 64
 USED_WITHIN = timedelta(minutes=1)
@@ -215,10 +218,21 @@ class Access:
             found = tx.bindings.list()
         return tuple(b for b in found if all(may_grant(asker, grant) for grant in b.grants))
 
-    def bind(self, binding: Binding, asker: Principal, *, actor: str, now: datetime) -> Binding:
+    def bind(
+        self,
+        binding: Binding,
+        asker: Principal,
+        *,
+        before: tuple[Grant, ...] | None = None,
+        actor: str,
+        now: datetime,
+    ) -> Binding:
         """Makes a subject's grants these; none takes away what it had.
 
+        With `before`, only where it has exactly these now: of two who change it at once, one is told.
+
         Raises:
+            ConflictError: it has other grants than `before` says.
             InvalidSpec: the subject is none of `user:`, `group:`, `cert:`, or a scope is malformed.
             Forbidden: the asker does not administer what it grants, or what was granted before.
         """
@@ -231,9 +245,14 @@ class Access:
             )
         _require_grantable(asker, binding.grants, may_be_empty=True)
         with self._database.transaction() as tx:
-            before = tx.bindings.get(subject)
-            had = () if before is None else before.grants
+            known = tx.bindings.get(subject)
+            had = () if known is None else known.grants
             _require_grantable(asker, had, may_be_empty=True)
+            if before is not None and before != had:
+                raise ConflictError(
+                    f"What `{subject}` may do was changed meanwhile.",
+                    next_step="Look with `shipway access list`, and repeat the change if it is still wanted.",
+                )
             if had != binding.grants:
                 tx.bindings.put(binding)
                 facts = {"before": list(map(str, had)), "after": list(map(str, binding.grants))}
@@ -317,7 +336,10 @@ class Access:
                     _record(tx, "key.create", key.id, _facts(key), actor="shipway", now=now)
 
     def note_used(self, key_ids: Iterable[str], now: datetime) -> None:
-        """Notes that keys were used now; to the minute, so that it seldom writes."""
+        """Notes that keys were used now; to the minute, so that it seldom writes.
+
+        It is a convenience: where it cannot be written (a full disk), whoever calls is served all the same.
+        """
         news = [
             key_id
             for key_id in key_ids
@@ -325,8 +347,11 @@ class Access:
         ]
         if news:
             self._noted_at |= dict.fromkeys(news, now)
-            with self._database.transaction() as tx:
-                tx.keys.note_used((key_id, now) for key_id in sorted(news))
+            try:
+                with self._database.transaction() as tx:
+                    tx.keys.note_used((key_id, now) for key_id in sorted(news))
+            except StoreUnavailable as exc:
+                _log.warning("When keys were used cannot be noted: %s", exc)
 
     def listed(self, tx: Transaction, now: datetime) -> AccessList:
         """What gateways must know to let callers in by themselves."""

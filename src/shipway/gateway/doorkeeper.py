@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from time import monotonic, time  # noqa: TID251 - the default of an injected clock
 
+import msgspec
+
 from shipway.core.access import (
     ANYBODY,
     SERVER,
@@ -37,7 +39,7 @@ from shipway.wire.credentials import (
     principal_of,
     principal_of_certificate,
 )
-from shipway.wire.snapshot import AccessList, DenialReport
+from shipway.wire.snapshot import AccessList, DenialReport, GatewayReport
 from shipway.wire.tokens import TokenRules
 
 MAX_KNOWN = 8192
@@ -190,11 +192,14 @@ class Doorkeeper:
         """Who was turned away since the last call, by what was asked; for the audit record."""
         noted, self._denials = self._denials, {}
         return tuple(
-            DenialReport(
-                who=d.who, source=d.source, right=d.right, endpoint=d.endpoint, count=count
-            )
-            for d, count in noted.items()
+            msgspec.structs.replace(denial, count=count) for denial, count in noted.items()
         )
+
+    def keep(self, report: GatewayReport) -> None:
+        """Takes back what a report that did not arrive says: it comes with the next one."""
+        for denial in report.denials:
+            self._count_denial(msgspec.structs.replace(denial, count=1), denial.count)
+        self._used.update(report.used_keys)
 
     def used(self) -> tuple[str, ...]:
         """The ids of the keys that were used since the last call."""
@@ -271,9 +276,12 @@ class Doorkeeper:
             right="" if right is None else right.value,
             endpoint=endpoint[:63],
         )
+        self._count_denial(denial, 1)
+
+    def _count_denial(self, denial: DenialReport, count: int) -> None:
         if denial not in self._denials and len(self._denials) >= MAX_DENIALS:
             denial = DenialReport(who="", source="", right="", endpoint="")
-        self._denials[denial] = self._denials.get(denial, 0) + 1
+        self._denials[denial] = self._denials.get(denial, 0) + count
 
 
 def _lacking(principal: Principal, right: Right, what: str) -> Forbidden:

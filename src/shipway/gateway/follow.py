@@ -129,6 +129,18 @@ class Follower:
         key = self._credential()
         return {"authorization": f"Bearer {key}"} if key else {}
 
+    async def _is_taken(self, report: GatewayReport) -> bool:
+        """Sends a report; whether control has taken it in."""
+        try:
+            answer = await self._http.post(
+                f"/internal/v1/gateways/{self._gateway}/report",
+                content=msgspec.msgpack.encode(report),
+                headers={"content-type": "application/msgpack", **self._proof()},
+            )
+        except httpx.HTTPError:
+            return False
+        return answer.is_success
+
     async def _report(self) -> None:
         while True:
             self._changed.clear()
@@ -146,12 +158,8 @@ class Follower:
                 denials=door.denials(),
                 used_keys=door.used(),
             )
-            with contextlib.suppress(httpx.HTTPError):
-                await self._http.post(
-                    f"/internal/v1/gateways/{self._gateway}/report",
-                    content=msgspec.msgpack.encode(report),
-                    headers={"content-type": "application/msgpack", **self._proof()},
-                )
+            if not await self._is_taken(report):
+                door.keep(report)
             with contextlib.suppress(TimeoutError):
                 # Not `wait_for`: on Python 3.11 it loses a cancellation that meets the change.
                 async with asyncio.timeout(REPORT_TRIALS_EVERY_S if trials else REPORT_EVERY_S):

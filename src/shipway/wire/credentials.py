@@ -22,7 +22,10 @@ _NO_DIGEST = "0" * 64
 GATEWAYS = "shipway://gateway/"
 """How the identities of gateways begin that our own CA makes."""
 
-NEXT_STEP = "Send `Authorization: Bearer KEY`; `shipway key create` makes a key."
+NEXT_STEP = (
+    "Send `Authorization: Bearer KEY` (command line and SDK: set SHIPWAY_API_KEY); `shipway key create`"
+    " makes a key."
+)
 
 
 class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):
