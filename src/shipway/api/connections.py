@@ -41,7 +41,7 @@ class BoundedConnection(PeerProtocol):
         self._arrived = 0
         self._looking: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own is as narrow
         """Called by asyncio."""
         super().connection_made(transport)
         self._begin()

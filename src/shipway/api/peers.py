@@ -17,7 +17,7 @@ from shipway.tls.peers import peer_of
 class PeerProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol, whose requests know their connection's peer."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own is as narrow
         """Called by asyncio."""
         super().connection_made(transport)
         self.app_state = {**self.app_state, "peer": peer_of(transport)}

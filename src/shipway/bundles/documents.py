@@ -55,7 +55,7 @@ class _Bounded(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Called by PyYAML for each value."""
-        event = self.peek_event()  # type: ignore[no-untyped-call]
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it out
         if isinstance(event, yaml.AliasEvent):
             self._count(self._sizes.get(event.anchor or "", MOST_NODES), event)
             return super().compose_node(parent, index)

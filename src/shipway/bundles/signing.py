@@ -40,8 +40,10 @@ def private_key(path: Path, *, password: bytes | None = None) -> PrivateKey:
         key = serialization.load_pem_private_key(_bytes_in(path), password)
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
         raise _no_key(str(path), "private", str(exc)) from exc
-    if isinstance(key, ed25519.Ed25519PrivateKey) or _is_p256(key):
-        return key  # type: ignore[return-value]
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return key
+    if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
+        return key
     raise _no_key(str(path), "private", "it is neither Ed25519 nor P-256")
 
 
@@ -55,8 +57,10 @@ def public_key(pem: str, *, source: str) -> PublicKey:
         key = serialization.load_pem_public_key(pem.encode())
     except (ValueError, UnsupportedAlgorithm) as exc:
         raise _no_key(source, "public", str(exc)) from exc
-    if isinstance(key, ed25519.Ed25519PublicKey) or _is_p256(key):
-        return key  # type: ignore[return-value]
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return key
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+        return key
     raise _no_key(source, "public", "it is neither Ed25519 nor P-256")
 
 
@@ -123,11 +127,6 @@ def _verifies(key: PublicKey, signature: bytes, data: bytes) -> bool:
     except InvalidSignature:
         return False
     return True
-
-
-def _is_p256(key: object) -> bool:
-    kinds = (ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey)
-    return isinstance(key, kinds) and isinstance(key.curve, ec.SECP256R1)
 
 
 def _bytes_in(path: Path) -> bytes:

@@ -42,7 +42,7 @@ def _confine(confinement: str, listener: socket) -> None:
     confine(Order.from_json(confinement), keep=frozenset({listener.fileno()}))
     if sys.flags.no_site:
         site.main()
-        sys.flags = _FlagsWithSite(sys.flags)  # type: ignore[assignment]
+        sys.flags = _FlagsWithSite(sys.flags)  # type: ignore[assignment]  # stands in for it, see there
 
 
 class _FlagsWithSite:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import pickle
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -30,32 +31,32 @@ class Unfollowable(Exception):
         self.position = position
 
 
-class Judge:
+class Judge(ABC):
     """Is asked about everything that a pickle imports, calls, makes and changes."""
 
+    @abstractmethod
     def imported(self, name: Name | None, position: int) -> None:
         """It imports this name; None when the name is computed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def called(self, callee: Any, arguments: Any, position: int) -> Any:
         """It calls something; the value that stands for the result."""
-        raise NotImplementedError
 
+    @abstractmethod
     def made(self, kind: Any, arguments: Any, position: int) -> Any:
         """It makes an instance without calling the class's initialiser."""
-        raise NotImplementedError
 
+    @abstractmethod
     def changed(self, target: Any, position: int) -> None:
         """It sets the state, items or attributes of something."""
-        raise NotImplementedError
 
+    @abstractmethod
     def extended(self, position: int) -> None:
         """It imports a name by a number that `copyreg` was told before."""
-        raise NotImplementedError
 
+    @abstractmethod
     def referred(self, position: int) -> Any:
         """It names an object that lies outside of the pickle."""
-        raise NotImplementedError
 
 
 OnBuilt = Callable[[Made, Source], None]

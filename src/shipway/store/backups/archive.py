@@ -151,7 +151,7 @@ def members(chunks: Iterable[bytes], *, place: str) -> Generator[Member, None, N
                     raise corrupt(place, f"`{info.name}` is not a file")
                 yield Member(info.name, info.size, stream)
                 # Only the present one is needed, and there may be a million.
-                tar.members.clear()  # type: ignore[attr-defined]
+                tar.members.clear()  # type: ignore[attr-defined]  # not in its stubs
     except (tarfile.TarError, EOFError) as exc:
         raise corrupt(place, f"it cannot be read as an archive: {exc}") from exc
 

@@ -43,7 +43,7 @@ def opened(url: str, *, environment: Mapping[str, str]) -> tuple[ObjectStore, Pa
         # What a file held is not in this process's environment, where obstore finds the rest.
         wanted = _AZURE_SECRETS & environment.keys() if parts.scheme in _AZURE else ()
         given = {name.lower(): environment[name] for name in wanted}
-        return from_url(url, config=given, client_options=_CLIENT, retry_config=_RETRY), None  # type: ignore[call-overload]
+        return from_url(url, config=given, client_options=_CLIENT, retry_config=_RETRY), None  # type: ignore[call-overload]  # its overloads name each store
     except (BaseError, ValueError) as exc:
         raise StoreUnavailable(
             f"`{masked(url)}` is not an artifact store: {_first_line(exc)}.", next_step=_NEXT_STEP
