@@ -105,14 +105,14 @@ class Reads:
             case [] if any(route.name == "stats" for route in routes):
                 return 200, view.route("stats").metadata(None)
             case []:
-                return 200, self._counted(view, (v for route in routes for v in route.variants))
+                return 200, self._counted(v for route in routes for v in route.variants)
             case [name]:
-                return 200, self._counted(view, view.route(name).variants)
+                return 200, self._counted(view.route(name).variants)
             case [name, "versions", number]:
-                return 200, self._counted(view, [view.route(name).variant(number)])
+                return 200, self._counted([view.route(name).variant(number)])
         return self._server(view, parts)
 
-    def _counted(self, view: View, variants: Iterable[LiveVariant]) -> bytes:
+    def _counted(self, variants: Iterable[LiveVariant]) -> bytes:
         return encode_statistics(
             VersionCounts(
                 name=variant.endpoint,
@@ -120,7 +120,7 @@ class Reads:
                 totals=Totals.of(row),
                 cache_hits=int(row[Column.CACHE_HITS]),
             )
-            for variant, row in view.counted(variants)
+            for variant, row in self._table.counted(variants)
         )
 
     def _v1(self, view: View, parts: Sequence[str]) -> tuple[int, bytes]:

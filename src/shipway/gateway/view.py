@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-
 from shipway.gateway.routes import LiveRoute, RouteTable
-from shipway.gateway.variants import LiveVariant
 from shipway.wire.callers import Sent
 from shipway.wire.credentials import credential_of
 
@@ -41,9 +38,3 @@ class View:
         is_open, sent = self._table.door.is_open, self._sent
         is_known = is_open or credential_of(sent.headers) is not None or bool(sent.peer)
         return self.routes() if is_known else []
-
-    def counted(
-        self, variants: Iterable[LiveVariant]
-    ) -> Iterator[tuple[LiveVariant, Sequence[float]]]:
-        """Each variant with its counts, summed over all gateways of the machine. Reads files."""
-        return self._table.counted(variants)

@@ -159,7 +159,7 @@ class Services:
         """What was counted of each version; only whole requests are timed."""
         message = answer()
         selected = [variant for _, variant in self._selected(view, request.name, request.version)]
-        for variant, row in view.counted(selected):
+        for variant, row in self._table.counted(selected):
             totals = Totals.of(row)
             entry = message.model_stats.add(
                 name=variant.endpoint, version=variant.number, inference_count=totals.ok
