@@ -18,6 +18,7 @@ from shipway.core.access import (
     Principal,
     Resource,
     Right,
+    lacking,
     permits,
     permits_somewhere,
     sees,
@@ -29,7 +30,6 @@ from shipway.core.errors import (
     ModelNotFound,
     NotFound,
     StoreUnavailable,
-    TooManyAttempts,
     Unauthenticated,
 )
 from shipway.store.sql.audit import ORIGIN
@@ -94,13 +94,7 @@ async def _identified(services: Services, request: Request, source: str, asked: 
     access, now = services.access, services.now()
     headers = {name.lower(): value for name, value in request.headers.raw}
     credential = credential_of(headers)
-    wait_s = access.attempts.wait_s(source, credential or b"", monotonic())
-    if wait_s > 0:
-        raise TooManyAttempts(
-            "Too many wrong credentials came from your address.",
-            next_step=f"Wait {wait_s:.0f} s.",
-            retry_after_s=wait_s,
-        )
+    access.attempts.require_patience(source, credential or b"", monotonic())
     try:
         principal = await anyio.to_thread.run_sync(
             access.identified, credential, peer(request), now
@@ -139,17 +133,6 @@ def require(principal: Principal, right: Right, resource: Resource) -> None:
         kind = ModelNotFound if resource.kind is Kind.MODEL else EndpointNotFound
         raise kind.named(resource.name, ())
     raise lacking(principal, right, resource)
-
-
-def lacking(principal: Principal, right: Right, resource: Resource) -> Forbidden:
-    """The error for a principal without a right on a resource."""
-    what = f"{resource.kind.value} `{resource.name}`" if resource.name else "the whole server"
-    where = f" in environment `{resource.environment}`" if resource.environment else ""
-    return Forbidden(
-        f"`{principal.name}` lacks the right `{right.value}` on {what}{where}.",
-        next_step="An admin can grant it: `shipway access grant`, or another key.",
-        right=right.value,
-    )
 
 
 def principal_of(request: Request) -> Principal:

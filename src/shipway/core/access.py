@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from shipway.core.errors import InvalidSpec
+from shipway.core.errors import Forbidden, InvalidSpec
 
 DEFAULT_PROJECT = "default"
 ALL = "*"
@@ -221,6 +221,17 @@ def sees(holder: Holder, resource: Resource) -> bool:
     """
     project = resource.project
     return not project or any(matches(grant.project, project) for grant in holder.grants)
+
+
+def lacking(principal: Principal, right: Right, resource: Resource) -> Forbidden:
+    """The error for a principal without a right on a resource."""
+    what = f"{resource.kind.value} `{resource.name}`" if resource.name else "the whole server"
+    where = f" in environment `{resource.environment}`" if resource.environment else ""
+    return Forbidden(
+        f"`{principal.name}` lacks the right `{right.value}` on {what}{where}.",
+        next_step="An admin can grant it: `shipway access grant`, or another key.",
+        right=right.value,
+    )
 
 
 def may_grant(holder: Holder, wanted: Grant) -> bool:

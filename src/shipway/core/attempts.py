@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+from shipway.core.errors import TooManyAttempts
+
 WINDOW_S = 60.0
 MOST = 20
 """Wrong credentials from one address in a window, before it has to wait for the next one."""
@@ -27,6 +29,20 @@ class Attempts:
     def __init__(self) -> None:
         self._failed: dict[str, tuple[float, int]] = {}
         self._good: set[bytes] = set()
+
+    def require_patience(self, source: str, credential: bytes, now_s: float) -> None:
+        """Lets a credential be examined.
+
+        Raises:
+            TooManyAttempts: its source has to wait.
+        """
+        wait_s = self.wait_s(source, credential, now_s)
+        if wait_s > 0:
+            raise TooManyAttempts(
+                "Too many wrong credentials came from your address.",
+                next_step=f"Wait {wait_s:.0f} s.",
+                retry_after_s=wait_s,
+            )
 
     def wait_s(self, source: str, credential: bytes, now_s: float) -> float:
         """How long the source must wait before this credential is examined; 0 when it need not."""

@@ -19,15 +19,14 @@ from shipway.core.access import (
     Principal,
     Resource,
     Right,
+    lacking,
     permits,
     sees,
 )
 from shipway.core.attempts import Attempts
 from shipway.core.errors import (
     EndpointNotFound,
-    Forbidden,
     ShipwayError,
-    TooManyAttempts,
     Unauthenticated,
 )
 from shipway.gateway.ledger import Bounds
@@ -178,7 +177,7 @@ class Doorkeeper:
             principal = self._caller(sent).principal
             if not permits(principal, Right.READ, SERVER):
                 self._note_denial(principal.name, sent.source, Right.READ, "")
-                raise _lacking(principal, Right.READ, "the whole server")
+                raise lacking(principal, Right.READ, SERVER)
 
     def admits(self, sent: Sent, endpoint: str) -> bool:
         """Whether `admit` lets it pass: who is turned away anyway need not send a long body first."""
@@ -219,13 +218,7 @@ class Doorkeeper:
 
     def _examined(self, credential: bytes, sent: Sent) -> Caller:
         now_s = monotonic()
-        wait_s = self._attempts.wait_s(sent.source, credential, now_s)
-        if wait_s > 0:
-            raise TooManyAttempts(
-                "Too many wrong credentials came from your address.",
-                next_step=f"Wait {wait_s:.0f} s.",
-                retry_after_s=wait_s,
-            )
+        self._attempts.require_patience(sent.source, credential, now_s)
         try:
             principal = principal_of(credential, self, self._wall_s())
         except Unauthenticated:
@@ -267,7 +260,7 @@ class Doorkeeper:
         self._note_denial(principal.name, sent.source, right, endpoint)
         if not sees(principal, resource):
             raise EndpointNotFound.named(endpoint, ())
-        raise _lacking(principal, right, f"endpoint `{endpoint}`")
+        raise lacking(principal, right, resource)
 
     def _note_denial(self, who: str, source: str, right: Right | None, endpoint: str) -> None:
         denial = DenialReport(
@@ -282,11 +275,3 @@ class Doorkeeper:
         if denial not in self._denials and len(self._denials) >= MAX_DENIALS:
             denial = DenialReport(who="", source="", right="", endpoint="")
         self._denials[denial] = self._denials.get(denial, 0) + count
-
-
-def _lacking(principal: Principal, right: Right, what: str) -> Forbidden:
-    return Forbidden(
-        f"`{principal.name}` lacks the right `{right.value}` on {what}.",
-        next_step="An admin can grant it: `shipway access grant`, or another key.",
-        right=right.value,
-    )
