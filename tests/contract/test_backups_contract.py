@@ -496,7 +496,7 @@ def test_restore_that_was_killed_is_begun_again_and_gives_the_same(
 
 def test_full_disk_is_told_and_leaves_no_file(embedded: Any, tmp_path: Path) -> None:
     backup = tmp_path / "backups" / "night.tar"
-    write_bundle(tmp_path / "large", files={"model/model.bin": os.urandom(200_000)})
+    write_bundle(tmp_path / "large", files={"model/model.bin": b"\0" + os.urandom(200_000)})
     with opened(embedded) as database:
         registry = Registry(database, embedded.place.artifacts())
         registry.register("large", tmp_path / "large", actor="ada", now=NOW)

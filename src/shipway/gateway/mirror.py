@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from time import monotonic, perf_counter
-from typing import Any
+from typing import Any, cast
 
 from shipway.core.accounts import is_among_worst, keep_pair, note_answer, note_error, note_pair
 from shipway.core.evidence import Pair, TrialReport
@@ -109,11 +109,15 @@ class Mirror:
 
     async def _work(self, candidate: LiveVariant) -> None:
         """Sends waiting copies, one after the other, until there are none."""
-        await asyncio.sleep(AFTER_S)
-        while self._waiting and candidate is self._candidate:
-            copy = self._waiting.popleft()
-            self._waiting_bytes -= copy.size_bytes
-            await self._send(copy, candidate)
+        try:
+            await asyncio.sleep(AFTER_S)
+            while self._waiting and candidate is self._candidate:
+                copy = self._waiting.popleft()
+                self._waiting_bytes -= copy.size_bytes
+                await self._send(copy, candidate)
+        finally:
+            # Not when its callbacks run: a copy offered before that would take it to be at work still.
+            self._tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _send(self, copy: Copy, candidate: LiveVariant) -> None:
         candidate.load.enter()
