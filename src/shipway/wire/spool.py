@@ -1,0 +1,185 @@
+"""Predictions and feedback as frames of a spool segment, which gateways append and control reads.
+
+A segment is `MAGIC`, 16 random bytes that name it, and frames. A frame is its payload's length and CRC-32
+(little-endian, 4 bytes each) and the payload, a MessagePack array that begins with its `Kind`. What all
+predictions of one version have in common is a frame of its own, before the first of them. A segment
+whose last frame is `END` is sealed. A process that dies in the middle of a frame leaves a torn tail: what
+comes before it is whole.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from enum import IntEnum, unique
+from typing import Any
+from zlib import crc32
+
+import msgspec
+import numpy as np
+
+from shipway.core.captures import Feedback, Prediction, Role, Shape
+from shipway.core.signature import Field
+from shipway.core.tensors import Array
+
+MAGIC = b"SHIPSPL1"
+ID_BYTES = 16
+HEAD_BYTES = len(MAGIC) + ID_BYTES
+FRAME_HEAD = struct.Struct("<II")
+LONGEST_FRAME = 1 << 30
+"""A length beyond this is a torn or foreign one."""
+
+
+@unique
+class Kind(IntEnum):
+    """What a frame holds."""
+
+    SHAPE = 0
+    PREDICTION = 1
+    FEEDBACK = 2
+    END = 3
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
+
+
+def segment_head(segment_id: bytes) -> bytes:
+    """The first bytes of a segment; its id is 16 bytes."""
+    return MAGIC + segment_id
+
+
+def frame(payload: bytes) -> bytes:
+    """A payload with its length and checksum."""
+    return FRAME_HEAD.pack(len(payload), crc32(payload)) + payload
+
+
+def shape_payload(number: int, shape: Shape) -> bytes:
+    """The payload that gives a shape its number in this segment."""
+    return _encode((Kind.SHAPE, number, shape))
+
+
+def prediction_payload(number: int, prediction: Prediction) -> bytes:
+    """The payload of a prediction whose shape has that number in this segment."""
+    shape = prediction.shape
+    return _encode(
+        (
+            Kind.PREDICTION,
+            number,
+            prediction.at_us,
+            prediction.request_id,
+            prediction.role,
+            prediction.latency_us,
+            prediction.principal,
+            prediction.segment,
+            prediction.key,
+            _packed(shape.inputs, prediction.inputs),
+            _packed(shape.outputs, prediction.outputs),
+        )
+    )
+
+
+def feedback_payload(feedback: Feedback) -> bytes:
+    """The payload of one feedback."""
+    return _encode((Kind.FEEDBACK, feedback))
+
+
+def end_payload(frames: int) -> bytes:
+    """The payload that seals a segment of so many frames before it."""
+    return _encode((Kind.END, frames))
+
+
+def _packed(fields: Sequence[Field], arrays: Mapping[str, Array]) -> list[Any]:
+    return [None if (a := arrays.get(f.name)) is None else _packed_array(a) for f in fields]
+
+
+def _packed_array(array: Array) -> tuple[str, tuple[int, ...], Any]:
+    if array.dtype.hasobject:
+        return "O", array.shape, array.ravel().tolist()
+    return array.dtype.str, array.shape, array.tobytes()
+
+
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
+    """What a segment's bytes say. `good_bytes` is how far they make sense; what follows is torn."""
+
+    id: str
+    predictions: list[Prediction]
+    feedback: list[Feedback]
+    good_bytes: int
+    is_sealed: bool
+
+
+def payloads(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """The whole payloads of a segment in order, each with the position at which it ends."""
+    at = HEAD_BYTES
+    while at + FRAME_HEAD.size <= len(data):
+        length, check = FRAME_HEAD.unpack_from(data, at)
+        end = at + FRAME_HEAD.size + length
+        if length > LONGEST_FRAME or end > len(data):
+            return
+        payload = data[at + FRAME_HEAD.size : end]
+        if crc32(payload) != check:
+            return
+        yield end, payload
+        at = end
+
+
+def read_segment(data: bytes) -> Segment | None:
+    """What the bytes of a segment say; None when they are none. Never raises, whatever the bytes are."""
+    if len(data) < HEAD_BYTES or not data.startswith(MAGIC):
+        return None
+    shapes: dict[int, Shape] = {}
+    predictions: list[Prediction] = []
+    feedback: list[Feedback] = []
+    good, is_sealed = HEAD_BYTES, False
+    for end, payload in payloads(memoryview(data)):
+        try:
+            kind, *rest = _decode(payload)
+            match kind:
+                case Kind.SHAPE:
+                    shapes[rest[0]] = msgspec.convert(rest[1], Shape)
+                case Kind.PREDICTION:
+                    predictions.append(_prediction(shapes[rest[0]], rest[1:]))
+                case Kind.FEEDBACK:
+                    feedback.append(msgspec.convert(rest[0], Feedback))
+                case Kind.END:
+                    is_sealed = True
+        except (msgspec.MsgspecError, LookupError, TypeError, ValueError, RecursionError):
+            break
+        good = end
+    return Segment(
+        id=data[len(MAGIC) : HEAD_BYTES].hex(),
+        predictions=predictions,
+        feedback=feedback,
+        good_bytes=good,
+        is_sealed=is_sealed,
+    )
+
+
+def _prediction(shape: Shape, parts: Sequence[Any]) -> Prediction:
+    at_us, request_id, role, latency_us, principal, segment, key, inputs, outputs = parts
+    return Prediction(
+        shape=shape,
+        at_us=at_us,
+        request_id=request_id,
+        role=Role(role),
+        latency_us=latency_us,
+        principal=principal,
+        segment=segment,
+        key=key,
+        inputs=_unpacked(shape.inputs, inputs),
+        outputs=_unpacked(shape.outputs, outputs),
+    )
+
+
+def _unpacked(fields: Sequence[Field], arrays: Sequence[Any]) -> dict[str, Array]:
+    named = zip(fields, arrays, strict=True)
+    return {field.name: _unpacked_array(*packed) for field, packed in named if packed is not None}
+
+
+def _unpacked_array(dtype: str, shape: Sequence[int], content: Any) -> Array:
+    if dtype == "O":
+        array = np.empty(len(content), dtype=object)
+        array[:] = content
+        return array.reshape(shape)
+    return np.frombuffer(content, dtype=dtype).reshape(shape)
