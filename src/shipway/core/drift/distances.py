@@ -150,9 +150,11 @@ def _mean_root(low: Array, high: Array) -> Array:
     def area(share: Array) -> Array:
         # The integral: with F = (1 - cos t) / 2 it is (t - sin t cos t) / 8.
         angle = np.arccos(1 - 2 * np.clip(share, 0, 1))
-        return (angle - np.sin(angle) * np.cos(angle)) / 8
+        found: Array = (angle - np.sin(angle) * np.cos(angle)) / 8
+        return found
 
     width = high - low
     middle = np.clip((low + high) / 2, 0, 1)
     flat = np.sqrt(middle * (1 - middle))
-    return np.divide(area(high) - area(low), width, out=flat, where=width > 1e-6)
+    mean: Array = np.divide(area(high) - area(low), width, out=flat, where=width > 1e-6)
+    return mean

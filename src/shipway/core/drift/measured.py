@@ -105,7 +105,9 @@ def extent(baseline: Numbers, current: Numbers, *, size: float) -> Array:
     low = min(edges[0], baseline.minimum, current.minimum)
     high = max(edges[-1], baseline.maximum, current.maximum)
     reach = FARTHEST_SPREADS * size
-    return np.clip(np.concatenate([[low], edges, [high]]), edges[1] - reach, edges[-2] + reach)
+    wide = np.concatenate([[low], edges, [high]])
+    found: Array = np.clip(wide, edges[1] - reach, edges[-2] + reach)
+    return found
 
 
 def spread(numbers: Numbers) -> float:

@@ -75,4 +75,3 @@ def holm(ps: Sequence[float], alpha: float) -> tuple[float, ...]:
 def independent_rows(rows: float, effect: float) -> float:
     """How many independent rows so many are worth, given their design effect (Kish, 1965)."""
     return rows / max(1.0, effect)
-

@@ -30,9 +30,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     measured: Measured | None
 
 
-def compare(
-    baseline: Summary, current: Summary, *, rules: DriftRules | None = None
-) -> DriftReport:
+def compare(baseline: Summary, current: Summary, *, rules: DriftRules | None = None) -> DriftReport:
     """How the current sample differs from the baseline, column by column.
 
     Both must be counted between the same edges (`edges_of`) and by the same categories

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from shipway.core.drift.distances import shares
@@ -36,11 +38,16 @@ def _categories(baseline: ColumnSummary, cells: Cells) -> str:
     most = int(np.argmax(np.abs(after - before)))
     named = tuple(baseline.categories.counts) if baseline.categories else ()
     name = f"`{named[most]}`" if most < len(named) else OTHER
-    way = "rose" if after[most] > before[most] else "fell"
-    return f"share of {name} {way} from {percent(before[most])} to {percent(after[most])}"
+    return _change(f"share of {name}", before[most], after[most], write=percent)
 
 
-def _change(what: str, before: float, after: float) -> str:
-    if f"{before:.4g}" == f"{after:.4g}":
-        return f"{what} stayed at {before:.4g}"
-    return f"{what} {'rose' if after > before else 'fell'} from {before:.4g} to {after:.4g}"
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _change(
+    what: str, before: float, after: float, *, write: Callable[[float], str] = _number
+) -> str:
+    if write(before) == write(after):
+        return f"{what} stayed at {write(before)}"
+    return f"{what} {'rose' if after > before else 'fell'} from {write(before)} to {write(after)}"
