@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shipway.core.costs import Prices
 from shipway.core.errors import InvalidSpec, SecretUnavailable
 from shipway.core.secrets import OWN, OWN_PLACES, PROVIDERS, SecretRules
 
@@ -128,11 +129,33 @@ class Settings(BaseSettings):
     max_bundle_bytes: int = 16 * 1024**3
     """Control refuses larger uploads."""
 
+    cpu_hour_price: Annotated[float, Field(ge=0)] = 0.033
+    """What an hour of one core costs, in `currency`; about what clouds ask for one on demand."""
+
+    memory_gb_hour_price: Annotated[float, Field(ge=0)] = 0.0045
+    """What an hour of 10**9 bytes of memory costs."""
+
+    gpu_hour_price: Annotated[float, Field(ge=0)] = 2.5
+    """What an hour of one GPU costs."""
+
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
+    """The currency of the prices and of budgets (ISO 4217)."""
+
     allowed_imports: str = ""
     """Names that pickles may import besides the scan's own allow-list: `package.module.Name` or `package.module.*`, separated by commas."""
 
     allowed_onnx_domains: str = ""
     """Domains whose ONNX operators may be used besides the standard ones, separated by commas."""
+
+    @property
+    def prices(self) -> Prices:
+        """The prices of what runs."""
+        return Prices(
+            cpu_hour=self.cpu_hour_price,
+            memory_gb_hour=self.memory_gb_hour_price,
+            gpu_hour=self.gpu_hour_price,
+            currency=self.currency,
+        )
 
     @property
     def imports(self) -> tuple[str, ...]:

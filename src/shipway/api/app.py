@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from shipway.api import (
     access,
     audit,
+    costs,
     endpoints,
     environments,
     evaluations,
@@ -35,6 +36,7 @@ ROUTERS: tuple[Any, ...] = (
     models,
     access,
     audit,
+    costs,
     endpoints,
     rollouts,
     environments,

@@ -122,6 +122,9 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("PUT", "/projects/{name}/limits"): Rule(About.SERVER, Right.ADMINISTER),
     ("GET", "/access"): _KEYS,
     ("PUT", "/access/{subject}"): _KEYS,
+    ("GET", "/costs"): _KNOWN,
+    ("GET", "/costs/advice"): _KNOWN,
+    ("GET", "/budgets"): _KNOWN,
     ("GET", "/internal/v1/snapshot"): _SERVE,
     ("POST", "/internal/v1/gateways/{gateway}/report"): _SERVE,
 }

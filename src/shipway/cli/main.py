@@ -12,6 +12,7 @@ from shipway.cli import (
     audit_commands,
     backup_commands,
     ca_commands,
+    cost_commands,
     doctor_commands,
     endpoint_commands,
     environment_commands,
@@ -46,6 +47,7 @@ trust_commands.add_to(app)
 role_commands.add_to(app)
 access_commands.add_to(app)
 audit_commands.add_to(app)
+cost_commands.add_to(app)
 ca_commands.add_to(app)
 backup_commands.add_to(app)
 doctor_commands.add_to(app)

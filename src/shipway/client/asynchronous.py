@@ -15,6 +15,7 @@ import httpx
 from shipway.client import (
     auditing,
     calls,
+    costing,
     flows,
     granting,
     packing,
@@ -57,7 +58,9 @@ from shipway.client.trusting import Trust, Verified
 from shipway.client.upload import OnProgress, nobody_watches
 from shipway.core.access import Binding, Grant
 from shipway.core.audit import AuditEvent
+from shipway.core.budgets import BudgetStanding
 from shipway.core.candidacy import Opinion
+from shipway.core.costs import CostReport
 from shipway.core.endpoints import EndpointSpec
 from shipway.core.errors import ShipwayError
 from shipway.core.evaluations import Evaluation
@@ -68,6 +71,7 @@ from shipway.core.profile import Profile
 from shipway.core.rates import CallerLimits
 from shipway.core.retention import Pruned
 from shipway.core.rollouts import Event
+from shipway.core.thrift import Advice
 from shipway.core.verification import ChainPage, ChainVerdict
 from shipway.core.versions import parse_version
 
@@ -557,6 +561,28 @@ class AsyncClient:
     async def rotate_audit_key(self) -> KeyChange:
         """Replaces the key that signs the audit chain; the old public key stays valid."""
         return await self._send(auditing.rotate_key())
+
+    async def costs(
+        self,
+        *,
+        by: Sequence[str] = ("endpoint",),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        endpoint: str = "",
+    ) -> CostReport:
+        """What serving cost, summed by some of `endpoint`, `version`, `tenant`, `use_case`, `hour` and `day`.
+
+        Of the last 30 days when left out. Who may not see the whole server names an endpoint.
+        """
+        return await self._send(costing.report(by, since=since, until=until, endpoint=endpoint))
+
+    async def budgets(self) -> tuple[BudgetStanding, ...]:
+        """Where the budgets of endpoints stand."""
+        return await self._send(costing.budgets())
+
+    async def cost_advice(self, *, since: datetime | None = None) -> tuple[Advice, ...]:
+        """How endpoints could cost less, by what was seen in the last 7 days or since then."""
+        return await self._send(costing.advice(since=since))
 
     async def _send(self, call: Call[T]) -> T:
         url = self._session.base_url(call.plane)

@@ -45,6 +45,15 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
+class BudgetStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an endpoint's budget stands."""
+
+    endpoint: str
+    per: str
+    currency: str
+    standing: Spending
+
+
 def began(period: Period, now: datetime) -> datetime:
     """When the present period began."""
     day = now.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -150,6 +150,16 @@ class CostRow(msgspec.Struct, frozen=True, kw_only=True):
     per_1000: float | None
 
 
+class CostReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Costs between two times, summed by `by`. The present hour is in them as far as it has come."""
+
+    since: datetime
+    until: datetime
+    by: tuple[str, ...]
+    rows: tuple[CostRow, ...]
+    prices: Prices
+
+
 def summed(charges: Iterable[Charge], by: Sequence[str]) -> tuple[CostRow, ...]:
     """Sums of charges by some of `GROUPS`, dearest first; times in their own order where one is a group.
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from shipway.core.budgets import Budget
 from shipway.core.isolation import Sandbox
 from shipway.core.rates import CallerLimits, RateLimit
 from shipway.core.redaction import Capture
@@ -128,7 +129,8 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     replicas are kept ready for an instant rollback. With `scaling`, the number of replicas follows the
     load, and `replicas` is what it begins with. `rollout` is how one version replaces another; all at
     once when left out. `secrets` are variables that the model's process gets when it starts.
-    `capture` says what may be kept of requests and answers.
+    `capture` says what may be kept of requests and answers. `use_case` is a tag that costs are summed by,
+    and `budget` what the endpoint may cost.
     """
 
     name: str
@@ -146,6 +148,8 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rollout: RolloutPlan | None = None
     secrets: dict[str, SecretRef] = {}
     capture: Capture | None = None
+    use_case: Annotated[str, msgspec.Meta(max_length=63)] = ""
+    budget: Budget | None = None
 
     @property
     def redacts(self) -> bool:

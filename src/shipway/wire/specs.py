@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from shipway.core.budgets import Budget
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Placement, Scaling
 from shipway.core.errors import InvalidSpec
 from shipway.core.isolation import Sandbox
@@ -32,6 +33,7 @@ _NESTED: Mapping[str, type[msgspec.Struct]] = {
     "cache": Cache,
     "fallback": Fallback,
     "capture": Capture,
+    "budget": Budget,
     "rollout": RolloutPlan,
     "rollout.guards": Guards,
 }

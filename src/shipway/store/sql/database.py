@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from shipway.store.sql import migration
 from shipway.store.sql.access import BindingRows, KeyRows, ProjectRows
 from shipway.store.sql.audit import AuditRows
+from shipway.store.sql.costs import ChargeRows
 from shipway.store.sql.endpoints import EndpointRows
 from shipway.store.sql.engine import WRITES, create_engine
 from shipway.store.sql.environments import PolicyRows, PromotionRows, ReviewRows
@@ -42,6 +43,7 @@ class Transaction:
         self.projects = ProjectRows(connection)
         self.scans = ScanRows(connection)
         self.signatures = SignatureRows(connection)
+        self.charges = ChargeRows(connection)
         self.audit = AuditRows(connection)
         self.heads = HeadRows(connection)
         self.cuts = CutRows(connection)

@@ -252,3 +252,19 @@ bindings = sa.Table(
     sa.Column("subject", sa.String(255), primary_key=True),
     sa.Column("grants", sa.Text, nullable=False),
 )
+
+# An hour that was charged has a row at least, of nobody where nothing ran.
+charges = sa.Table(
+    "charges",
+    metadata,
+    sa.Column("environment", sa.String(63), primary_key=True),
+    sa.Column("hour", Instant, primary_key=True),
+    sa.Column("endpoint", sa.String(63), primary_key=True),
+    sa.Column("version", sa.String(80), primary_key=True),
+    sa.Column("tenant", sa.String(63), primary_key=True),
+    sa.Column("use_case", sa.String(63), nullable=False),
+    sa.Column("requests", sa.BigInteger, nullable=False),
+    sa.Column("own", sa.Float(53), nullable=False),
+    sa.Column("shared", sa.Float(53), nullable=False),
+    sa.Column("currency", sa.String(8), nullable=False),
+)
