@@ -29,6 +29,7 @@ from shipway.client.evaluating.question import EvaluateOptions
 from shipway.client.packing import PackOptions
 from shipway.client.synchronous import Client
 from shipway.core import endpoints, errors, isolation, policy, redaction, strategies, telemetry
+from shipway.core.budgets import Budget
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Scaling
 from shipway.core.errors import ShipwayError
 from shipway.core.isolation import Sandbox
@@ -91,6 +92,8 @@ _SPEC_WORDS = {
     "secrets": "Variables of the model's process, each by reference:"
     " `HF_TOKEN: {env: MODEL_HF_TOKEN}`, `DB_PASSWORD: {file: /run/secrets/models/db}`. See"
     " [keep secrets](../howto/keep-secrets.md).",
+    "use_case": "A tag that costs are summed by; up to 63 characters.",
+    "budget": "What the endpoint may cost, below; no bound when left out.",
     "capture": "What may be kept of requests and answers, below; all that is kept today when left out.",
 }
 
@@ -364,6 +367,7 @@ _NESTED_SPECS: dict[str, type[msgspec.Struct]] = {
     "scaling": Scaling,
     "cache": Cache,
     "fallback": Fallback,
+    "budget": Budget,
     "capture": Capture,
     "capture.redact[]": Redact,
 }
