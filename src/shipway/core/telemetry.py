@@ -69,7 +69,11 @@ class Column(IntEnum):
     CACHE_MISSES = 10
     RETRIES = 11
     FALLBACKS = 12
-    FIRST_BUCKET = 13
+    CAPTURED = 13
+    LOST_QUEUE = 14
+    LOST_DISK = 15
+    LOST_INVALID = 16
+    FIRST_BUCKET = 17
 
 
 BOUNDS_S = (
