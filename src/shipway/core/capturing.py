@@ -101,6 +101,12 @@ class Capture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             rule if isinstance(rule, Redact) else Redact(field=rule) for rule in self.redact
         )
 
+    @property
+    def hashes(self) -> bool:
+        """Whether the installation's key may be needed: for redacted fields, or for API keys."""
+        readings = (self.key, self.segment)
+        return bool(self.redact) or any(r is not None and r.by is Source.KEY for r in readings)
+
 
 def require_fields(capture: Capture | None, signature: Signature) -> None:
     """Refuses what would match nothing, so that a typing error does not keep what it should not.

@@ -40,7 +40,15 @@ class Kind(IntEnum):
     END = 3
 
 
-_encode = msgspec.msgpack.Encoder().encode
+def _plain(value: Any) -> Any:
+    """What stands in a frame for an object that MessagePack does not know."""
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+_encode = msgspec.msgpack.Encoder(enc_hook=_plain).encode
+_PREDICTION = int(Kind.PREDICTION)
+_END_START = _encode((Kind.END, 0))[:2]
+_PLAIN_KINDS = {np.dtype(kind): np.dtype(kind).str for kind in "?bBhHiIlLefd"}
 _decode = msgspec.msgpack.Decoder().decode
 
 
@@ -62,21 +70,34 @@ def shape_payload(number: int, shape: Shape) -> bytes:
 def prediction_payload(number: int, prediction: Prediction) -> bytes:
     """The payload of a prediction whose shape has that number in this segment."""
     shape = prediction.shape
-    return _encode(
-        (
-            Kind.PREDICTION,
-            number,
-            prediction.at_us,
-            prediction.request_id,
-            prediction.role,
-            prediction.latency_us,
-            prediction.principal,
-            prediction.segment,
-            prediction.key,
-            _packed(shape.inputs, prediction.inputs),
-            _packed(shape.outputs, prediction.outputs),
-        )
+    told = (
+        prediction.at_us,
+        prediction.request_id,
+        prediction.role,
+        prediction.latency_us,
+        prediction.principal,
+        prediction.segment,
+        prediction.key,
     )
+    inputs, outputs = prediction.inputs, prediction.outputs
+    return encode_prediction(
+        number,
+        told,
+        packed([field.name for field in shape.inputs], inputs),
+        packed([field.name for field in shape.outputs], outputs),
+    )
+
+
+Told = tuple[int, str, int, int, str, str, str]
+"""What a prediction says beside its arrays: `at_us`, `request_id`, `role`, `latency_us`, `principal`,
+`segment` and `key`."""
+
+
+def encode_prediction(
+    number: int, told: Told, inputs: Sequence[Any], outputs: Sequence[Any]
+) -> bytes:
+    """The payload of a prediction that was never made a `Prediction`; arrays as `packed` gives them."""
+    return _encode((_PREDICTION, number, *told, inputs, outputs))
 
 
 def feedback_payload(feedback: Feedback) -> bytes:
@@ -89,14 +110,34 @@ def end_payload(frames: int) -> bytes:
     return _encode((Kind.END, frames))
 
 
-def _packed(fields: Sequence[Field], arrays: Mapping[str, Array]) -> list[Any]:
-    return [None if (a := arrays.get(f.name)) is None else _packed_array(a) for f in fields]
+def packed(names: Sequence[str], arrays: Mapping[str, Array]) -> list[Any]:
+    """The arrays of these names as a frame has them, None for one that is missing."""
+    return [None if (array := arrays.get(name)) is None else _packed(array) for name in names]
 
 
-def _packed_array(array: Array) -> tuple[str, tuple[int, ...], Any]:
+def _packed(array: Array) -> tuple[str, tuple[int, ...], Any]:
+    kind = _PLAIN_KINDS.get(array.dtype)
+    if kind is not None:
+        return kind, array.shape, array.tobytes()
     if array.dtype.hasobject:
         return "O", array.shape, array.ravel().tolist()
     return array.dtype.str, array.shape, array.tobytes()
+
+
+def mended(data: bytes) -> bytes:
+    """A segment whose writer died, as if it had been sealed: without its torn tail, and with an end.
+
+    Of the same bytes the same each time. Empty where no frame is whole.
+    """
+    if len(data) < HEAD_BYTES or not data.startswith(MAGIC):
+        return b""
+    good, frames, is_sealed = HEAD_BYTES, 0, False
+    for end, payload in payloads(memoryview(data)):
+        good, is_sealed = end, payload[:2] == _END_START
+        frames += not is_sealed
+    if not frames:
+        return b""
+    return data[:good] if is_sealed else data[:good] + frame(end_payload(frames))
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
