@@ -70,6 +70,8 @@ class Column(IntEnum):
     RETRIES = 11
     FALLBACKS = 12
     CAPTURED = 13
+    """Predictions in the log; the three after it are those that were to be there, and are lost."""
+
     LOST_QUEUE = 14
     LOST_DISK = 15
     LOST_INVALID = 16
