@@ -14,6 +14,7 @@ from time import monotonic, perf_counter
 from typing import Any, cast
 
 from shipway.core.accounts import is_among_worst, keep_pair, note_answer, note_error, note_pair
+from shipway.core.captures import Role
 from shipway.core.evidence import Pair, TrialReport
 from shipway.core.inference import InferenceRequest
 from shipway.core.outputs import Outputs
@@ -140,7 +141,7 @@ class Mirror:
             candidate.load.leave()
         record = copy.recorded_by(candidate, asked, inputs)
         if record is not None:
-            record.keep_copy(finished, started)
+            record.keep(finished, Role.SHADOW, started)
         summary = candidate.summarise(finished)
         summary = self._redaction.summary(summary, label_of=candidate.label_of)
         note_answer(self._report.candidate, summary)

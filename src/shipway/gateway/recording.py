@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter, time_ns
 
 from shipway.core.assignment import is_moved, place_of, row_key
@@ -18,7 +18,15 @@ from shipway.gateway.request_ids import RequestIds, header_of, own_id
 from shipway.gateway.spool import Spool, unrecorded
 from shipway.wire.callers import READERS, Sent
 from shipway.wire.codec import Headers
-from shipway.wire.spool import Told, encode_prediction, packed, shape_payload
+from shipway.wire.spool import (
+    Batch,
+    Told,
+    batch_payload,
+    encode_prediction,
+    joined,
+    packed,
+    shape_payload,
+)
 
 LONGEST_TEXT = 200
 """Of a key or a segment, so many characters are kept."""
@@ -28,6 +36,7 @@ _OBJECT_BYTES = 64
 """About what an entry keeps in memory beside its arrays, and an object in one of these."""
 
 Arrays = Mapping[str, Array]
+Read = Callable[[Sent, Arrays], str]
 Entry = tuple[Told, Arrays, Arrays]
 
 
@@ -35,7 +44,8 @@ class Recorder:
     """Records the predictions of one version behind an endpoint. A `spool_writer.Source`.
 
     Made when a snapshot is swapped in, so that a request pays look-ups only. `is_synced`: answers wait
-    until they are recorded.
+    until they are recorded. `segment_of` and `key_of` read these from a request, None where there is
+    none to read.
     """
 
     def __init__(
@@ -47,28 +57,30 @@ class Recorder:
         self.spool = spool
         self.row = row
         self.is_synced = capture.durability is Durability.SYNCED
+        self.is_whole = capture.share_pct >= 100
+        self.segment_of = reader(capture.segment, redaction)
+        self.key_of = reader(capture.key, redaction)
         self._redaction = redaction
+        self._has_texts = not all(field.dtype.is_numeric for field in shape.outputs)
         self._inputs = [field.name for field in self.shape.inputs]
         self._outputs = [field.name for field in self.shape.outputs]
-        self._key_of = reader(capture.key, redaction)
-        self._segment_of = reader(capture.segment, redaction)
 
     def begin(self, sent: Sent, asked: InferenceRequest, inputs: Arrays, who: str) -> Record:
         """The record of a request that was read; `who` is its caller's name."""
-        return Record(
-            self,
-            inputs,
-            request_id=own_id(asked.id, sent.headers) or _ids.made(),
-            principal=who,
-            segment=self._segment_of(sent, inputs),
-            key=self._key_of(sent, inputs),
-            size_bytes=sent.size_bytes,
-        )
+        return Record(self, sent, inputs, own_id(asked.id, sent.headers) or _ids.made(), who)
 
     def keeps(self, request_id: str) -> bool:
-        """Whether the prediction of that id is kept; the same in every gateway."""
-        share_pct = self.capture.share_pct
-        return share_pct >= 100 or is_moved(place_of(self.shape.endpoint, request_id), share_pct)
+        """Whether the prediction of that id is among those that are kept; the same in every gateway."""
+        return self.is_whole or is_moved(
+            place_of(self.shape.endpoint, request_id), self.capture.share_pct
+        )
+
+    def size_of(self, outputs: Arrays) -> int:
+        """About how many bytes an answer keeps in memory."""
+        size = _ENTRY_BYTES
+        for array in outputs.values():
+            size += array.size * _OBJECT_BYTES if self._has_texts else array.nbytes
+        return size
 
     def opening(self, number: int) -> bytes:
         """See `spool_writer.Source`."""
@@ -76,101 +88,87 @@ class Recorder:
 
     def payload(self, number: int, entry: Entry) -> bytes:
         """See `spool_writer.Source`. Nothing that is redacted or not kept is in it."""
-        told, inputs, outputs = entry
-        if self._redaction.is_on:
-            inputs = self._redaction.arrays(_only(self._inputs, inputs))
-            outputs = self._redaction.arrays(_only(self._outputs, outputs))
+        told, inputs, outputs = self._redacted(entry)
         return encode_prediction(
             number, told, packed(self._inputs, inputs), packed(self._outputs, outputs)
+        )
+
+    def batch(self, number: int, entries: Sequence[Entry]) -> bytes | None:
+        """See `spool_writer.Source`. Of a table's rows, not of tensors without rows."""
+        if not self.shape.batchable:
+            return None
+        told, inputs, outputs = zip(*map(self._redacted, entries), strict=True)
+        try:
+            rows = [
+                len(next(iter((*i.values(), *o.values()))))
+                for i, o in zip(inputs, outputs, strict=True)
+            ]
+            together = [
+                packed(
+                    names, {name: joined([arrays[name] for arrays in each], rows) for name in names}
+                )
+                for names, each in ((self._inputs, inputs), (self._outputs, outputs))
+            ]
+        except (LookupError, StopIteration, TypeError, ValueError):
+            return None  # other dtypes or numbers of rows than each other's
+        return batch_payload(number, Batch(rows, list(zip(*told, strict=True)), *together))
+
+    def _redacted(self, entry: Entry) -> Entry:
+        if not self._redaction.is_on:
+            return entry
+        told, inputs, outputs = entry
+        return (
+            told,
+            self._redaction.arrays(_only(self._inputs, inputs)),
+            self._redaction.arrays(_only(self._outputs, outputs)),
         )
 
 
 class Record:
     """One request on its way into the prediction log. Its arrays may not change any more."""
 
-    __slots__ = (
-        "_inputs",
-        "_key",
-        "_principal",
-        "_recorder",
-        "_segment",
-        "_size_bytes",
-        "request_id",
-    )
+    __slots__ = ("_inputs", "_recorder", "_sent", "_who", "request_id")
 
-    def __init__(  # noqa: PLR0913 - what is known of a request
-        self,
-        recorder: Recorder,
-        inputs: Arrays,
-        *,
-        request_id: str,
-        principal: str,
-        segment: str,
-        key: str,
-        size_bytes: int,
+    def __init__(
+        self, recorder: Recorder, sent: Sent, inputs: Arrays, request_id: str, who: str
     ) -> None:
         self._recorder = recorder
+        self._sent = sent
         self._inputs = inputs
+        self._who = who
         self.request_id = request_id
-        self._principal = principal
-        self._segment = segment
-        self._key = key
-        self._size_bytes = size_bytes
 
     @property
     def marks(self) -> Headers:
         """The header or trailer that tells the caller the id."""
         return header_of(self.request_id)
 
-    @property
-    def is_synced(self) -> bool:
-        """Whether the answer waits until it is recorded."""
-        return self._recorder.is_synced
-
     def by(self, recorder: Recorder, inputs: Arrays) -> Record:
         """The record of the same request where another version answers it."""
-        return Record(
-            recorder,
-            inputs,
-            request_id=self.request_id,
-            principal=self._principal,
-            segment=self._segment,
-            key=self._key,
-            size_bytes=self._size_bytes,
-        )
+        return Record(recorder, self._sent, inputs, self.request_id, self._who)
 
     def keep(self, outputs: Arrays, role: Role, started: float) -> asyncio.Future[None] | None:
-        """Records the answer to a request that was read at `started`, by `perf_counter`. With `is_synced`, the future of that, else None: nobody waits."""
-        entry = self._entry(outputs, role, started)
-        recorder = self._recorder
-        if entry is None:
-            return None
-        size_bytes = self._size_bytes + _size_of(outputs)
-        if recorder.is_synced:
-            return recorder.spool.commit(recorder, entry, size_bytes)
-        recorder.spool.offer(recorder, entry, size_bytes)
-        return None
+        """Records the answer to a request that was read at `started`, by `perf_counter`.
 
-    def keep_copy(self, outputs: Arrays, started: float) -> None:
-        """Records what a shadow answered, which nobody waits for."""
-        entry = self._entry(outputs, Role.SHADOW, started)
-        if entry is not None:
-            size_bytes = self._size_bytes + _size_of(outputs)
-            self._recorder.spool.offer(self._recorder, entry, size_bytes)
-
-    def _entry(self, outputs: Arrays, role: Role, started: float) -> Entry | None:
-        if not self._recorder.keeps(self.request_id):
+        Gives what the answer waits for; None where it waits for nothing: nobody waits for a copy.
+        """
+        recorder, sent, inputs = self._recorder, self._sent, self._inputs
+        if not (recorder.is_whole or recorder.keeps(self.request_id)):
             return None
         told = (
             time_ns() // 1000,
             self.request_id,
             int(role),
             int((perf_counter() - started) * 1e6),
-            self._principal,
-            self._segment,
-            self._key,
+            self._who,
+            "" if recorder.segment_of is None else recorder.segment_of(sent, inputs),
+            "" if recorder.key_of is None else recorder.key_of(sent, inputs),
         )
-        return told, self._inputs, outputs
+        entry, size_bytes = (told, inputs, outputs), sent.size_bytes + recorder.size_of(outputs)
+        if recorder.is_synced and role is not Role.SHADOW:
+            return recorder.spool.commit(recorder, entry, size_bytes)
+        recorder.spool.offer(recorder, entry, size_bytes)
+        return None
 
 
 _ids = RequestIds()
@@ -189,13 +187,13 @@ async def recorded(kept: asyncio.Future[None], *, within_s: float) -> None:
         raise unrecorded("the disk did not take it before the deadline") from None
 
 
-def reader(reading: Reading | None, redaction: Redaction) -> Callable[[Sent, Arrays], str]:
-    """What reads a key or a segment from a request; the text is empty where it has none.
+def reader(reading: Reading | None, redaction: Redaction) -> Read | None:
+    """What reads a key or a segment from a request, a text that is empty where it has none.
 
     An input that has a rule is read through it. An API key becomes a keyed hash.
     """
     if reading is None:
-        return lambda sent, inputs: ""
+        return None
     name = reading.name
 
     def of_input(sent: Sent, inputs: Arrays) -> str | None:
@@ -219,10 +217,3 @@ def reader(reading: Reading | None, redaction: Redaction) -> Callable[[Sent, Arr
 
 def _only(names: list[str], arrays: Arrays) -> dict[str, Array]:
     return {name: arrays[name] for name in names if name in arrays}
-
-
-def _size_of(outputs: Arrays) -> int:
-    size = _ENTRY_BYTES
-    for array in outputs.values():
-        size += array.size * _OBJECT_BYTES if array.dtype.hasobject else array.nbytes
-    return size

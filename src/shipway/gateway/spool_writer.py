@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
@@ -38,6 +39,10 @@ class Source(Protocol):
         """The payload of an entry. `number` is the source's own in this segment."""
         ...
 
+    def batch(self, number: int, entries: Sequence[Any]) -> bytes | None:
+        """The payload of several entries together, None where they do not go together. May raise."""
+        ...
+
 
 Item = tuple[Source, Any, int, "asyncio.Future[None] | None"]
 """A source, an entry of it, about how many bytes that keeps in memory, and who waits for it."""
@@ -64,15 +69,15 @@ class SpoolWriter:
                 tried again.
         """
         known = len(self._numbers)
-        frames, good, invalid = self._encoded(items)
+        frames, counts, invalid = self._encoded(items)
         try:
             if frames:
                 self._append(frames, synced=synced)
         except OSError:
             self._numbers = dict(list(self._numbers.items())[:known])
             raise
-        for source, *_ in good:
-            source.row.add(Column.CAPTURED)
+        for source, count in counts.items():
+            source.row.values[Column.CAPTURED] += count
         for source, *_ in invalid:
             source.row.add(Column.LOST_INVALID)
         return invalid
@@ -96,28 +101,31 @@ class SpoolWriter:
             self._segment.seal()
             self._forget()
 
-    def _encoded(self, items: Sequence[Item]) -> tuple[list[bytes], list[Item], list[Item]]:
-        """The frames, the items that are in them, and those that are not."""
+    def _encoded(self, items: Sequence[Item]) -> tuple[list[bytes], dict[Source, int], list[Item]]:
+        """The frames, how many items of each source are in them, and the items that are not."""
         frames: list[bytes] = []
-        good: list[Item] = []
+        counts: dict[Source, int] = {}
         invalid: list[Item] = []
+        groups: dict[Source, list[Item]] = {}
         for item in items:
-            try:
-                frames += self._frames_of(item[0], item[1])
-                good.append(item)
-            except Exception as exc:  # noqa: BLE001 - one entry's fate never decides another's
-                log_unexpected(exc, heading="An entry of the prediction log cannot be encoded.\n")
-                invalid.append(item)
-        return frames, good, invalid
+            groups.setdefault(item[0], []).append(item)
+        for source, group in groups.items():
+            made, unmade = self._frames_of(source, group)
+            frames += made
+            invalid += unmade
+            counts[source] = len(group) - len(unmade)
+        return frames, counts, invalid
 
-    def _frames_of(self, source: Source, entry: Any) -> tuple[bytes, ...]:
-        number = self._numbers.get(source)
-        if number is not None:
-            return (frame(source.payload(number, entry)),)
-        number = len(self._numbers)
-        opening, payload = source.opening(number), source.payload(number, entry)
-        self._numbers[source] = number
-        return (frame(opening), frame(payload)) if opening else (frame(payload),)
+    def _frames_of(self, source: Source, items: Sequence[Item]) -> tuple[list[bytes], list[Item]]:
+        """The frames of one source's items, and the items that cannot be encoded."""
+        known = self._numbers.get(source)
+        number = len(self._numbers) if known is None else known
+        payloads, invalid = _payloads(source, number, items)
+        if payloads and known is None:
+            opening = source.opening(number)
+            payloads = [opening, *payloads] if opening else payloads
+            self._numbers[source] = number
+        return [frame(payload) for payload in payloads], invalid
 
     def _append(self, frames: Sequence[bytes], *, synced: bool) -> None:
         data = b"".join(frames)
@@ -169,6 +177,24 @@ class SpoolWriter:
         )
 
 
+def _payloads(source: Source, number: int, items: Sequence[Item]) -> tuple[list[bytes], list[Item]]:
+    """The payloads of one source's items, one for all where that can be, and the items that have none."""
+    if len(items) > 1:
+        with suppress(Exception):  # whichever entry is to blame is found below
+            batch = source.batch(number, [entry for _, entry, _, _ in items])
+            if batch is not None:
+                return [batch], []
+    payloads: list[bytes] = []
+    invalid: list[Item] = []
+    for item in items:
+        try:
+            payloads.append(source.payload(number, item[1]))
+        except Exception as exc:  # noqa: BLE001 - one entry's fate never decides another's
+            log_unexpected(exc, heading="An entry of the prediction log cannot be encoded.\n")
+            invalid.append(item)
+    return payloads, invalid
+
+
 class _FeedbackSource:
     """Entries are `Feedback`. They are no predictions, and counted in a row that nobody looks at."""
 
@@ -181,6 +207,9 @@ class _FeedbackSource:
     def payload(self, number: int, entry: Feedback) -> bytes:
         del number
         return feedback_payload(entry)
+
+    def batch(self, number: int, entries: Sequence[Feedback]) -> None:
+        del number, entries
 
 
 FEEDBACK: Source = _FeedbackSource()
