@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import msgspec
 
 from shipway.core.budgets import Budget
+from shipway.core.capturing import Capture
 from shipway.core.isolation import Sandbox
 from shipway.core.rates import CallerLimits, RateLimit
-from shipway.core.redaction import Capture
 from shipway.core.rollouts import Rollout
 from shipway.core.secrets import SecretRef
 from shipway.core.strategies import RolloutPlan
@@ -129,8 +129,8 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     replicas are kept ready for an instant rollback. With `scaling`, the number of replicas follows the
     load, and `replicas` is what it begins with. `rollout` is how one version replaces another; all at
     once when left out. `secrets` are variables that the model's process gets when it starts.
-    `capture` says what may be kept of requests and answers. `use_case` is a tag that costs are summed by,
-    and `budget` what the endpoint may cost.
+    `capture` says what is kept of predictions; None: nothing. `use_case` is a tag that
+    costs are summed by, and `budget` what the endpoint may cost.
     """
 
     name: str

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from shipway.core.budgets import Budget
+from shipway.core.capturing import Capture, Reading
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Placement, Scaling
 from shipway.core.errors import InvalidSpec
 from shipway.core.isolation import Sandbox
-from shipway.core.redaction import Capture
 from shipway.core.secrets import SecretRef, require_references
 from shipway.core.strategies import (
     MOST_METRIC_LENGTH,
@@ -34,6 +34,8 @@ _NESTED: Mapping[str, type[msgspec.Struct]] = {
     "fallback": Fallback,
     "capture": Capture,
     "budget": Budget,
+    "capture.key": Reading,
+    "capture.segment": Reading,
     "rollout": RolloutPlan,
     "rollout.guards": Guards,
 }
