@@ -15,14 +15,17 @@ REDACTS = "SHIPWAY_REDACTS"
 """Set in the environment of a replica whose endpoint redacts: an exception's message may quote a value."""
 
 
-def model_failed(exc: BaseException, *, whose: str, redacts: bool = False) -> ModelFailed:
+def model_failed(
+    exc: BaseException, *, whose: str, redacts: bool = False, trace: str = ""
+) -> ModelFailed:
     """The error for a caller, once the traceback is in the log of this process.
 
-    `whose` says whose log that is. With `redacts`, the log has no messages of exceptions, which may
+    `whose` says whose log that is, `trace` which trace the request belongs to. With `redacts`, the log has no messages of exceptions, which may
     quote a caller's values.
     """
     incident = secrets.token_hex(6)
-    heading = f"incident {incident}: the model raised\n"
+    of_trace = f" in trace {trace}" if trace else ""
+    heading = f"incident {incident}{of_trace}: the model raised\n"
     if redacts:
         _write(heading + _without_messages(exc))
     else:

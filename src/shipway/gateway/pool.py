@@ -138,6 +138,7 @@ class ReplicaPool:
             raise self.waking.refusal()
         left_s = max(0.0, until - monotonic())
         await self.waking.until(lambda: bool(self._called), timeout_s=left_s)
+        self.row.add(Column.COLD_STARTS)
 
     def _holds_after(self, error: Exception) -> bool:
         """Whether a request that failed so waits for the next replica: its last one went away."""
@@ -151,7 +152,7 @@ class ReplicaPool:
         if link is None:
             raise ReplicaLost("The connection to the replica is closed.")
         try:
-            outputs = await link.infer(inputs, timeout_s=timeout_s)
+            outputs = await link.infer(inputs, timeout_s=timeout_s, on_times=self.row.add_times)
         except TimeoutError as exc:
             replica.tally.note_failure()
             raise DeadlineExceeded(
