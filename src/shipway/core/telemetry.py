@@ -84,13 +84,16 @@ class Column(IntEnum):
     BATCH_ROWS = 17
     """The rows of those calls: `BATCH_ROWS / BATCHES` is their mean size."""
 
-    FIRST_QUEUE_BUCKET = 18
+    UNSENT = 18
+    """Traces and log records that no collector took; in the row that is of no endpoint."""
+
+    FIRST_QUEUE_BUCKET = 19
     """`BUCKETS` columns: requests by how long they waited for their turn. Models in a gateway have no queue."""
 
-    FIRST_RUN_BUCKET = 38
+    FIRST_RUN_BUCKET = 39
     """`BUCKETS` columns: requests by how long the model calls took that answered them."""
 
-    FIRST_BUCKET = 58
+    FIRST_BUCKET = 59
     """`BUCKETS` columns, the last ones: answers that are `ok`, by how long their callers waited."""
 
 

@@ -121,6 +121,11 @@ LIMITS_SHARED = Family(
     kind="gauge",
     help="Whether this gateway counts limits together with other machines now (1), or not (0).",
 )
+UNSENT = Family(
+    name="shipway_telemetry_dropped_total",
+    kind="counter",
+    help="Traces and log records that were not sent to the OpenTelemetry collector.",
+)
 
 CPU = Family(
     name="shipway_gateway_cpu_seconds_total",
@@ -138,7 +143,7 @@ MEMORY = Family(
 FAMILIES = (
     *(REQUESTS, SECONDS, QUEUE_SECONDS, INFERENCE_SECONDS, BATCH_ROWS),
     *(IN_FLIGHT, QUEUE_LIMIT, CACHE_HITS, CACHE_MISSES),
-    *(RETRIES, FALLBACKS, COLD_STARTS, REPLICAS, EJECTED, WEIGHT, GATEWAYS, LIMITS_SHARED),
+    *(RETRIES, FALLBACKS, COLD_STARTS, REPLICAS, EJECTED, WEIGHT, GATEWAYS, LIMITS_SHARED, UNSENT),
     *(CPU, MEMORY),
 )
 """Every metric, in the order of the page."""
@@ -217,6 +222,8 @@ def _of_routes(table: RouteTable, sums: _Sums) -> Iterator[str]:
         yield from simple(family, [(_labels((v.endpoint, v.spec.key)), value(v)) for v in variants])
     yield from simple(GATEWAYS, [({}, float(table.counters.gateways))])
     yield from simple(LIMITS_SHARED, [({}, float(table.ledger.is_shared))])
+    unsent = sum(row[Column.UNSENT] for row in sums.values())
+    yield from simple(UNSENT, [({}, unsent)])
 
 
 def _of_processes(table: RouteTable) -> Iterator[str]:

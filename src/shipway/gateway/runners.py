@@ -25,6 +25,7 @@ from shipway.engines.load import load_engine
 from shipway.engines.port import Engine
 from shipway.engines.warmup import warm
 from shipway.gateway.counters import Row
+from shipway.gateway.traces import TRACE
 
 RELOAD_MIN_S = 1.0
 RELOAD_MAX_S = 30.0
@@ -169,7 +170,7 @@ class InlineRunner:
             raise
         except Exception as exc:
             raise model_failed(exc, whose="The gateway's", redacts=self.redacts) from exc
-        count_run(self.row.values, seconds, batches=1, rows=rows)
+        self._note(seconds, rows)
         return outputs
 
     async def infer(self, inputs: Mapping[str, Array], *, timeout_s: float) -> Outputs:
@@ -184,9 +185,14 @@ class InlineRunner:
             raise DeadlineExceeded("The deadline passed while the model was computing.") from exc
         except Exception as exc:
             raise model_failed(exc, whose="The gateway's", redacts=self.redacts) from exc
-        # Not in the thread: the loop adds to the same numbers.
-        count_run(self.row.values, seconds, batches=1, rows=rows)
+        self._note(seconds, rows)  # not in the thread: the loop adds to the same numbers
         return outputs
+
+    def _note(self, seconds: float, rows: int) -> None:
+        count_run(self.row.values, seconds, batches=1, rows=rows)
+        trace = TRACE.get()
+        if trace is not None:
+            trace.note_run(seconds)
 
     def _loaded(self) -> Engine:
         if self._engine is None:
