@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -125,6 +125,15 @@ class Settings(BaseSettings):
 
     oidc_groups_claim: str = "groups"
     """The claim that lists their groups, as `shipway access grant group:NAME` does."""
+
+    trace_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share (0 to 1) of traces that are sent to the collector at `OTEL_EXPORTER_OTLP_ENDPOINT`, by chance; those of failed and slow requests always are. When unset what `OTEL_TRACES_SAMPLER` says, else 0.01."""
+
+    log_format: Literal["text", "json"] = "text"
+    """How lines of logs look: `text`, or `json` for one object a line."""
+
+    access_log: bool = False
+    """Whether gateways write a line for each prediction that was asked for."""
 
     max_bundle_bytes: int = 16 * 1024**3
     """Control refuses larger uploads."""

@@ -27,6 +27,9 @@ from shipway.core.telemetry import (
     Column,
     Name,
     Slots,
+    Times,
+    count_queue,
+    count_run,
     merged,
 )
 from shipway.gateway.neighbours import Neighbours
@@ -59,6 +62,11 @@ class Row:
     def add(self, column: Column) -> None:
         """Counts one more."""
         self.values[column] += 1.0
+
+    def add_times(self, times: Times) -> None:
+        """Counts where the time of one request went in its replica."""
+        count_queue(self.values, times.queue_s)
+        count_run(self.values, times.run_s, batches=times.batches, rows=times.batch_rows)
 
 
 class Counters:

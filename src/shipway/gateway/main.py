@@ -20,8 +20,10 @@ import uvloop
 
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
+from shipway.core.telemetry import Column
+from shipway.engines.logs import log_to_stderr
 from shipway.gateway.app import Gateway
-from shipway.gateway.counters import LOOK_EVERY_S, Counters
+from shipway.gateway.counters import LOOK_EVERY_S, Counters, Row
 from shipway.gateway.doorkeeper import Doorkeeper
 from shipway.gateway.follow import LAST_GOOD, Follower
 from shipway.gateway.fronts import Dialect, Front
@@ -34,10 +36,15 @@ from shipway.gateway.pulse import Pulse
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.serving import Serving
 from shipway.gateway.spool import Spool
+from shipway.gateway.stages import GATEWAY, Stages
 from shipway.gateway.tls import GatewayTls
+from shipway.gateway.traces import Trace
+from shipway.gateway.tracing import TracedServing
 from shipway.gateway.uploads import Uploads
 from shipway.gateway.valkey import ValkeyStore
 from shipway.gateway.valkey_ledger import ValkeyLedger
+from shipway.otlp.options import options_of, share_of
+from shipway.otlp.sending import Sending
 from shipway.tls.files import add_arguments, files_in
 from shipway.wire.kept import kept_snapshot
 
@@ -134,6 +141,7 @@ def main(  # noqa: PLR0915 - the steps of a start
     )
     _add_front(parser)
     options = parser.parse_args(arguments, namespace=Options())
+    log_to_stderr()
     options.api_key = api_key or os.environ.get("SHIPWAY_API_KEY", "")
     grpc_port = options.grpc_port
     if grpc_port is None:
@@ -211,6 +219,7 @@ async def _serve(
     ledger = await _ledger(options, limits_url)
     spool = Spool(options.state_dir / "spool", gateway=options.id, environment=options.environment)
     table = _table(options, changed, store=store, ledger=ledger, spool=spool)
+    sending = _sending(options.id, table.lost)
     await _prepared(table, options.state_dir)
     address, grpc_address = f"{tls.scheme}://{_address(listening)}", _address(grpc)
     follower = Follower(
@@ -228,14 +237,13 @@ async def _serve(
     record = options.state_dir / "run" / f"{options.id}.json"
     _write_record(record, address, grpc_address)
     stopping = _stopping()
-    gc.collect()
-    gc.freeze()  # what start-up made stays; walking it again would cost every few hundred requests
+    _freeze()
     uploads = Uploads(spool.directory, follower.deliver)
     following = asyncio.ensure_future(_in_step(follower, table, tls, uploads))
     # A gateway that hears nothing of control looks well and grows stale: it ends, and is started again.
     following.add_done_callback(lambda _: stopping.set())
     try:
-        serving = Serving(table)
+        serving = _serving(table, sending)
         gateway, services = Gateway(table, serving, options.front), Services(table, serving)
         await _serve_doors((gateway, listening), (services, grpc), stopping, tls)
         await spool.close()
@@ -246,6 +254,7 @@ async def _serve(
         if store is not None:
             await store.close()
         await ledger.close()
+        await asyncio.to_thread(sending.close)
         record.unlink(missing_ok=True)
 
 
@@ -267,6 +276,34 @@ def _table(
         redaction_key=partial(redaction_key, options.state_dir),
         spool=spool,
     )
+
+
+def _freeze() -> None:
+    """What start-up made stays; walking it again would cost every few hundred requests."""
+    gc.collect()
+    gc.freeze()
+
+
+def _sending(gateway: str, row: Row) -> Sending[Trace]:
+    """What tells a collector of traces and logs; what it does not take is counted in the row."""
+
+    def count(dropped: int) -> None:
+        row.values[Column.UNSENT] = float(dropped)
+
+    stages = Stages(instance=gateway, service=options_of(os.environ).service)
+    return Sending(
+        os.environ, service=GATEWAY, instance=gateway, spans_of=stages.spans_of, on_drop=count
+    )
+
+
+def _serving(table: RouteTable, sending: Sending[Trace]) -> Serving:
+    """The serving that notes what is told, or the plain one where nothing is."""
+    logs_access = os.environ.get("SHIPWAY_ACCESS_LOG", "").lower() in ("1", "true", "yes", "on")
+    if sending.keep is None and not logs_access:
+        return Serving(table)
+    given = os.environ.get("SHIPWAY_TRACE_SHARE")
+    share = share_of(os.environ) if not given else float(given)
+    return TracedServing(table, share=share, keep=sending.keep, logs_access=logs_access)
 
 
 async def _ledger(options: Options, limits_url: str) -> Ledger:

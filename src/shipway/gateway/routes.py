@@ -433,7 +433,9 @@ class RouteTable:
             pool = ReplicaPool(on_change=self._on_change)
             pool.row = row
             return pool
-        return InlineRunner(Path(spec.bundle_dir), spec.digest, on_change=self._on_change)
+        runner = InlineRunner(Path(spec.bundle_dir), spec.digest, on_change=self._on_change)
+        runner.row = row
+        return runner
 
 
 def _weight_of(variant: LiveVariant) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from enum import Enum, unique
 from functools import partial
 from time import monotonic, perf_counter
 from typing import Any, Generic, TypeVar
@@ -42,6 +43,14 @@ R = TypeVar("R", bound=Sent)
 A = TypeVar("A", bound=Marked)
 
 
+@unique
+class Stage(Enum):
+    """What a request has passed; the codec knows of the others."""
+
+    AUTHENTICATED = "authenticated"
+    ADMITTED = "admitted"
+
+
 class Serving:
     """Answers inference requests from the current routes, for every door of the gateway."""
 
@@ -50,6 +59,7 @@ class Serving:
         self._door = table.door
         self._trying = Trying(table)
         self._metering = Metering(table.ledger)
+        self.on_stage: Callable[[Stage], None] | None = None
 
     def answer(
         self,
@@ -70,6 +80,8 @@ class Serving:
             caller = ANYBODYS if is_admitted else self._door.admit(message, name)
             bounds = caller.bounds
             route = self._table.route(name)
+            if self.on_stage is not None:
+                self.on_stage(Stage.AUTHENTICATED)
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
             return self._turned_away(codec, None, known(exc), started)
         if bounds or route.bounds:
@@ -103,6 +115,8 @@ class Serving:
         variant: LiveVariant | None = None
         try:
             route.admit()
+            if self.on_stage is not None:
+                self.on_stage(Stage.ADMITTED)
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
             return self._turned_away(codec, route, known(exc), started)
         if route.trial is not None and number is None:
