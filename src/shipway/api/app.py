@@ -15,6 +15,7 @@ from shipway.api import (
     environments,
     evaluations,
     internal,
+    metrics,
     models,
     promotions,
     rollouts,
@@ -41,6 +42,7 @@ ROUTERS: tuple[Any, ...] = (
     evaluations,
     promotions,
     trust,
+    metrics,
     status,
 )
 """Modules with a `router`, mounted below `/api/v1`; `ANSWERS` lists the structs they describe."""

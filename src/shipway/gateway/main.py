@@ -33,6 +33,7 @@ from shipway.gateway.ledger import Ledger, MachineLedger
 from shipway.gateway.pulse import Pulse
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.serving import Serving
+from shipway.gateway.telemetry import Telemetry
 from shipway.gateway.tls import GatewayTls
 from shipway.gateway.valkey import ValkeyStore
 from shipway.gateway.valkey_ledger import ValkeyLedger
@@ -207,7 +208,8 @@ async def _serve(
     changed = asyncio.Event()
     store = ValkeyStore(cache_url) if cache_url else None
     ledger = await _ledger(options, limits_url)
-    counters = Counters(options.state_dir / "run" / "counters", options.id)
+    counters_dir = options.state_dir / "run" / "counters"
+    counters = Counters(counters_dir, options.id)
     pulse = Pulse.started()
     door = Doorkeeper(may_open=options.may_open)
     table = RouteTable(
@@ -232,6 +234,7 @@ async def _serve(
         state_dir=options.state_dir,
         credential=options.credential,
         changed=changed,
+        telemetry=Telemetry(counters, counters_dir, options.id),
     )
     record = options.state_dir / "run" / f"{options.id}.json"
     _write_record(record, address, grpc_address)

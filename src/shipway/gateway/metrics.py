@@ -13,9 +13,9 @@ from shipway.core.telemetry import (
     Outcome,
     answers,
 )
-from shipway.gateway.processes import use_of
 from shipway.gateway.routes import RouteTable
 from shipway.wire.exposition import Family, Labels, histogram, simple
+from shipway.wire.processes import use_of
 
 _VERSION = ("endpoint", "version")
 _ENDPOINT = ("endpoint",)
