@@ -39,7 +39,9 @@ from shipway.control.capacity import Capacity
 from shipway.control.endpoints import Endpoints
 from shipway.control.environments import Environments
 from shipway.control.evaluations import Evaluations
+from shipway.control.history import History
 from shipway.control.identity import follow_provider
+from shipway.control.keeping import Keeping
 from shipway.control.local_versions import LocalVersions
 from shipway.control.promotions import Promotions
 from shipway.control.pruning import Pruning
@@ -47,6 +49,8 @@ from shipway.control.reconciler import ACTOR, Reconciler
 from shipway.control.registry import Registry
 from shipway.control.rollouts import Rollouts
 from shipway.control.seals import Seals
+from shipway.control.telemetry import Telemetry
+from shipway.control.top import Top
 from shipway.control.trust import Trust
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
@@ -128,6 +132,9 @@ async def _serve(
     reconciler, backend, registry, trust = _reconciler(settings, database, access)
     services = _services(settings, database, reconciler, backend, registry, access)
     services = replace(services, trust=trust)
+    keeping = Keeping(
+        services.history, services.telemetry, seen=lambda: reconciler.seen, clock=clock
+    )
     await asyncio.to_thread(services.seals.sign, now=clock())
     app = create_app(services)
     server = ControlServer(app, on_exit=reconciler.release_waiters, tls=tls)
@@ -140,6 +147,7 @@ async def _serve(
         asyncio.create_task(_bound_logs_for_ever(state_dir / "logs"), name="logs"),
         asyncio.create_task(_sign_for_ever(services), name="audit heads"),
         asyncio.create_task(_prune_for_ever(services.pruning), name="audit retention"),
+        asyncio.create_task(keeping.run(), name="metric history"),
     ]
     if settings.auth and settings.oidc_issuer is not None:
         provider = follow_provider(access, _token_rules(settings), settings.oidc_keys or "")
@@ -157,6 +165,7 @@ async def _serve(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.to_thread(_sign, services, at_the_end=True)
+        await asyncio.to_thread(keeping.write)
     for task in ended:
         task.result()
 
@@ -295,7 +304,13 @@ def _services(
         poke=poke,
     )
     seals = Seals(database, settings.state_dir)
+    telemetry = Telemetry()
+    history = History(database, telemetry, environment=settings.environment, clock=clock)
     return Services(
+        telemetry=telemetry,
+        history=history,
+        measures=history,
+        top=Top(history),
         registry=registry,
         rollouts=rollouts,
         evaluations=Evaluations(database),

@@ -16,6 +16,7 @@ from shipway.api import (
     environments,
     evaluations,
     internal,
+    metrics,
     models,
     promotions,
     rollouts,
@@ -43,6 +44,7 @@ ROUTERS: tuple[Any, ...] = (
     evaluations,
     promotions,
     trust,
+    metrics,
     status,
 )
 """Modules with a `router`, mounted below `/api/v1`; `ANSWERS` lists the structs they describe."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import Annotated
 
 import anyio.to_thread
@@ -14,6 +15,7 @@ from shipway.api.services import Services, UsesServices
 from shipway.core.denials import Denial
 from shipway.core.errors import InvalidRequest, NotFound
 from shipway.wire.snapshot import GatewayReport
+from shipway.wire.tallies import Taken, TelemetryReport
 
 router = APIRouter(prefix="/internal/v1")
 
@@ -56,6 +58,21 @@ async def report(gateway: str, request: Request, services: UsesServices) -> Resp
     if said.denials or said.used_keys:
         await anyio.to_thread.run_sync(_noted, services, said)
     return Response(status_code=204)
+
+
+@router.post("/gateways/{gateway}/telemetry")
+async def telemetry(gateway: str, request: Request, services: UsesServices) -> Response:
+    """Takes in what the gateways of a machine have counted."""
+    body = await bounded_body(request, _MOST_REPORT_BYTES)
+    try:
+        said = msgspec.msgpack.decode(body, type=TelemetryReport)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise InvalidRequest(f"The report cannot be read: {exc}.") from exc
+    if said.gateway != gateway:
+        raise InvalidRequest(f"The report of `{said.gateway}` was sent as that of `{gateway}`.")
+    services.telemetry.note(said, steady_s=monotonic())
+    taken = Taken(control=services.telemetry.instance)
+    return Response(msgspec.msgpack.encode(taken), media_type=_MSGPACK)
 
 
 def _noted(services: Services, said: GatewayReport) -> None:

@@ -98,6 +98,8 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("POST", "/endpoints/{name}/deploy"): _endpoint(Right.DEPLOY),
     ("POST", "/endpoints/{name}/rollback"): _endpoint(Right.DEPLOY),
     ("GET", "/endpoints/{name}/logs"): _endpoint(Right.READ),
+    ("GET", "/endpoints/{name}/metrics"): _endpoint(Right.READ),
+    ("GET", "/top"): _KNOWN,
     ("GET", "/endpoints/{name}/rollout"): _endpoint(Right.READ),
     ("GET", "/endpoints/{name}/rollouts"): _endpoint(Right.READ),
     ("GET", "/endpoints/{name}/rollout/pairs"): _endpoint(Right.READ),
@@ -127,6 +129,8 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("GET", "/budgets"): _KNOWN,
     ("GET", "/internal/v1/snapshot"): _SERVE,
     ("POST", "/internal/v1/gateways/{gateway}/report"): _SERVE,
+    ("POST", "/internal/v1/gateways/{gateway}/telemetry"): _SERVE,
+    ("GET", "/metrics"): Rule(About.SERVER, Right.READ),
 }
 """By method and path, below `PREFIX` where it is no internal one. What is not here is closed to everybody."""
 

@@ -26,7 +26,9 @@ class Services:
     """The use cases behind the API. `now` is the clock of the process.
 
     `endpoints`, `reconciler`, `environments`, `promotions` and `trust` are what the modules of their
-    names, `api.status` and `api.internal` call; `seals` and `pruning` are for `api.audit`, `costs` for `api.costs`. `replicas_of` gives the running copies of a version
+    names, `api.status` and `api.internal` call; `telemetry` is for `api.internal`, `measures` and
+    `top` for `api.metrics`, `history` is what is kept, and `exposition` gives the page of `/metrics`;
+    `seals` and `pruning` are for `api.audit`, `costs` for `api.costs`. `replicas_of` gives the running copies of a version
     (`churn:2`) behind an endpoint, by the endpoint's name.
     """
 
@@ -45,6 +47,11 @@ class Services:
     pruning: Any = None
     trust: Any = None
     costs: Any = None
+    telemetry: Any = None
+    history: Any = None
+    measures: Any = None
+    top: Any = None
+    exposition: Any = None
     replicas_of: Callable[[str, str], Sequence[Any]] = _no_replicas
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
 

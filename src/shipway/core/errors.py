@@ -342,7 +342,7 @@ class PredictionUnrecorded(DependencyError):
 
 
 class StoreUnavailable(DependencyError):
-    """The database or the artifact store cannot be reached or written."""
+    """The database, the artifact store or the store of metrics cannot be reached or written."""
 
     code = "store_unavailable"
 

@@ -14,10 +14,12 @@ import msgspec
 
 from shipway.engines.incidents import log_unexpected
 from shipway.gateway.routes import RouteTable
+from shipway.gateway.telemetry import TELL_EVERY_S, Telemetry
 from shipway.gateway.uploads import Delivery
 from shipway.tls.latest import LOOK_EVERY_S, Latest
 from shipway.wire.kept import keep_snapshot
 from shipway.wire.snapshot import GatewayReport, Snapshot
+from shipway.wire.tallies import Taken
 
 POLL_S = 20.0
 REPORT_EVERY_S = 1.0
@@ -51,8 +53,10 @@ class Follower:
         state_dir: Path,
         credential: Callable[[], str],
         changed: asyncio.Event,
+        telemetry: Telemetry,
     ) -> None:
         """`credential` gives the key to present to control, as it is now."""
+        self._telemetry = telemetry
         self._table = table
         self._gateway = gateway
         self._instance = secrets.token_hex(8)
@@ -72,8 +76,10 @@ class Follower:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._follow())
                 group.create_task(self._report())
+                group.create_task(self._tell())
                 group.create_task(self._renew())
         finally:
+            self._telemetry.close()
             await self._http.aclose()
 
     async def _follow(self) -> None:
@@ -133,6 +139,32 @@ class Follower:
     def _proof(self) -> dict[str, str]:
         key = self._credential()
         return {"authorization": f"Bearer {key}"} if key else {}
+
+    async def _tell(self) -> None:
+        """Tells control what the gateways of this machine have counted, again and again."""
+        while True:
+            try:
+                await self._tell_once()
+            except (httpx.HTTPError, msgspec.MsgspecError):
+                pass  # the next report says it all
+            except Exception as exc:  # noqa: BLE001 - the loop's outermost frame
+                log_unexpected(exc)
+            await asyncio.sleep(TELL_EVERY_S)
+
+    async def _tell_once(self) -> None:
+        report = await asyncio.to_thread(self._telemetry.report)
+        if report is None:
+            return
+        answer = await self._http.post(
+            f"/internal/v1/gateways/{self._gateway}/telemetry",
+            content=msgspec.msgpack.encode(report),
+            headers={"content-type": "application/msgpack", **self._proof()},
+        )
+        if answer.is_success:
+            taken = msgspec.msgpack.decode(answer.content, type=Taken)
+            self._telemetry.note_taken(report, taken)
+        elif answer.status_code == httpx.codes.CONFLICT:
+            await asyncio.to_thread(self._telemetry.note_refused)
 
     async def _is_taken(self, report: GatewayReport) -> bool:
         """Sends a report; whether control has taken it in."""

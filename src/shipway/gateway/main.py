@@ -37,6 +37,7 @@ from shipway.gateway.routes import RouteTable
 from shipway.gateway.serving import Serving
 from shipway.gateway.spool import Spool
 from shipway.gateway.stages import GATEWAY, Stages
+from shipway.gateway.telemetry import Telemetry
 from shipway.gateway.tls import GatewayTls
 from shipway.gateway.traces import Trace
 from shipway.gateway.tracing import TracedServing
@@ -222,18 +223,7 @@ async def _serve(
     sending = _sending(options.id, table.lost)
     await _prepared(table, options.state_dir)
     address, grpc_address = f"{tls.scheme}://{_address(listening)}", _address(grpc)
-    follower = Follower(
-        table,
-        gateway=options.id,
-        address=address,
-        grpc_address=grpc_address,
-        environment=options.environment,
-        control_url=options.control_url,
-        tls=tls.calling,
-        state_dir=options.state_dir,
-        credential=options.credential,
-        changed=changed,
-    )
+    follower = _follower(options, table, tls, changed, addresses=(address, grpc_address))
     record = options.state_dir / "run" / f"{options.id}.json"
     _write_record(record, address, grpc_address)
     stopping = _stopping()
@@ -258,6 +248,34 @@ async def _serve(
         record.unlink(missing_ok=True)
 
 
+def _follower(
+    options: Options,
+    table: RouteTable,
+    tls: GatewayTls,
+    changed: asyncio.Event,
+    *,
+    addresses: tuple[str, str],
+) -> Follower:
+    """What keeps the table in step with control; `addresses` are those of HTTP and of gRPC."""
+    return Follower(
+        table,
+        gateway=options.id,
+        address=addresses[0],
+        grpc_address=addresses[1],
+        environment=options.environment,
+        control_url=options.control_url,
+        tls=tls.calling,
+        state_dir=options.state_dir,
+        credential=options.credential,
+        changed=changed,
+        telemetry=Telemetry(table.counters, _counters_dir(options), options.id),
+    )
+
+
+def _counters_dir(options: Options) -> Path:
+    return options.state_dir / "run" / "counters"
+
+
 def _table(
     options: Options,
     changed: asyncio.Event,
@@ -270,7 +288,7 @@ def _table(
         changed.set,
         shared_cache=store,
         pulse=Pulse.started(),
-        counters=Counters(options.state_dir / "run" / "counters", options.id),
+        counters=Counters(_counters_dir(options), options.id),
         ledger=ledger,
         door=Doorkeeper(may_open=options.may_open),
         redaction_key=partial(redaction_key, options.state_dir),

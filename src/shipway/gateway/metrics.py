@@ -14,9 +14,9 @@ from shipway.core.telemetry import (
     answers,
     buckets,
 )
-from shipway.gateway.processes import use_of
 from shipway.gateway.routes import RouteTable
 from shipway.wire.exposition import Family, Labels, histogram, simple, summary
+from shipway.wire.processes import use_of
 
 _VERSION = ("endpoint", "version")
 _ENDPOINT = ("endpoint",)

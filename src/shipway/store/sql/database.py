@@ -18,6 +18,7 @@ from shipway.store.sql.environments import PolicyRows, PromotionRows, ReviewRows
 from shipway.store.sql.evaluations import EvaluationRows
 from shipway.store.sql.faults import translated_faults
 from shipway.store.sql.heads import CutRows, HeadRows
+from shipway.store.sql.metrics import MetricRows
 from shipway.store.sql.models import AliasRows, ModelRows, VersionRows
 from shipway.store.sql.outcomes import OutcomeRows
 from shipway.store.sql.predictions import PartitionRows, SegmentRows
@@ -50,6 +51,7 @@ class Transaction:
         self.cuts = CutRows(connection)
         self.segments = SegmentRows(connection)
         self.partitions = PartitionRows(connection)
+        self.metrics = MetricRows(connection)
 
 
 class Database:

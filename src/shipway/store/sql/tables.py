@@ -300,3 +300,28 @@ prediction_files = sa.Table(
     sa.Column("retired_at", Instant, nullable=True, index=True),
     sa.Index("ix_prediction_files_endpoint", "environment", "endpoint", "day"),
 )
+
+# What was counted of a version in a window of `step_s` that begins at `at`: see `core.resolutions`.
+metric_windows = sa.Table(
+    "metric_windows",
+    metadata,
+    sa.Column("environment", sa.String(63), primary_key=True),
+    sa.Column("endpoint", sa.String(63), primary_key=True),
+    sa.Column("step_s", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", Instant, primary_key=True),
+    sa.Column("version", sa.String(80), primary_key=True),
+    sa.Column("counts", sa.LargeBinary, nullable=False),
+    sa.Index("ix_metric_windows_at", "environment", "step_s", "at"),
+)
+
+# What sources had counted since they began, as far as it is in the windows.
+metric_sources = sa.Table(
+    "metric_sources",
+    metadata,
+    sa.Column("environment", sa.String(63), primary_key=True),
+    sa.Column("source", sa.String(63), primary_key=True),
+    sa.Column("endpoint", sa.String(63), primary_key=True),
+    sa.Column("version", sa.String(80), primary_key=True),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("counts", sa.LargeBinary, nullable=False),
+)
