@@ -10,7 +10,9 @@ from fastapi.openapi.utils import get_openapi
 
 from shipway.api import (
     access,
+    alerts,
     audit,
+    channels,
     endpoints,
     environments,
     evaluations,
@@ -41,6 +43,8 @@ ROUTERS: tuple[Any, ...] = (
     evaluations,
     promotions,
     trust,
+    alerts,
+    channels,
     status,
 )
 """Modules with a `router`, mounted below `/api/v1`; `ANSWERS` lists the structs they describe."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from shipway.core.alerts.plan import AlertPlan
 from shipway.core.isolation import Sandbox
 from shipway.core.rates import CallerLimits, RateLimit
 from shipway.core.redaction import Capture
@@ -120,6 +121,9 @@ class Fallback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     answer: dict[str, list[Any]] | None = None
     """One row's outputs, by name; given for every row."""
 
+    always: bool = False
+    """Answer so whatever the version could say: until it is false again, no request reaches it."""
+
 
 class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a person declares about an endpoint, in YAML or through the API.
@@ -128,7 +132,8 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     replicas are kept ready for an instant rollback. With `scaling`, the number of replicas follows the
     load, and `replicas` is what it begins with. `rollout` is how one version replaces another; all at
     once when left out. `secrets` are variables that the model's process gets when it starts.
-    `capture` says what may be kept of requests and answers.
+    `capture` says what may be kept of requests and answers. `alerts` are its rules, who is told and
+    what is done; the default rules when left out.
     """
 
     name: str
@@ -146,6 +151,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rollout: RolloutPlan | None = None
     secrets: dict[str, SecretRef] = {}
     capture: Capture | None = None
+    alerts: AlertPlan | None = None
 
     @property
     def redacts(self) -> bool:

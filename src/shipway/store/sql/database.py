@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from shipway.store.sql import migration
 from shipway.store.sql.access import BindingRows, KeyRows, ProjectRows
+from shipway.store.sql.alerts import AlertRows, SilenceRows
 from shipway.store.sql.audit import AuditRows
 from shipway.store.sql.endpoints import EndpointRows
 from shipway.store.sql.engine import WRITES, create_engine
@@ -18,6 +19,7 @@ from shipway.store.sql.evaluations import EvaluationRows
 from shipway.store.sql.faults import translated_faults
 from shipway.store.sql.heads import CutRows, HeadRows
 from shipway.store.sql.models import AliasRows, ModelRows, VersionRows
+from shipway.store.sql.notifications import ChannelRows, NotificationRows
 from shipway.store.sql.outcomes import OutcomeRows
 from shipway.store.sql.rollouts import RolloutRows
 from shipway.store.sql.trust import ScanRows, SignatureRows
@@ -45,6 +47,10 @@ class Transaction:
         self.audit = AuditRows(connection)
         self.heads = HeadRows(connection)
         self.cuts = CutRows(connection)
+        self.alerts = AlertRows(connection)
+        self.silences = SilenceRows(connection)
+        self.channels = ChannelRows(connection)
+        self.notifications = NotificationRows(connection)
 
 
 class Database:
