@@ -9,6 +9,7 @@ import typer
 
 from shipway.cli import (
     access_commands,
+    alert_commands,
     audit_commands,
     backup_commands,
     ca_commands,
@@ -45,6 +46,7 @@ evaluation_commands.add_to(app)
 trust_commands.add_to(app)
 role_commands.add_to(app)
 access_commands.add_to(app)
+alert_commands.add_to(app)
 audit_commands.add_to(app)
 ca_commands.add_to(app)
 backup_commands.add_to(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from time import monotonic
@@ -16,8 +17,11 @@ from shipway.core.alerts.judging import judged
 from shipway.core.alerts.plan import rules_of
 from shipway.core.alerts.rules import DAY_S, BurnRate, Measuring, Reported, State
 from shipway.core.endpoints import EndpointState
+from shipway.core.errors import InvalidRequest
 from shipway.core.signals import Signal
 from shipway.store.sql.database import Database
+
+_log = logging.getLogger(__name__)
 
 MOST_KEPT = 50_000
 _PAST_S = 600.0
@@ -52,6 +56,7 @@ class Measures:
 
     def __init__(self, measure: Measure) -> None:
         self._measure = measure
+        self._unknown: set[str] = set()
         self._kept: dict[tuple[str, str, float, float], _Kept] = {}
 
     def of(self, endpoint: str, now: datetime) -> Callable[[str, float, float], float | None]:
@@ -63,12 +68,22 @@ class Measures:
             if kept is None or kept.until_s <= at_s:
                 until = now - timedelta(seconds=ago_s)
                 since = until - timedelta(seconds=over_s)
-                value = self._measure(name, endpoint, since=since, until=until)
+                value = self._asked(name, endpoint, since, until)
                 lasts_s = _PAST_S if ago_s >= DAY_S else over_s / 100.0
                 kept = self._kept[key] = _Kept(value, at_s + lasts_s)
             return kept.value
 
         return measured
+
+    def _asked(self, name: str, endpoint: str, since: datetime, until: datetime) -> float | None:
+        try:
+            return self._measure(name, endpoint, since=since, until=until)
+        except InvalidRequest as exc:
+            # A rule on what nobody measures must not keep the others from being looked at.
+            if name not in self._unknown:
+                _log.warning("Alert rules cannot be judged by `%s`: %s", name, exc)
+            self._unknown.add(name)
+            return None
 
     def forget(self) -> None:
         """Lets go of what has to be asked for anew anyway."""

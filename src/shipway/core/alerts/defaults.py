@@ -44,6 +44,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     Threshold(name="capture-loss", measure="capture_lost", value=0.0, over_s=300.0),
     State(name="stuck-rollout", condition=Condition.ROLLOUT_STUCK, hold_s=30.0),
     Reported(name="drift", hold_s=0.0),
+    Reported(name="prediction_drift", hold_s=0.0, runbook="docs/runbooks/drift.md"),
     Reported(name="quality", hold_s=0.0),
     Reported(name="performance", hold_s=0.0, severity=Severity.CRITICAL),
     Reported(name="monitor-failed", hold_s=0.0),

@@ -14,7 +14,7 @@ Span = Annotated[float, msgspec.Meta(gt=0, le=7 * DAY_S)]
 """Seconds over which a measure is taken."""
 
 Wait = Annotated[float, msgspec.Meta(ge=0, le=7 * DAY_S)]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 
 class Comparison(StrEnum):
