@@ -34,6 +34,13 @@ from shipway.backends.secrets import SecretSource
 from shipway.bundles.scanning.bundle import Rules
 from shipway.bundles.scanning.process import Scanner
 from shipway.control.access import LOCAL_KEYS, Access
+from shipway.control.alerting.acting import Acting
+from shipway.control.alerting.channels import Channels
+from shipway.control.alerting.loop import AlertLoop
+from shipway.control.alerting.measuring import Evaluation
+from shipway.control.alerting.sending import Secrets, Sender
+from shipway.control.alerting.silencing import Silences
+from shipway.control.alerts import Alerts
 from shipway.control.audit import AuditLog
 from shipway.control.capacity import Capacity
 from shipway.control.endpoints import Endpoints
@@ -65,6 +72,7 @@ from shipway.settings import (
 )
 from shipway.store.api_keys import kept_key, new_key_text
 from shipway.store.objects.artifacts import ArtifactStore
+from shipway.store.sealing import Sealer
 from shipway.store.sql.database import Database, sqlite_url
 from shipway.store.staging import Staging
 from shipway.store.state import usable_directory
@@ -135,6 +143,7 @@ async def _serve(
     keeping = Keeping(
         services.history, services.telemetry, seen=lambda: reconciler.seen, clock=clock
     )
+    services, alert_loop = _alerting(settings, database, reconciler, services)
     await asyncio.to_thread(services.seals.sign, now=clock())
     app = create_app(services)
     server = ControlServer(app, on_exit=reconciler.release_waiters, tls=tls)
@@ -148,6 +157,7 @@ async def _serve(
         asyncio.create_task(_sign_for_ever(services), name="audit heads"),
         asyncio.create_task(_prune_for_ever(services.pruning), name="audit retention"),
         asyncio.create_task(keeping.run(), name="metric history"),
+        asyncio.create_task(alert_loop.run(), name="alerts"),
     ]
     if settings.auth and settings.oidc_issuer is not None:
         provider = follow_provider(access, _token_rules(settings), settings.oidc_keys or "")
@@ -327,6 +337,38 @@ def _services(
         replicas_of=endpoints.replicas_of,
         upload_limits=UploadLimits(max_bytes=settings.max_bundle_bytes),
     )
+
+
+def _alerting(
+    settings: Settings, database: Database, reconciler: Reconciler, services: Services
+) -> tuple[Services, AlertLoop]:
+    """The services with those of alerts, and the loop that looks after these."""
+    environment = settings.environment
+    secrets = Secrets(Sealer(settings.state_dir / "keys"), os.environ)
+    sender = Sender(
+        database,
+        environment=environment,
+        secrets=secrets,
+        policy=settings.outbound_policy,
+        clock=clock,
+    )
+    alerts = Alerts(
+        database,
+        environment=environment,
+        acting=Acting(database, services.endpoints, services.rollouts),
+        docs_url=settings.docs_url,
+    )
+    evaluation = Evaluation(database, environment=environment, seen=lambda: reconciler.seen)
+    channels = Channels(
+        database,
+        environment=environment,
+        secrets=secrets,
+        rules=secret_rules(settings),
+        sender=sender,
+    )
+    silences = Silences(database, environment=environment)
+    services = replace(services, alerts=alerts, silences=silences, channels=channels)
+    return services, AlertLoop(alerts, evaluation, sender, clock=clock)
 
 
 class ControlServer(uvicorn.Server):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shipway.core.addresses import OutboundPolicy
 from shipway.core.costs import Prices
 from shipway.core.errors import InvalidSpec, SecretUnavailable
 from shipway.core.secrets import OWN, OWN_PLACES, PROVIDERS, SecretRules
@@ -135,6 +137,17 @@ class Settings(BaseSettings):
     access_log: bool = False
     """Whether gateways write a line for each prediction that was asked for."""
 
+    docs_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
+    """Where these docs are read (`https://docs.example.com/shipway`); alerts link their runbooks below it. The path in the repository when unset."""
+
+    outbound_networks: Annotated[
+        str, Field(pattern=r"^([0-9a-fA-F.:]+/\d+(,\s*[0-9a-fA-F.:]+/\d+)*)?$")
+    ] = ""
+    """Networks that channels of alerts may reach besides the public internet, such as `10.0.0.0/8,127.0.0.0/8`. Who makes a channel can then call whatever is there."""
+
+    outbound_http: bool = False
+    """Whether webhooks may be called without TLS (`http://`)."""
+
     max_bundle_bytes: int = 16 * 1024**3
     """Control refuses larger uploads."""
 
@@ -165,6 +178,24 @@ class Settings(BaseSettings):
             gpu_hour=self.gpu_hour_price,
             currency=self.currency,
         )
+
+    @property
+    def outbound_policy(self) -> OutboundPolicy:
+        """What may be called when a caller named it.
+
+        Raises:
+            InvalidSpec: one of the networks is none.
+        """
+        networks = _listed(self.outbound_networks)
+        for network in networks:
+            try:
+                ip_network(network, strict=False)
+            except ValueError as exc:
+                raise InvalidSpec(
+                    f"Setting `SHIPWAY_OUTBOUND_NETWORKS` has `{network}`, which is no network.",
+                    next_step="Write networks such as `10.0.0.0/8`, separated by commas.",
+                ) from exc
+        return OutboundPolicy(networks=networks, plain=self.outbound_http)
 
     @property
     def imports(self) -> tuple[str, ...]:

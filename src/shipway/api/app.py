@@ -10,7 +10,9 @@ from fastapi.openapi.utils import get_openapi
 
 from shipway.api import (
     access,
+    alerts,
     audit,
+    channels,
     costs,
     endpoints,
     environments,
@@ -45,6 +47,8 @@ ROUTERS: tuple[Any, ...] = (
     promotions,
     trust,
     metrics,
+    alerts,
+    channels,
     status,
 )
 """Modules with a `router`, mounted below `/api/v1`; `ANSWERS` lists the structs they describe."""

@@ -28,7 +28,7 @@ class Services:
     `endpoints`, `reconciler`, `environments`, `promotions` and `trust` are what the modules of their
     names, `api.status` and `api.internal` call; `telemetry` is for `api.internal`, `measures` and
     `top` for `api.metrics`, `history` is what is kept, and `exposition` gives the page of `/metrics`;
-    `seals` and `pruning` are for `api.audit`, `costs` for `api.costs`. `replicas_of` gives the running copies of a version
+    `alerts`, `silences` and `channels` are for `api.alerts`; `seals` and `pruning` are for `api.audit`, `costs` for `api.costs`. `replicas_of` gives the running copies of a version
     (`churn:2`) behind an endpoint, by the endpoint's name.
     """
 
@@ -52,6 +52,9 @@ class Services:
     measures: Any = None
     top: Any = None
     exposition: Any = None
+    alerts: Any = None
+    silences: Any = None
+    channels: Any = None
     replicas_of: Callable[[str, str], Sequence[Any]] = _no_replicas
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
 

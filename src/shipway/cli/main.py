@@ -9,6 +9,7 @@ import typer
 
 from shipway.cli import (
     access_commands,
+    alert_commands,
     audit_commands,
     backup_commands,
     ca_commands,
@@ -46,6 +47,7 @@ evaluation_commands.add_to(app)
 trust_commands.add_to(app)
 role_commands.add_to(app)
 access_commands.add_to(app)
+alert_commands.add_to(app)
 audit_commands.add_to(app)
 cost_commands.add_to(app)
 ca_commands.add_to(app)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from shipway.core.alerts.plan import AlertPlan
 from shipway.core.budgets import Budget
 from shipway.core.capturing import Capture
 from shipway.core.isolation import Sandbox
@@ -121,6 +122,9 @@ class Fallback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     answer: dict[str, list[Any]] | None = None
     """One row's outputs, by name; given for every row."""
 
+    always: bool = False
+    """Answer so whatever the version could say: until it is false again, no request reaches it."""
+
 
 class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a person declares about an endpoint, in YAML or through the API.
@@ -131,6 +135,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     once when left out. `secrets` are variables that the model's process gets when it starts.
     `capture` says what is kept of predictions; None: nothing. `use_case` is a tag that
     costs are summed by, and `budget` what the endpoint may cost.
+    `alerts` are its rules, who is told and what is done; the default rules when left out.
     """
 
     name: str
@@ -150,6 +155,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     capture: Capture | None = None
     use_case: Annotated[str, msgspec.Meta(max_length=63)] = ""
     budget: Budget | None = None
+    alerts: AlertPlan | None = None
 
     @property
     def redacts(self) -> bool:

@@ -241,11 +241,15 @@ async def _serve(
     finally:
         following.cancel()
         table.close()
-        if store is not None:
-            await store.close()
-        await ledger.close()
-        await asyncio.to_thread(sending.close)
+        await _let_go(store, ledger, sending)
         record.unlink(missing_ok=True)
+
+
+async def _let_go(store: ValkeyStore | None, ledger: Ledger, sending: Sending[Trace]) -> None:
+    if store is not None:
+        await store.close()
+    await ledger.close()
+    await asyncio.to_thread(sending.close)
 
 
 def _follower(

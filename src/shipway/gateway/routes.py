@@ -70,6 +70,7 @@ class LiveRoute:
         self._pulse = pulse
         self._patience_s = BEHIND * self.deadline_s + BEAT_S
         self.fallback = spec.fallback
+        self.is_diverted = spec.fallback is not None and spec.fallback.always
         self.trial: LiveTrial | None = None
         self.redaction = NOTHING
         self._by_number = {variant.number: variant for variant in variants}

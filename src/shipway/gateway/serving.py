@@ -9,7 +9,7 @@ from functools import partial
 from time import monotonic, perf_counter
 from typing import Any, Generic, TypeVar
 
-from shipway.core.errors import ShipwayError
+from shipway.core.errors import NoReadyReplica, ShipwayError
 from shipway.core.fallbacks import covers
 from shipway.core.inference import InferenceRequest
 from shipway.core.outputs import Outputs
@@ -119,6 +119,9 @@ class Serving:
                 self.on_stage(Stage.ADMITTED)
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
             return self._turned_away(codec, route, known(exc), started)
+        if route.is_diverted and number is None:
+            away = NoReadyReplica(f"Endpoint `{route.name}` is switched to its fallback.")
+            return self._fall_back_later(codec, message, Ending(route, None, started), away)
         if route.trial is not None and number is None:
             return self._trying.answer(codec, message, route, route.trial, started, who)
         try:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from shipway.store.sql import migration
 from shipway.store.sql.access import BindingRows, KeyRows, ProjectRows
+from shipway.store.sql.alerts import AlertRows, SilenceRows
 from shipway.store.sql.audit import AuditRows
 from shipway.store.sql.costs import ChargeRows
 from shipway.store.sql.endpoints import EndpointRows
@@ -20,6 +21,7 @@ from shipway.store.sql.faults import translated_faults
 from shipway.store.sql.heads import CutRows, HeadRows
 from shipway.store.sql.metrics import MetricRows
 from shipway.store.sql.models import AliasRows, ModelRows, VersionRows
+from shipway.store.sql.notifications import ChannelRows, NotificationRows
 from shipway.store.sql.outcomes import OutcomeRows
 from shipway.store.sql.predictions import PartitionRows, SegmentRows
 from shipway.store.sql.rollouts import RolloutRows
@@ -52,6 +54,10 @@ class Transaction:
         self.segments = SegmentRows(connection)
         self.partitions = PartitionRows(connection)
         self.metrics = MetricRows(connection)
+        self.alerts = AlertRows(connection)
+        self.silences = SilenceRows(connection)
+        self.channels = ChannelRows(connection)
+        self.notifications = NotificationRows(connection)
 
 
 class Database:
