@@ -39,10 +39,13 @@ from shipway.control.capacity import Capacity
 from shipway.control.endpoints import Endpoints
 from shipway.control.environments import Environments
 from shipway.control.evaluations import Evaluations
+from shipway.control.exposition import Exposition
+from shipway.control.gauges import Gauges
 from shipway.control.history import History
 from shipway.control.identity import follow_provider
 from shipway.control.keeping import Keeping
 from shipway.control.local_versions import LocalVersions
+from shipway.control.prometheus import Prometheus
 from shipway.control.promotions import Promotions
 from shipway.control.pruning import Pruning
 from shipway.control.reconciler import ACTOR, Reconciler
@@ -132,9 +135,7 @@ async def _serve(
     reconciler, backend, registry, trust = _reconciler(settings, database, access)
     services = _services(settings, database, reconciler, backend, registry, access)
     services = replace(services, trust=trust)
-    keeping = Keeping(
-        services.history, services.telemetry, seen=lambda: reconciler.seen, clock=clock
-    )
+    services, keeping = _with_metrics(services, settings, database, reconciler)
     await asyncio.to_thread(services.seals.sign, now=clock())
     app = create_app(services)
     server = ControlServer(app, on_exit=reconciler.release_waiters, tls=tls)
@@ -304,13 +305,7 @@ def _services(
         poke=poke,
     )
     seals = Seals(database, settings.state_dir)
-    telemetry = Telemetry()
-    history = History(database, telemetry, environment=settings.environment, clock=clock)
     return Services(
-        telemetry=telemetry,
-        history=history,
-        measures=history,
-        top=Top(history),
         registry=registry,
         rollouts=rollouts,
         evaluations=Evaluations(database),
@@ -327,6 +322,23 @@ def _services(
         replicas_of=endpoints.replicas_of,
         upload_limits=UploadLimits(max_bytes=settings.max_bundle_bytes),
     )
+
+
+def _with_metrics(
+    services: Services, settings: Settings, database: Database, reconciler: Reconciler
+) -> tuple[Services, Keeping]:
+    """The services with the metrics of this process, and what keeps the history."""
+    telemetry, gauges = Telemetry(), Gauges()
+    history = History(database, telemetry, environment=settings.environment, clock=clock)
+    keeping = Keeping(history, telemetry, seen=lambda: reconciler.seen, gauges=gauges, clock=clock)
+    exposition = Exposition(
+        database, gauges, environment=settings.environment, seen=lambda: reconciler.seen
+    )
+    measures = history if settings.prometheus_url is None else Prometheus(settings.prometheus_url)
+    with_metrics = replace(
+        services, telemetry=telemetry, measures=measures, top=Top(history), exposition=exposition
+    )
+    return with_metrics, keeping
 
 
 class ControlServer(uvicorn.Server):

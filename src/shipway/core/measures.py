@@ -22,6 +22,9 @@ SAMPLES = "samples"
 LOOKS = "looks"
 """The same of an endpoint as a whole; none are counted while it sleeps."""
 
+MEASURED = "measured"
+"""Counts the looks at a version's processes; none where its model is in the gateways."""
+
 Compute = Callable[[Tally, float], float | None]
 """Gives a measure of what was counted, and of the seconds that it was counted in."""
 
@@ -114,9 +117,12 @@ def _gauge(name: str, scale: float, tally: Tally, seconds: float) -> float | Non
 
 
 def _cores(name: str, tally: Tally, seconds: float) -> float | None:
-    if seconds <= 0 or not _looks(tally):
-        return None
-    return tally.get(name, 0.0) / 1000 / seconds
+    return tally.get(name, 0.0) / 1000 / seconds if seconds > 0 and _looks(tally) else None
+
+
+def _of_processes(compute: Compute, tally: Tally, seconds: float) -> float | None:
+    """The measure, where there were processes to measure."""
+    return compute(tally, seconds) if tally.get(MEASURED) else None
 
 
 def _gpu_pct(tally: Tally, seconds: float) -> float | None:
@@ -211,14 +217,14 @@ _ALL = (
     _measure(
         "cpu_cores",
         "cores",
-        "Processor time of the replicas, per second of time.",
-        partial(_cores, "cpu_ms"),
+        "Processor time of the replicas, per second; none of a model in the gateways.",
+        partial(_of_processes, partial(_cores, "cpu_ms")),
     ),
     _measure(
         "memory_mb",
         "MB",
-        "Memory (MiB) of the replicas together, in the mean.",
-        partial(_gauge, "memory_kib", 1024.0),
+        "Memory (MiB) of the replicas together, in the mean; none of a model in the gateways.",
+        partial(_of_processes, partial(_gauge, "memory_kib", 1024.0)),
     ),
     _measure(
         "cold_starts",
