@@ -46,10 +46,13 @@ from shipway.control.capacity import Capacity
 from shipway.control.endpoints import Endpoints
 from shipway.control.environments import Environments
 from shipway.control.evaluations import Evaluations
+from shipway.control.exposition import Exposition
+from shipway.control.gauges import Gauges
 from shipway.control.history import History
 from shipway.control.identity import follow_provider
 from shipway.control.keeping import Keeping
 from shipway.control.local_versions import LocalVersions
+from shipway.control.prometheus import Prometheus
 from shipway.control.promotions import Promotions
 from shipway.control.pruning import Pruning
 from shipway.control.reconciler import ACTOR, Reconciler
@@ -140,9 +143,7 @@ async def _serve(
     reconciler, backend, registry, trust = _reconciler(settings, database, access)
     services = _services(settings, database, reconciler, backend, registry, access)
     services = replace(services, trust=trust)
-    keeping = Keeping(
-        services.history, services.telemetry, seen=lambda: reconciler.seen, clock=clock
-    )
+    services, keeping = _with_metrics(services, settings, database, reconciler)
     services, alert_loop = _alerting(settings, database, reconciler, services)
     await asyncio.to_thread(services.seals.sign, now=clock())
     app = create_app(services)
@@ -314,13 +315,7 @@ def _services(
         poke=poke,
     )
     seals = Seals(database, settings.state_dir)
-    telemetry = Telemetry()
-    history = History(database, telemetry, environment=settings.environment, clock=clock)
     return Services(
-        telemetry=telemetry,
-        history=history,
-        measures=history,
-        top=Top(history),
         registry=registry,
         rollouts=rollouts,
         evaluations=Evaluations(database),
@@ -358,7 +353,12 @@ def _alerting(
         acting=Acting(database, services.endpoints, services.rollouts),
         docs_url=settings.docs_url,
     )
-    evaluation = Evaluation(database, environment=environment, seen=lambda: reconciler.seen)
+    evaluation = Evaluation(
+        database,
+        environment=environment,
+        seen=lambda: reconciler.seen,
+        measure=services.measures.measure,
+    )
     channels = Channels(
         database,
         environment=environment,
@@ -369,6 +369,23 @@ def _alerting(
     silences = Silences(database, environment=environment)
     services = replace(services, alerts=alerts, silences=silences, channels=channels)
     return services, AlertLoop(alerts, evaluation, sender, clock=clock)
+
+
+def _with_metrics(
+    services: Services, settings: Settings, database: Database, reconciler: Reconciler
+) -> tuple[Services, Keeping]:
+    """The services with the metrics of this process, and what keeps the history."""
+    telemetry, gauges = Telemetry(), Gauges()
+    history = History(database, telemetry, environment=settings.environment, clock=clock)
+    keeping = Keeping(history, telemetry, seen=lambda: reconciler.seen, gauges=gauges, clock=clock)
+    exposition = Exposition(
+        database, gauges, environment=settings.environment, seen=lambda: reconciler.seen
+    )
+    measures = history if settings.prometheus_url is None else Prometheus(settings.prometheus_url)
+    with_metrics = replace(
+        services, telemetry=telemetry, measures=measures, top=Top(history), exposition=exposition
+    )
+    return with_metrics, keeping
 
 
 class ControlServer(uvicorn.Server):

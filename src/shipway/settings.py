@@ -20,7 +20,7 @@ from shipway.core.secrets import OWN, OWN_PLACES, PROVIDERS, SecretRules
 DEFAULT_GRPC_PORT = 8081
 Port = Annotated[int, Field(ge=0, le=65535)]
 
-SECRETS = ("database_url", "artifacts_url", "cache_url", "limits_url", "api_key")
+SECRETS = ("database_url", "artifacts_url", "cache_url", "limits_url", "prometheus_url", "api_key")
 """Settings that may hold a password: each has a `_file` beside it, and is shown by nothing."""
 
 LARGEST_SECRET_BYTES = 64 * 1024
@@ -73,6 +73,12 @@ class Settings(BaseSettings):
         None
     )
     """Valkey or Redis where gateways of several machines count together what callers and endpoints use of their limits; each machine for itself when unset."""
+
+    prometheus_url: Annotated[str | None, Field(pattern=r"^https?://", repr=False)] = None
+    """Prometheus (`http://host:9090`) that scrapes gateways and control: measures of the past come from there, not from the database; user and password may be in the URL."""
+
+    prometheus_url_file: Path | None = None
+    """File that holds `SHIPWAY_PROMETHEUS_URL`. Read whenever control starts."""
 
     limits_url_file: Path | None = None
     """File that holds `SHIPWAY_LIMITS_URL`. Read when the server, or a gateway run alone, starts."""

@@ -26,8 +26,8 @@ class Services:
     """The use cases behind the API. `now` is the clock of the process.
 
     `endpoints`, `reconciler`, `environments`, `promotions` and `trust` are what the modules of their
-    names, `api.status` and `api.internal` call; `telemetry` is for `api.internal`, `measures` and
-    `top` for `api.metrics`, `history` is what is kept, and `exposition` gives the page of `/metrics`;
+    names, `api.status` and `api.internal` call; `telemetry` is for `api.internal`, `measures` (of the past)
+    and `top` for `api.metrics`, and `exposition` gives the page of `/metrics`;
     `alerts`, `silences` and `channels` are for `api.alerts`; `seals` and `pruning` are for `api.audit`, `costs` for `api.costs`. `replicas_of` gives the running copies of a version
     (`churn:2`) behind an endpoint, by the endpoint's name.
     """
@@ -48,7 +48,6 @@ class Services:
     trust: Any = None
     costs: Any = None
     telemetry: Any = None
-    history: Any = None
     measures: Any = None
     top: Any = None
     exposition: Any = None

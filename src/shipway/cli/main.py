@@ -18,6 +18,8 @@ from shipway.cli import (
     endpoint_commands,
     environment_commands,
     evaluation_commands,
+    export_commands,
+    metric_commands,
     model_commands,
     promotion_commands,
     role_commands,
@@ -45,6 +47,8 @@ promotion_commands.add_to(app)
 environment_commands.add_to(app)
 evaluation_commands.add_to(app)
 trust_commands.add_to(app)
+metric_commands.add_to(app)
+export_commands.add_to(app)
 role_commands.add_to(app)
 access_commands.add_to(app)
 alert_commands.add_to(app)

@@ -19,6 +19,7 @@ from shipway.client import (
     costing,
     flows,
     granting,
+    measuring,
     packing,
     promoting,
     registering,
@@ -52,6 +53,7 @@ from shipway.client.evaluating.question import EvaluateOptions, question_of
 from shipway.client.exchange import Answer, Call, Flow, Pause, Run, Step, Work
 from shipway.client.faults import error_from, network_reason, unreachable
 from shipway.client.flows import DEPLOY_TIMEOUT_S, SpecFields, Waiting
+from shipway.client.measuring import Measured, Top
 from shipway.client.packing import PackOptions
 from shipway.client.releasing import ROLLOUT_TIMEOUT_S, Outcome
 from shipway.client.session import BYPASS_PROXIES, Session
@@ -459,6 +461,35 @@ class AsyncClient:
             RolloutNotFound: no rollout is under way.
         """
         return await self._run(releasing.posted(endpoint, outcomes))
+
+    async def measure(
+        self,
+        endpoint: str,
+        name: str,
+        *,
+        version: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        step_s: float | None = None,
+    ) -> Measured:
+        """A measure of an endpoint over a period, such as `p99_ms`; docs/reference/metrics.md has them all.
+
+        The period is the last hour when left out; times without a zone are UTC. With `step_s` the answer
+        has its course too. `version` (`churn:2`) leaves other versions out.
+
+        Raises:
+            InvalidRequest: there is no such measure, or there would be too many points.
+            EndpointNotFound: there is no such endpoint.
+        """
+        return await self._send(
+            measuring.measure(
+                endpoint, name, version=version, since=since, until=until, step_s=step_s
+            )
+        )
+
+    async def top(self) -> Top:
+        """What the endpoints do now that the caller may see, busiest first."""
+        return await self._send(measuring.top())
 
     async def logs(self, endpoint: str, *, tail: int = 200) -> Logs:
         """The last lines of an endpoint's replicas."""

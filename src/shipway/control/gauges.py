@@ -12,11 +12,12 @@ from itertools import groupby
 from shipway.control.gpus import Gpus
 from shipway.control.telemetry import GatewayUse
 from shipway.control.views import Seen
-from shipway.core.measures import LOOKS, SAMPLES
+from shipway.core.measures import LOOKS, MEASURED, SAMPLES
 from shipway.core.observed import Desired, Observed
 from shipway.core.replicas import Replica, ReplicaState
 from shipway.core.tallies import Tally, added
 from shipway.core.telemetry import Name
+from shipway.core.versions import VersionRef
 from shipway.wire.processes import Use, use_of
 
 LOOK_EVERY_S = 2.0
@@ -30,13 +31,18 @@ _ON_THE_WAY = (ReplicaState.BUILDING, ReplicaState.STARTING)
 
 
 class Gauges:
-    """Looks again and again. Not for threads, but for one at a time."""
+    """Looks again and again. Not for threads, but for one at a time.
+
+    `exits` of replicas and `cold_starts` of endpoints are counted since this process began.
+    """
 
     def __init__(self, *, use: UseOf = use_of, gpus: Gpus | None = None) -> None:
         self._use = use
         self._gpus = gpus or Gpus()
         self._sums: dict[Name, dict[str, float]] = {}
         self._cpu_s: dict[object, float] = {}
+        self.exits: dict[Name, int] = {}
+        self.cold_starts: dict[str, int] = {}
         self._ids: set[str] | None = None
         self._exited: set[str] = set()
         self._woken: dict[str, float] | None = None
@@ -52,11 +58,17 @@ class Gauges:
             self._add(name, tally)
         for endpoint in self._newly_woken(seen):
             self._add((endpoint, ""), {"cold_starts": 1})
+            self.cold_starts[endpoint] = self.cold_starts.get(endpoint, 0) + 1
         self._add(SERVER, self._of_server(gateways, seen_cpu_s, steady_s))
         self._cpu_s = seen_cpu_s
         replicas = seen.observed.replicas
         self._ids = {replica.id for replica in replicas}
         self._exited = {r.id for r in replicas if r.state is ReplicaState.EXITED}
+
+    def gpu_use(self) -> float | None:
+        """The use (0 to 1) of this machine's GPUs now, in the mean; None without any. Blocks."""
+        found = self._gpus.look()
+        return found["gpu_pct"] / found["gpus"] / 100 if found else None
 
     def taken(self) -> Mapping[Name, Tally]:
         """What was seen since `drop` was called last."""
@@ -82,16 +94,18 @@ class Gauges:
         for name, group in groupby(sorted(observed.replicas, key=_name), key=_name):
             mine = list(group)
             exits = {r.id for r in mine if r.state is ReplicaState.EXITED} - self._exited
+            # What had exited before this process began was counted by the one before it.
+            ended = len(exits) if self._ids is not None else 0
+            self.exits[name] = self.exits.get(name, 0) + ended
             uses = [self._use_of(r, seen_cpu_s) for r in mine]
             yield (
                 name,
                 {
-                    "ready": sum(r.state is ReplicaState.READY for r in mine),
                     "starting": sum(r.state in _ON_THE_WAY for r in mine),
                     "memory_kib": sum(round(r.memory_mb * 1024) for r in mine if r.is_running),
                     "cpu_ms": sum(uses),
-                    # What had exited before this process began was counted by the one before it.
-                    "exits": len(exits) if self._ids is not None else 0,
+                    MEASURED: float(any(r.pid is not None and r.is_running for r in mine)),
+                    "exits": ended,
                 },
             )
 
@@ -140,30 +154,20 @@ _HEARD_S = 2.0
 
 def _of_endpoints(seen: Seen) -> Iterator[tuple[Name, Tally]]:
     for endpoint, one in seen.decided.items():
-        if not _sleeps(one):
+        if not one.is_asleep:
             yield (endpoint, ""), {LOOKS: 1}
         for version in one.facts:
-            yield (endpoint, str(version)), _of_version(one, str(version), seen)
+            yield (endpoint, str(version)), _of_version(one, version, seen)
 
 
-def _of_version(one: Desired, version: str, seen: Seen) -> Tally:
-    endpoint = one.state.spec.name
-    said = [
-        evidence
-        for gateway in seen.observed.gateways
-        if (evidence := gateway.variants.get((endpoint, version))) is not None
-    ]
-    inline = {str(name) for name in one.state.inline}
+def _of_version(one: Desired, version: VersionRef, seen: Seen) -> Tally:
+    key = (one.state.spec.name, str(version))
+    said = (gateway.variants.get(key) for gateway in seen.observed.gateways)
     return {
         SAMPLES: 1,
-        "in_flight": sum(evidence.in_flight for evidence in said),
-        "ready": sum(evidence.ready for evidence in said) if version in inline else 0,
+        "in_flight": sum(evidence.in_flight for evidence in said if evidence is not None),
+        "ready": seen.observed.ready(one, version),
     }
-
-
-def _sleeps(one: Desired) -> bool:
-    active = one.state.active
-    return active is not None and active in one.sleepers and one.count_of(active) == 0
 
 
 def _name(replica: Replica) -> Name:

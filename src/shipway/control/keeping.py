@@ -30,13 +30,14 @@ class Keeping:
         telemetry: Telemetry,
         *,
         seen: Callable[[], Seen],
+        gauges: Gauges,
         clock: Callable[[], datetime],
     ) -> None:
         self._history = history
         self._telemetry = telemetry
         self._seen = seen
         self._clock = clock
-        self._gauges = Gauges()
+        self._gauges = gauges
         self._pruned_s = monotonic()
 
     async def run(self) -> None:

@@ -13,14 +13,17 @@ from functools import partial
 import msgspec
 
 from shipway.core.errors import InvalidRequest
-from shipway.core.tallies import BUCKETS, Tally
-from shipway.core.telemetry import BOUNDS_S
+from shipway.core.tallies import BUCKETS, QUEUE_BUCKETS, RUN_BUCKETS, Tally
+from shipway.core.telemetry import BOUNDS_S, STEPS_PER_S
 
 SAMPLES = "samples"
 """Counts the looks at a version, over which its gauges are summed."""
 
 LOOKS = "looks"
 """The same of an endpoint as a whole; none are counted while it sleeps."""
+
+MEASURED = "measured"
+"""Counts the looks at a version's processes; none where its model is in the gateways."""
 
 Compute = Callable[[Tally, float], float | None]
 """Gives a measure of what was counted, and of the seconds that it was counted in."""
@@ -114,15 +117,35 @@ def _gauge(name: str, scale: float, tally: Tally, seconds: float) -> float | Non
 
 
 def _cores(name: str, tally: Tally, seconds: float) -> float | None:
-    if seconds <= 0 or not _looks(tally):
-        return None
-    return tally.get(name, 0.0) / 1000 / seconds
+    return tally.get(name, 0.0) / 1000 / seconds if seconds > 0 and _looks(tally) else None
+
+
+def _of_processes(compute: Compute, tally: Tally, seconds: float) -> float | None:
+    """The measure, where there were processes to measure."""
+    return compute(tally, seconds) if tally.get(MEASURED) else None
 
 
 def _gpu_pct(tally: Tally, seconds: float) -> float | None:
     del seconds
     devices = tally.get("gpus", 0.0)
     return tally.get("gpu_pct", 0.0) / devices if devices else None
+
+
+def _mean_ms(steps: str, buckets: Sequence[str], tally: Tally, seconds: float) -> float | None:
+    del seconds
+    requests = sum(tally.get(name, 0.0) for name in buckets)
+    return 1000 * tally.get(steps, 0.0) / STEPS_PER_S / requests if requests else None
+
+
+def _batch_rows(tally: Tally, seconds: float) -> float | None:
+    del seconds
+    batches = tally.get("batches", 0.0)
+    return tally.get("batch_rows", 0.0) / batches if batches else None
+
+
+def _capture_lost(tally: Tally, seconds: float) -> float | None:
+    del seconds
+    return sum(tally.get(name, 0.0) for name in ("lost_queue", "lost_disk", "lost_invalid"))
 
 
 _ERRORS = ("deadline", "unavailable", "failed")
@@ -211,14 +234,14 @@ _ALL = (
     _measure(
         "cpu_cores",
         "cores",
-        "Processor time of the replicas, per second of time.",
-        partial(_cores, "cpu_ms"),
+        "Processor time of the replicas, per second; none of a model in the gateways.",
+        partial(_of_processes, partial(_cores, "cpu_ms")),
     ),
     _measure(
         "memory_mb",
         "MB",
-        "Memory (MiB) of the replicas together, in the mean.",
-        partial(_gauge, "memory_kib", 1024.0),
+        "Memory (MiB) of the replicas together, in the mean; none of a model in the gateways.",
+        partial(_of_processes, partial(_gauge, "memory_kib", 1024.0)),
     ),
     _measure(
         "cold_starts",
@@ -231,6 +254,26 @@ _ALL = (
         "count",
         "Replicas that ended without being asked to.",
         partial(_count, "exits"),
+    ),
+    _measure(
+        "queue_ms",
+        "ms",
+        "What requests waited in replicas for their turn, in the mean.",
+        partial(_mean_ms, "queue_steps", QUEUE_BUCKETS),
+    ),
+    _measure(
+        "infer_ms",
+        "ms",
+        "What the model calls took that answered requests, in the mean.",
+        partial(_mean_ms, "run_steps", RUN_BUCKETS),
+    ),
+    _measure("batch_rows", "number", "Rows of a model call, in the mean.", _batch_rows),
+    _measure("captured", "count", "Predictions in the log.", partial(_count, "captured")),
+    _measure(
+        "capture_lost",
+        "count",
+        "Predictions that were to be in the log, and are lost.",
+        _capture_lost,
     ),
 )
 

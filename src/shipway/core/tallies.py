@@ -17,6 +17,18 @@ Tally = Mapping[str, float]
 BUCKETS = (*(f"le_{bound:g}" for bound in BOUNDS_S), "le_inf")
 """The names of the latency buckets, each with the requests that took longer than the one before it."""
 
+_HISTOGRAMS = {
+    int(Column.FIRST_QUEUE_BUCKET): "queue_",
+    int(Column.FIRST_RUN_BUCKET): "run_",
+    int(Column.FIRST_BUCKET): "",
+}
+
+QUEUE_BUCKETS = tuple(f"queue_{name}" for name in BUCKETS)
+"""The same of what requests waited in replicas for their turn."""
+
+RUN_BUCKETS = tuple(f"run_{name}" for name in BUCKETS)
+"""The same of what the model calls took that answered them."""
+
 LARGEST = 2.0**53
 """Above this a float64 does not hold every whole number."""
 
@@ -24,8 +36,8 @@ LARGEST = 2.0**53
 def _names() -> tuple[str, ...]:
     numbered = {int(outcome): outcome.name.lower() for outcome in Outcome}
     numbered |= {int(column): column.name.lower() for column in Column}
-    first = int(Column.FIRST_BUCKET)
-    numbered |= {first + place: name for place, name in enumerate(BUCKETS)}
+    for first, prefix in _HISTOGRAMS.items():
+        numbered |= {first + place: prefix + name for place, name in enumerate(BUCKETS)}
     return tuple(numbered[number] for number in range(COLUMNS))
 
 
