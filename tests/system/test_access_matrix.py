@@ -257,6 +257,7 @@ ASKED = [
     ("POST", "/endpoints/{}/invocations"),
     ("POST", "/gateway/{}/invocations"),
     ("POST", "/models/{}/invocations"),
+    ("POST", "/v2/models/{}/feedback"),
 ]
 SHOWN = [
     ("GET", "/v2/models/{}"),

@@ -23,6 +23,7 @@ from shipway.core.failures import LastWord
 from shipway.gateway.app import Gateway
 from shipway.gateway.counters import LOOK_EVERY_S, Counters
 from shipway.gateway.doorkeeper import Doorkeeper
+from shipway.gateway.feedback import FeedbackDoor
 from shipway.gateway.follow import LAST_GOOD, Follower
 from shipway.gateway.fronts import Dialect, Front
 from shipway.gateway.grpc.server import serve as serve_grpc
@@ -243,7 +244,9 @@ async def _serve(
     following.add_done_callback(lambda _: stopping.set())
     try:
         serving = Serving(table)
-        gateway, services = Gateway(table, serving, options.front), Services(table, serving)
+        feedback = FeedbackDoor(table, environment=options.environment)
+        gateway = Gateway(table, serving, options.front, feedback=feedback)
+        services = Services(table, serving)
         await _serve_doors((gateway, listening), (services, grpc), stopping, tls)
     finally:
         following.cancel()
