@@ -26,6 +26,7 @@ from shipway.wire.spool import feedback_payload, frame, read_segment, segment_he
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PATH = "/v2/models/{}/feedback"
+ALL = Capture()
 LABEL = {"request_id": "r1", "label": 1}
 
 
@@ -59,7 +60,7 @@ def spool(tmp_path):
     spool.close()
 
 
-def gateway_of(spool, *, access=OPEN, capture=Capture()):
+def gateway_of(spool, *, access=OPEN, capture=ALL):
     table = RouteTable(lambda: None)
     routes = (
         Route(name="mine.m", limits=Limits(), variants=(), capture=capture),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -95,10 +96,8 @@ def test_a_request_takes_a_thousand_and_no_more():
 
 @given(st.binary(max_size=200))
 def test_whatever_comes_is_read_or_refused(body):
-    try:
-        decoded(body)
-    except InvalidRequest as error:
-        assert error.next_step
+    with suppress(InvalidRequest):
+        assert all(truth.request_id or truth.key for truth in decoded(body))
 
 
 @given(st.integers(-(2**53) + 1, 2**53 - 1))

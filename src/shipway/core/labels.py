@@ -12,9 +12,10 @@ _EXACT = 2**53
 """Up to here every whole number is a float of its own."""
 
 TRUE, FALSE = "true", "false"
+Label = bool | int | float | str
 
 
-def label_text(label: bool | int | float | str) -> str:
+def label_text(label: Label) -> str:
     """The text of a label as it is kept.
 
     >>> label_text(True), label_text(1), label_text(1.0), label_text(0.5), label_text("1.0")

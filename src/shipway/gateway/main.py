@@ -243,10 +243,7 @@ async def _serve(
     # A gateway that hears nothing of control looks well and grows stale: it ends, and is started again.
     following.add_done_callback(lambda _: stopping.set())
     try:
-        serving = Serving(table)
-        feedback = FeedbackDoor(table, environment=options.environment)
-        gateway = Gateway(table, serving, options.front, feedback=feedback)
-        services = Services(table, serving)
+        gateway, services = _doors(options, table)
         await _serve_doors((gateway, listening), (services, grpc), stopping, tls)
     finally:
         following.cancel()
@@ -255,6 +252,14 @@ async def _serve(
             await store.close()
         await ledger.close()
         record.unlink(missing_ok=True)
+
+
+def _doors(options: Options, table: RouteTable) -> tuple[Gateway, Services]:
+    """What answers over HTTP and over gRPC."""
+    serving = Serving(table)
+    feedback = FeedbackDoor(table, environment=options.environment)
+    gateway = Gateway(table, serving, options.front, feedback=feedback)
+    return gateway, Services(table, serving)
 
 
 async def _ledger(options: Options, limits_url: str) -> Ledger:
