@@ -1,0 +1,1 @@
+"""Computations over many logged predictions, in processes of their own, with bounded memory."""
