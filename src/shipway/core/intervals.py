@@ -53,7 +53,7 @@ def root(square: Estimate) -> Estimate:
 def area(value: float, positives: int, negatives: int) -> Estimate:
     """The area under the ROC curve with the interval of Hanley and McNeil (Radiology 143, 1982).
 
-    0.8 of 50 positives and 50 negatives lies within 0.7121 to 0.8879.
+    0.8 of 50 positives and 50 negatives lies within 0.7128 to 0.8872.
     """
     both_higher = value / (2 - value)
     both_lower = 2 * value * value / (1 + value)

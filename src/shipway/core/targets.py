@@ -10,7 +10,7 @@ from shipway.core.bundles import ModelConfig
 from shipway.core.captures import columns_of
 from shipway.core.evaluations import Task
 from shipway.core.labels import Label, label_text
-from shipway.core.signature import Signature
+from shipway.core.signature import Field, Signature
 from shipway.core.summaries import label_output
 from shipway.core.tensors import DataType
 
@@ -43,7 +43,7 @@ def target_of(
     """The target of a version; None where none of its outputs is one.
 
     The label is the one that rollouts compare (see `core.summaries`). Without a label, the most probable
-    class where classes are known, else the first float output, which makes it a regression.
+    class where classes are known, else the first output that is one float, which makes it a regression.
     """
     columns = columns_of(
         [field.name for field in signature.inputs], [field.name for field in signature.outputs]
@@ -52,7 +52,7 @@ def target_of(
     chances = config.output_names.get("probabilities", "probabilities")
     has_chances = chances in columns and bool(classes)
     if not label and not has_chances:
-        number = next((field.name for field in signature.outputs if field.dtype.is_float), "")
+        number = next((field.name for field in signature.outputs if _is_one_float(field)), "")
         return Target(task=Task.REGRESSION, number=columns[number]) if number else None
     kinds = {field.name: field.dtype for field in signature.outputs}
     known = tuple(classes or ())
@@ -64,3 +64,7 @@ def target_of(
         is_number=kinds[label].is_numeric if label else not isinstance(known[0], str),
         is_boolean=kinds[label] is DataType.BOOL if label else isinstance(known[0], bool),
     )
+
+
+def _is_one_float(field: Field) -> bool:
+    return field.dtype.is_float and all(size == 1 for size in field.shape[1:])

@@ -1,6 +1,6 @@
 """Predictions beside their truth become numbers that can be added up: the view `graded`.
 
-A row has `version`, `role`, `segment`, `at_us` and `delay_s`; of a classification `truth` and `predicted`, and where
+A row has `version`, `role`, `segment`, `at_us`, `row` and `delay_s`; of a classification `truth` and `predicted`, and where
 the version gives probabilities `stated`, `came_true`, `loss` and `brier` (see `core.performance.Calibration`); of a
 regression `error` (predicted less true) and `true_number`.
 """
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import duckdb
 
 from shipway.core.evaluations import Task
+from shipway.core.labels import FALSE, TRUE
 from shipway.core.targets import Target
 from shipway.monitoring.matching import texts
 
@@ -19,7 +20,8 @@ SMALLEST = 2.220446049250313e-16
 """Probabilities are at least this in a log loss, as in scikit-learn; an impossible one would make it infinite."""
 
 _CLASSIFIED = """
-SELECT version, role, segment, at_us, delay_s, truth, predicted, {binary} AS is_binary,
+SELECT version, role, segment, at_us, row, delay_s, {shown_truth} AS truth, {shown_predicted} AS predicted,
+  {binary} AS is_binary,
   CASE WHEN is_stated THEN {stated} END AS stated, CASE WHEN is_stated THEN {came_true} END AS came_true,
   CASE WHEN is_stated THEN -ln(least(greatest(chances[place], {smallest}), 1.0)) END AS loss,
   CASE WHEN is_stated THEN {brier} END AS brier,
@@ -33,7 +35,7 @@ FROM (
 """
 
 _REGRESSED = """
-SELECT version, role, segment, at_us, delay_s, CAST(NULL AS VARCHAR) AS truth, CAST(NULL AS VARCHAR) AS predicted,
+SELECT version, role, segment, at_us, row, delay_s, CAST(NULL AS VARCHAR) AS truth, CAST(NULL AS VARCHAR) AS predicted,
   false AS is_binary, CAST(NULL AS DOUBLE) AS stated, CAST(NULL AS BOOLEAN) AS came_true,
   CAST(NULL AS DOUBLE) AS loss, CAST(NULL AS DOUBLE) AS brier, number - true_number AS error, true_number
 FROM (SELECT *, coalesce(score, TRY_CAST(label AS DOUBLE)) AS true_number FROM judged
@@ -60,6 +62,8 @@ def _part(connection: duckdb.DuckDBPyConnection, target: Target, versions: list[
     listed = texts(classes)
     return _CLASSIFIED.format(
         versions=numbers,
+        shown_truth=_shown("truth", target),
+        shown_predicted=_shown("predicted", target),
         truth="number_label(label)" if target.is_number else "label",
         classes=listed,
         count=len(classes),
@@ -71,6 +75,13 @@ def _part(connection: duckdb.DuckDBPyConnection, target: Target, versions: list[
         else "list_dot_product(chances, chances) - 2 * chances[place] + 1",
         smallest=repr(SMALLEST),
     )
+
+
+def _shown(label: str, target: Target) -> str:
+    """A label as people read it: of booleans `true` in place of 1."""
+    if not target.is_boolean:
+        return label
+    return f"CASE {label} WHEN '1' THEN '{TRUE}' WHEN '0' THEN '{FALSE}' ELSE {label} END"
 
 
 def classes_of(connection: duckdb.DuckDBPyConnection, target: Target) -> tuple[str, ...]:

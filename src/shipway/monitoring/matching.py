@@ -213,7 +213,7 @@ def _latest(part: str, stamp: str) -> str:
 
 _JUDGED = f"""
 CREATE OR REPLACE TEMP TABLE judged AS
-SELECT answers.* EXCLUDE (by_id, by_key, row), {_latest("label", "label_stamp")},
+SELECT answers.* EXCLUDE (by_id, by_key), {_latest("label", "label_stamp")},
   {_latest("score", "score_stamp")},
   greatest(0, CAST(least({", ".join(f"{one}.first_stamp" for one in _FOUR)}) >> 40 AS BIGINT) - at_us)
     / 1e6 AS delay_s
