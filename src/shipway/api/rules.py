@@ -103,6 +103,10 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("GET", "/endpoints/{name}/rollout/pairs"): _endpoint(Right.READ),
     ("POST", "/endpoints/{name}/rollout/outcomes"): _endpoint(Right.INVOKE),
     ("POST", "/endpoints/{name}/rollout/{action}"): _endpoint(Right.DEPLOY),
+    ("GET", "/predictions"): _KNOWN,
+    ("GET", "/endpoints/{name}/predictions"): _endpoint(Right.INSPECT),
+    ("GET", "/endpoints/{name}/predictions/stats"): _endpoint(Right.READ),
+    ("GET", "/endpoints/{name}/predictions/{request_id:path}"): _endpoint(Right.INSPECT),
     ("GET", "/environments"): _KNOWN,
     ("GET", "/environments/{name}"): _KNOWN,
     ("PUT", "/environments/{name}"): _POLICY,
@@ -124,6 +128,7 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("PUT", "/access/{subject}"): _KEYS,
     ("GET", "/internal/v1/snapshot"): _SERVE,
     ("POST", "/internal/v1/gateways/{gateway}/report"): _SERVE,
+    ("POST", "/internal/v1/segments"): _SERVE,
 }
 """By method and path, below `PREFIX` where it is no internal one. What is not here is closed to everybody."""
 

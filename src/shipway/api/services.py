@@ -26,7 +26,8 @@ class Services:
     """The use cases behind the API. `now` is the clock of the process.
 
     `endpoints`, `reconciler`, `environments`, `promotions` and `trust` are what the modules of their
-    names, `api.status` and `api.internal` call; `seals` and `pruning` are for `api.audit`. `replicas_of` gives the running copies of a version
+    names, `api.status` and `api.internal` call; `seals` and `pruning` are for `api.audit`;
+    `predictions` and `queries` for `api.internal` and `api.predictions`. `replicas_of` gives the running copies of a version
     (`churn:2`) behind an endpoint, by the endpoint's name.
     """
 
@@ -44,6 +45,8 @@ class Services:
     seals: Any = None
     pruning: Any = None
     trust: Any = None
+    predictions: Any = None
+    queries: Any = None
     replicas_of: Callable[[str, str], Sequence[Any]] = _no_replicas
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
 

@@ -1,1 +1,1 @@
-"""Computations over many logged predictions, in processes of their own, with bounded memory."""
+"""What computes over many rows of the prediction log, each in a process of its own with bounded memory."""

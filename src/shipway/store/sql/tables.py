@@ -252,3 +252,35 @@ bindings = sa.Table(
     sa.Column("subject", sa.String(255), primary_key=True),
     sa.Column("grants", sa.Text, nullable=False),
 )
+
+# The segments that were taken in: posted twice, one counts once.
+segments = sa.Table(
+    "segments",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("gateway", sa.String(255), nullable=False),
+    sa.Column("at", Instant, nullable=False, index=True),
+    sa.Column("frames", sa.Integer, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+)
+
+# The files of the prediction log. One that was merged or let go is retired first, deleted later.
+prediction_files = sa.Table(
+    "prediction_files",
+    metadata,
+    sa.Column("path", sa.String(512), primary_key=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("environment", sa.String(63), nullable=False),
+    sa.Column("endpoint", sa.String(63), nullable=False),
+    sa.Column("model", sa.String(63), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("day", sa.String(10), nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("since", Instant, nullable=False),
+    sa.Column("until", Instant, nullable=False),
+    sa.Column("shape", sa.Text, nullable=False),
+    sa.Column("keep_days", sa.Integer, nullable=False),
+    sa.Column("retired_at", Instant, nullable=True, index=True),
+    sa.Index("ix_prediction_files_endpoint", "environment", "endpoint", "day"),
+)
