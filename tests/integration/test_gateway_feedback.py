@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from shipway.core.access import Grant, Role
+from shipway.core.capturing import Capture
 from shipway.core.endpoints import Limits
 from shipway.core.errors import StoreUnavailable
 from shipway.core.keys import digest_of, read_key
-from shipway.core.redaction import Capture
 from shipway.gateway import feedback as door_module
 from shipway.gateway.app import Gateway
 from shipway.gateway.feedback import MOST_WAITING, FeedbackDoor

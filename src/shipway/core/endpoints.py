@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+from shipway.core.capturing import Capture
 from shipway.core.isolation import Sandbox
 from shipway.core.rates import CallerLimits, RateLimit
-from shipway.core.redaction import Capture
 from shipway.core.rollouts import Rollout
 from shipway.core.secrets import SecretRef
 from shipway.core.strategies import RolloutPlan
@@ -128,7 +128,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     replicas are kept ready for an instant rollback. With `scaling`, the number of replicas follows the
     load, and `replicas` is what it begins with. `rollout` is how one version replaces another; all at
     once when left out. `secrets` are variables that the model's process gets when it starts.
-    `capture` says what may be kept of requests and answers.
+    `capture` says what is kept of predictions; None: nothing.
     """
 
     name: str

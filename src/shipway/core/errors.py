@@ -30,6 +30,7 @@ ShipwayError
 ├── DependencyError             something we depend on is missing, broken or away
 │   ├── NoReadyReplica, ReplicaLost, StoreUnavailable, ServerUnreachable
 │   ├── BundleCorrupt, BackupCorrupt, EnvironmentFailed, IsolationFailed, StateUnusable, SchemaTooNew
+│   ├── PredictionUnrecorded    its endpoint answers nothing that it cannot record
 │   ├── SecretUnavailable       a reference names nothing that can be read here
 │   ├── CertificateUnusable
 │   └── DeployFailed            the version could not be started
@@ -332,6 +333,12 @@ class ReplicaLost(DependencyError):
     """The replica went away with the request inside."""
 
     code = "replica_lost"
+
+
+class PredictionUnrecorded(DependencyError):
+    """The answer was made, and not given: its endpoint answers nothing that it cannot record."""
+
+    code = "prediction_unrecorded"
 
 
 class StoreUnavailable(DependencyError):

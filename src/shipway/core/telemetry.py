@@ -69,7 +69,13 @@ class Column(IntEnum):
     CACHE_MISSES = 10
     RETRIES = 11
     FALLBACKS = 12
-    FIRST_BUCKET = 13
+    CAPTURED = 13
+    """Predictions in the log; the three after it are those that were to be there, and are lost."""
+
+    LOST_QUEUE = 14
+    LOST_DISK = 15
+    LOST_INVALID = 16
+    FIRST_BUCKET = 17
 
 
 BOUNDS_S = (

@@ -14,6 +14,7 @@ import msgspec
 
 from shipway.engines.incidents import log_unexpected
 from shipway.gateway.routes import RouteTable
+from shipway.gateway.uploads import Delivery
 from shipway.tls.latest import LOOK_EVERY_S, Latest
 from shipway.wire.kept import keep_snapshot
 from shipway.wire.snapshot import GatewayReport, Snapshot
@@ -22,6 +23,10 @@ POLL_S = 20.0
 REPORT_EVERY_S = 1.0
 REPORT_TRIALS_EVERY_S = 0.5
 """While a rollout is under way: what decides it should not be old."""
+
+DELIVER_S = 60.0
+UNREADABLE = (400, 413, 422)
+"""Answers to a segment that would be the same to a second attempt."""
 
 RETRY_MIN_S = 0.05
 RETRY_MAX_S = 0.25
@@ -140,6 +145,21 @@ class Follower:
         except httpx.HTTPError:
             return False
         return answer.is_success
+
+    async def deliver(self, segment: bytes) -> Delivery:
+        """Sends a segment of the spool to control. Raises nothing."""
+        try:
+            answer = await self._http.post(
+                "/internal/v1/segments",
+                content=segment,
+                headers={"content-type": "application/octet-stream", **self._proof()},
+                timeout=DELIVER_S,
+            )
+        except (httpx.HTTPError, RuntimeError):  # the latter of a client that was closed meanwhile
+            return Delivery.LATER
+        if answer.is_success:
+            return Delivery.TAKEN
+        return Delivery.REFUSED if answer.status_code in UNREADABLE else Delivery.LATER
 
     async def _report(self) -> None:
         while True:

@@ -34,7 +34,9 @@ from shipway.gateway.ledger import Ledger, MachineLedger
 from shipway.gateway.pulse import Pulse
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.serving import Serving
+from shipway.gateway.spool import Spool
 from shipway.gateway.tls import GatewayTls
+from shipway.gateway.uploads import Uploads
 from shipway.gateway.valkey import ValkeyStore
 from shipway.gateway.valkey_ledger import ValkeyLedger
 from shipway.tls.files import add_arguments, files_in
@@ -208,18 +210,8 @@ async def _serve(
     changed = asyncio.Event()
     store = ValkeyStore(cache_url) if cache_url else None
     ledger = await _ledger(options, limits_url)
-    counters = Counters(options.state_dir / "run" / "counters", options.id)
-    pulse = Pulse.started()
-    door = Doorkeeper(may_open=options.may_open)
-    table = RouteTable(
-        changed.set,
-        shared_cache=store,
-        pulse=pulse,
-        counters=counters,
-        ledger=ledger,
-        door=door,
-        redaction_key=partial(redaction_key, options.state_dir),
-    )
+    spool = Spool(options.state_dir / "spool", gateway=options.id, environment=options.environment)
+    table = _table(options, changed, store=store, ledger=ledger, spool=spool)
     await _prepared(table, options.state_dir)
     address, grpc_address = f"{tls.scheme}://{_address(listening)}", _address(grpc)
     follower = Follower(
@@ -239,12 +231,15 @@ async def _serve(
     stopping = _stopping()
     gc.collect()
     gc.freeze()  # what start-up made stays; walking it again would cost every few hundred requests
-    following = asyncio.ensure_future(_in_step(follower, table, tls))
+    uploads = Uploads(spool.directory, follower.deliver)
+    following = asyncio.ensure_future(_in_step(follower, table, tls, uploads))
     # A gateway that hears nothing of control looks well and grows stale: it ends, and is started again.
     following.add_done_callback(lambda _: stopping.set())
     try:
         gateway, services = _doors(options, table)
         await _serve_doors((gateway, listening), (services, grpc), stopping, tls)
+        await spool.close()
+        await uploads.send_last()
     finally:
         following.cancel()
         table.close()
@@ -257,9 +252,29 @@ async def _serve(
 def _doors(options: Options, table: RouteTable) -> tuple[Gateway, Services]:
     """What answers over HTTP and over gRPC."""
     serving = Serving(table)
-    feedback = FeedbackDoor(table, environment=options.environment)
+    feedback = FeedbackDoor(table, table.spool, environment=options.environment)
     gateway = Gateway(table, serving, options.front, feedback=feedback)
     return gateway, Services(table, serving)
+
+
+def _table(
+    options: Options,
+    changed: asyncio.Event,
+    *,
+    store: ValkeyStore | None,
+    ledger: Ledger,
+    spool: Spool,
+) -> RouteTable:
+    return RouteTable(
+        changed.set,
+        shared_cache=store,
+        pulse=Pulse.started(),
+        counters=Counters(options.state_dir / "run" / "counters", options.id),
+        ledger=ledger,
+        door=Doorkeeper(may_open=options.may_open),
+        redaction_key=partial(redaction_key, options.state_dir),
+        spool=spool,
+    )
 
 
 async def _ledger(options: Options, limits_url: str) -> Ledger:
@@ -308,13 +323,16 @@ async def _prepared(table: RouteTable, state_dir: Path) -> None:
         await asyncio.wait_for(table.loaded(), LOAD_LIMIT_S)
 
 
-async def _in_step(follower: Follower, table: RouteTable, tls: GatewayTls) -> None:
+async def _in_step(
+    follower: Follower, table: RouteTable, tls: GatewayTls, uploads: Uploads
+) -> None:
     """Follows control, the other gateways of this machine and its own certificates, until cancelled."""
     async with asyncio.TaskGroup() as group:
         group.create_task(follower.run())
         group.create_task(table.counters.watch(table.see_others))
         group.create_task(table.ledger.keep())
         group.create_task(tls.watch())
+        group.create_task(uploads.run())
 
 
 def _write_record(record: Path, address: str, grpc_address: str) -> None:

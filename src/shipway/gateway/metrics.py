@@ -74,6 +74,19 @@ FALLBACKS = Family(
     help="Requests that something else answered in place of the version.",
     labels=_VERSION,
 )
+CAPTURED = Family(
+    name="shipway_predictions_captured_total",
+    kind="counter",
+    help="Predictions that were written to the prediction log.",
+    labels=_VERSION,
+)
+LOST = Family(
+    name="shipway_predictions_lost_total",
+    kind="counter",
+    help="Predictions that were to be captured and are lost: `queue`, they came faster than they were"
+    " written; `disk`, it was full or broken; `invalid`, they cannot be encoded.",
+    labels=(*_VERSION, "reason"),
+)
 REPLICAS = Family(
     name="shipway_replicas_ready",
     kind="gauge",
@@ -112,7 +125,7 @@ MEMORY = Family(
 
 FAMILIES = (
     *(REQUESTS, SECONDS, IN_FLIGHT, QUEUE_LIMIT, CACHE_HITS, CACHE_MISSES),
-    *(RETRIES, FALLBACKS, REPLICAS, EJECTED, WEIGHT, GATEWAYS, LIMITS_SHARED),
+    *(RETRIES, FALLBACKS, CAPTURED, LOST, REPLICAS, EJECTED, WEIGHT, GATEWAYS, LIMITS_SHARED),
     *(CPU, MEMORY),
 )
 """Every metric, in the order of the page."""
@@ -122,7 +135,13 @@ _COLUMNS = (
     (CACHE_MISSES, Column.CACHE_MISSES),
     (RETRIES, Column.RETRIES),
     (FALLBACKS, Column.FALLBACKS),
+    (CAPTURED, Column.CAPTURED),
 )
+_REASONS = {
+    "queue": Column.LOST_QUEUE,
+    "disk": Column.LOST_DISK,
+    "invalid": Column.LOST_INVALID,
+}
 
 _Sums = Mapping[Name, Sequence[float]]
 
@@ -148,6 +167,14 @@ def _of_counts(sums: _Sums) -> Iterator[str]:
             (_labels(name), row[column]) for name, row in sums.items() if name[1] or row[column]
         ]
         yield from simple(family, rows)
+    yield from simple(LOST, _losses(sums))
+
+
+def _losses(sums: _Sums) -> Iterator[tuple[Labels, float]]:
+    for name, row in sums.items():
+        for reason, column in _REASONS.items():
+            if name[1] or row[column]:
+                yield {**_labels(name), "reason": reason}, row[column]
 
 
 def _outcomes(sums: _Sums) -> Iterator[tuple[Labels, float]]:

@@ -20,7 +20,7 @@ import msgspec
 
 from shipway.core.telemetry import COLUMNS, Name, Rows
 
-MAGIC = b"SHIPCNT1"
+MAGIC = b"SHIPCNT2"
 BLOCK_BYTES = 512
 NAME_AT = 8
 PID_AT = 8

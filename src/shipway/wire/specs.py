@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
+from shipway.core.capturing import Capture, Reading
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Placement, Scaling
 from shipway.core.errors import InvalidSpec
 from shipway.core.isolation import Sandbox
-from shipway.core.redaction import Capture
 from shipway.core.secrets import SecretRef, require_references
 from shipway.core.strategies import (
     MOST_METRIC_LENGTH,
@@ -32,6 +32,8 @@ _NESTED: Mapping[str, type[msgspec.Struct]] = {
     "cache": Cache,
     "fallback": Fallback,
     "capture": Capture,
+    "capture.key": Reading,
+    "capture.segment": Reading,
     "rollout": RolloutPlan,
     "rollout.guards": Guards,
 }
