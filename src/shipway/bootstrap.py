@@ -52,9 +52,11 @@ from shipway.control.history import History
 from shipway.control.identity import follow_provider
 from shipway.control.keeping import Keeping
 from shipway.control.local_versions import LocalVersions
+from shipway.control.predictions import Predictions
 from shipway.control.prometheus import Prometheus
 from shipway.control.promotions import Promotions
 from shipway.control.pruning import Pruning
+from shipway.control.queries import Queries
 from shipway.control.reconciler import ACTOR, Reconciler
 from shipway.control.registry import Registry
 from shipway.control.rollouts import Rollouts
@@ -62,6 +64,7 @@ from shipway.control.seals import Seals
 from shipway.control.telemetry import Telemetry
 from shipway.control.top import Top
 from shipway.control.trust import Trust
+from shipway.control.upkeep import Upkeep
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
 from shipway.engines.logs import log_to_stderr
@@ -93,6 +96,8 @@ SIGN_EVERY_S = 5.0
 """So long may the newest audit event be without a signature."""
 
 PRUNE_EVERY_S = 24 * 3600.0
+COMPACT_EVERY_S = 120.0
+EXPIRE_EVERY_S = 3600.0
 SWEEP_OLDER_THAN = timedelta(days=1)
 """Younger files may belong to a registration under way."""
 
@@ -142,7 +147,8 @@ async def _serve(
     access = _access(settings, database)
     reconciler, backend, registry, trust = _reconciler(settings, database, access)
     services = _services(settings, database, reconciler, backend, registry, access)
-    services = replace(services, trust=trust)
+    predictions, queries, upkeep = _prediction_log(settings, database)
+    services = replace(services, trust=trust, predictions=predictions, queries=queries)
     services, keeping = _with_metrics(services, settings, database, reconciler)
     services, alert_loop = _alerting(settings, database, reconciler, services)
     await asyncio.to_thread(services.seals.sign, now=clock())
@@ -159,6 +165,8 @@ async def _serve(
         asyncio.create_task(_prune_for_ever(services.pruning), name="audit retention"),
         asyncio.create_task(keeping.run(), name="metric history"),
         asyncio.create_task(alert_loop.run(), name="alerts"),
+        asyncio.create_task(_compact_for_ever(upkeep), name="prediction log"),
+        asyncio.create_task(_expire_for_ever(upkeep), name="prediction log retention"),
     ]
     if settings.auth and settings.oidc_issuer is not None:
         provider = follow_provider(access, _token_rules(settings), settings.oidc_keys or "")
@@ -221,6 +229,30 @@ async def _prune_for_ever(pruning: Pruning) -> None:
         await asyncio.sleep(PRUNE_EVERY_S)
 
 
+async def _compact_for_ever(upkeep: Upkeep) -> None:
+    """Merges the small files of the prediction log, every few minutes."""
+    while True:
+        await asyncio.sleep(COMPACT_EVERY_S)
+        try:
+            await asyncio.to_thread(upkeep.compact, clock())
+        except ShipwayError as exc:
+            _log.warning("The prediction log cannot be compacted now: %s", exc)
+
+
+async def _expire_for_ever(upkeep: Upkeep) -> None:
+    """Lets go what endpoints keep no longer of the prediction log, every hour."""
+    while True:
+        await asyncio.sleep(SWEEP_AFTER_S)
+        try:
+            files = await asyncio.to_thread(upkeep.expire, clock())
+        except ShipwayError as exc:
+            _log.warning("The prediction log cannot be cleaned now: %s", exc)
+        else:
+            if files:
+                _log.info("Let %s files of the prediction log go", files)
+        await asyncio.sleep(EXPIRE_EVERY_S)
+
+
 async def _bound_logs_for_ever(logs: Path) -> None:
     """Keeps what models and processes print from filling the disk."""
     while True:
@@ -254,12 +286,25 @@ def _token_rules(settings: Settings) -> TokenRules:
     )
 
 
+def _artifacts(settings: Settings) -> ArtifactStore:
+    url = settings.artifacts_url or str(settings.state_dir / "artifacts")
+    return ArtifactStore(url, environment=provider_variables())
+
+
+def _prediction_log(settings: Settings, database: Database) -> tuple[Predictions, Queries, Upkeep]:
+    artifacts, state_dir = _artifacts(settings), settings.state_dir
+    environment = settings.environment
+    predictions = Predictions(database, artifacts, environment=environment, state_dir=state_dir)
+    queries = Queries(database, predictions, state_dir=state_dir)
+    upkeep = Upkeep(database, artifacts, environment=environment, state_dir=state_dir)
+    return predictions, queries, upkeep
+
+
 def _reconciler(
     settings: Settings, database: Database, access: Access
 ) -> tuple[Reconciler, ProcessBackend, Registry, Trust]:
     state_dir = settings.state_dir
-    url = settings.artifacts_url or str(state_dir / "artifacts")
-    artifacts = ArtifactStore(url, environment=provider_variables())
+    artifacts = _artifacts(settings)
     rules = Rules(imports=settings.imports, domains=settings.onnx_domains)
     registry = Registry(database, artifacts, scanner=Scanner(rules))
     trust = Trust(database, partial(artifacts.materialise, cache_dir=state_dir / "cache"))

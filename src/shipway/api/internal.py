@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import monotonic
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import anyio.to_thread
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
-from shipway.api.guard import AUTHENTICATION, UNKNOWN
+from shipway.api.guard import AUTHENTICATION, UNKNOWN, Caller
 from shipway.api.messages import bounded_body
 from shipway.api.services import Services, UsesServices
 from shipway.core.denials import Denial
@@ -21,6 +22,7 @@ router = APIRouter(prefix="/internal/v1")
 
 _MSGPACK = "application/msgpack"
 _MOST_REPORT_BYTES = 64 * 1024**2
+_MOST_SEGMENT_BYTES = 64 * 1024**2
 _LONGEST_WAIT_S = 60.0
 
 
@@ -73,6 +75,15 @@ async def telemetry(gateway: str, request: Request, services: UsesServices) -> R
     services.telemetry.note(said, steady_s=monotonic())
     taken = Taken(control=services.telemetry.instance)
     return Response(msgspec.msgpack.encode(taken), media_type=_MSGPACK)
+
+
+@router.post("/segments", status_code=204)
+async def segment(request: Request, services: UsesServices, caller: Caller) -> Response:
+    """Takes a sealed spool segment into the prediction log; one that is in already too."""
+    body = await bounded_body(request, _MOST_SEGMENT_BYTES)
+    ingest = partial(services.predictions.ingest, gateway=caller.name, now=services.now())
+    await anyio.to_thread.run_sync(ingest, body)
+    return Response(status_code=204)
 
 
 def _noted(services: Services, said: GatewayReport) -> None:

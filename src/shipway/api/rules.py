@@ -116,6 +116,10 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("POST", "/channels"): _KEYS,
     ("POST", "/channels/{channel}/test"): _KEYS,
     ("DELETE", "/channels/{channel}"): _KEYS,
+    ("GET", "/predictions"): _KNOWN,
+    ("GET", "/endpoints/{name}/predictions"): _endpoint(Right.INSPECT),
+    ("GET", "/endpoints/{name}/predictions/stats"): _endpoint(Right.READ),
+    ("GET", "/endpoints/{name}/predictions/{request_id:path}"): _endpoint(Right.INSPECT),
     ("GET", "/environments"): _KNOWN,
     ("GET", "/environments/{name}"): _KNOWN,
     ("PUT", "/environments/{name}"): _POLICY,
@@ -142,6 +146,7 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("POST", "/internal/v1/gateways/{gateway}/report"): _SERVE,
     ("POST", "/internal/v1/gateways/{gateway}/telemetry"): _SERVE,
     ("GET", "/metrics"): Rule(About.SERVER, Right.READ),
+    ("POST", "/internal/v1/segments"): _SERVE,
 }
 """By method and path, below `PREFIX` where it is no internal one. What is not here is closed to everybody."""
 

@@ -28,7 +28,8 @@ class Services:
     `endpoints`, `reconciler`, `environments`, `promotions` and `trust` are what the modules of their
     names, `api.status` and `api.internal` call; `telemetry` is for `api.internal`, `measures` (of the past)
     and `top` for `api.metrics`, and `exposition` gives the page of `/metrics`;
-    `alerts`, `silences` and `channels` are for `api.alerts`; `seals` and `pruning` are for `api.audit`, `costs` for `api.costs`. `replicas_of` gives the running copies of a version
+    `alerts`, `silences` and `channels` are for `api.alerts`; `predictions` and `queries` for `api.internal` and `api.predictions`;
+    `seals` and `pruning` are for `api.audit`, `costs` for `api.costs`. `replicas_of` gives the running copies of a version
     (`churn:2`) behind an endpoint, by the endpoint's name.
     """
 
@@ -54,6 +55,8 @@ class Services:
     alerts: Any = None
     silences: Any = None
     channels: Any = None
+    predictions: Any = None
+    queries: Any = None
     replicas_of: Callable[[str, str], Sequence[Any]] = _no_replicas
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from shipway.core.errors import NotFound, ShipwayError, VersionNotFound
 from shipway.gateway.failures import MOST_CHARACTERS, FailureLog
 from shipway.gateway.faults import known
+from shipway.gateway.feedback import FeedbackDoor
 from shipway.gateway.fronts import Front
 from shipway.gateway.http import Request
 from shipway.gateway.metrics import page as metrics_page
@@ -41,11 +42,19 @@ Without one, the version with most traffic, and the one after it.
 class Gateway:
     """Answers callers from the current routes. An `http.Application`.
 
-    `front` adds the routes of a platform for one endpoint.
+    `front` adds the routes of a platform for one endpoint. Without `feedback`, none is taken.
     """
 
-    def __init__(self, table: RouteTable, serving: Serving, front: Front | None = None) -> None:
+    def __init__(
+        self,
+        table: RouteTable,
+        serving: Serving,
+        front: Front | None = None,
+        *,
+        feedback: FeedbackDoor | None = None,
+    ) -> None:
         self._table = table
+        self._feedback = feedback or FeedbackDoor(table)
         self._trusted = front.predict_path if front is not None and front.is_trusted else ""
         self._serving = serving
         self._paths = Paths(front)
@@ -132,7 +141,7 @@ class Gateway:
                 return asyncio.ensure_future(self._metrics())
             return self._reads.answer(request)
         if method == "POST":
-            answer = self._repository.answer(request)
+            answer = self._repository.answer(request) or self._feedback.answer(request)
             if answer is not None:
                 return answer
         elif method == "PUT" and path.startswith("/predictions/"):

@@ -25,6 +25,7 @@ from shipway.engines.logs import log_to_stderr
 from shipway.gateway.app import Gateway
 from shipway.gateway.counters import LOOK_EVERY_S, Counters, Row
 from shipway.gateway.doorkeeper import Doorkeeper
+from shipway.gateway.feedback import FeedbackDoor
 from shipway.gateway.follow import LAST_GOOD, Follower
 from shipway.gateway.fronts import Dialect, Front
 from shipway.gateway.grpc.server import serve as serve_grpc
@@ -233,8 +234,7 @@ async def _serve(
     # A gateway that hears nothing of control looks well and grows stale: it ends, and is started again.
     following.add_done_callback(lambda _: stopping.set())
     try:
-        serving = _serving(table, sending)
-        gateway, services = Gateway(table, serving, options.front), Services(table, serving)
+        gateway, services = _doors(options, table, _serving(table, sending))
         await _serve_doors((gateway, listening), (services, grpc), stopping, tls)
         await spool.close()
         await uploads.send_last()
@@ -278,6 +278,13 @@ def _follower(
 
 def _counters_dir(options: Options) -> Path:
     return options.state_dir / "run" / "counters"
+
+
+def _doors(options: Options, table: RouteTable, serving: Serving) -> tuple[Gateway, Services]:
+    """What answers over HTTP and over gRPC."""
+    feedback = FeedbackDoor(table, table.spool, environment=options.environment)
+    gateway = Gateway(table, serving, options.front, feedback=feedback)
+    return gateway, Services(table, serving)
 
 
 def _table(

@@ -73,6 +73,7 @@ class LiveRoute:
         self.is_diverted = spec.fallback is not None and spec.fallback.always
         self.trial: LiveTrial | None = None
         self.redaction = NOTHING
+        self.keeps_predictions = spec.capture is not None
         self._by_number = {variant.number: variant for variant in variants}
         self._weighted = [variant for variant in variants if variant.spec.weight_pct > 0]
         self._bounds = list(accumulate(variant.spec.weight_pct for variant in self._weighted))
