@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from shipway.core.isolation import Sandbox
+from shipway.core.monitors import DEFAULTS, MonitorSpec
 from shipway.core.rates import CallerLimits, RateLimit
 from shipway.core.redaction import Capture
 from shipway.core.rollouts import Rollout
@@ -128,7 +129,8 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     replicas are kept ready for an instant rollback. With `scaling`, the number of replicas follows the
     load, and `replicas` is what it begins with. `rollout` is how one version replaces another; all at
     once when left out. `secrets` are variables that the model's process gets when it starts.
-    `capture` says what may be kept of requests and answers.
+    `capture` says what may be kept of requests and answers. `monitors` are the checks of what is kept: the
+    defaults when left out, none for an empty list.
     """
 
     name: str
@@ -146,6 +148,14 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rollout: RolloutPlan | None = None
     secrets: dict[str, SecretRef] = {}
     capture: Capture | None = None
+    monitors: tuple[MonitorSpec, ...] | None = None
+
+    @property
+    def monitored(self) -> tuple[MonitorSpec, ...]:
+        """The monitors that run: the declared ones, else the defaults; none where nothing is kept."""
+        if self.capture is None:
+            return ()
+        return DEFAULTS if self.monitors is None else self.monitors
 
     @property
     def redacts(self) -> bool:

@@ -18,6 +18,7 @@ from shipway.store.sql.evaluations import EvaluationRows
 from shipway.store.sql.faults import translated_faults
 from shipway.store.sql.heads import CutRows, HeadRows
 from shipway.store.sql.models import AliasRows, ModelRows, VersionRows
+from shipway.store.sql.monitors import MonitorRunRows
 from shipway.store.sql.outcomes import OutcomeRows
 from shipway.store.sql.rollouts import RolloutRows
 from shipway.store.sql.trust import ScanRows, SignatureRows
@@ -34,6 +35,7 @@ class Transaction:
         self.rollouts = RolloutRows(connection)
         self.outcomes = OutcomeRows(connection)
         self.evaluations = EvaluationRows(connection)
+        self.monitor_runs = MonitorRunRows(connection)
         self.policies = PolicyRows(connection)
         self.reviews = ReviewRows(connection)
         self.promotions = PromotionRows(connection)
