@@ -26,7 +26,7 @@ class ColumnKind(StrEnum):
 class Histogram(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Counts between edges: bin i holds edges[i] <= value < edges[i + 1], the last both ends.
 
-    A constant column has one bin with two equal edges.
+    A bin of one value has two equal edges: of a constant column, or of a largest value that fills one.
     """
 
     edges: tuple[float, ...]
@@ -128,11 +128,14 @@ def histogram_of(finite: Array) -> Histogram:
     """The histogram of finite values in at most 20 bins of about equal count.
 
     Bins of equal count, not width, keep every bin filled however skewed the column is, which is what
-    a later comparison (PSI) needs. Ties merge bins: `[1, 1, 1, 9]` has two edges, 1 and 9.
+    a later comparison (PSI) needs. Ties merge bins: `[1, 1, 1, 9]` has two edges, 1 and 9. Where the
+    largest value fills a bin alone it has its own, so that 0 and 1 are told apart: `[0, 0, 1, 1]` has
+    the edges 0, 1, 1.
     """
-    edges = np.unique(np.quantile(finite, np.linspace(0, 1, MAX_BINS + 1), method="lower"))
-    if edges.size == 1:
-        return Histogram(edges=(float(edges[0]),) * 2, counts=(finite.size,))
+    steps = np.quantile(finite, np.linspace(0, 1, MAX_BINS + 1), method="lower")
+    edges = np.unique(steps)
+    if steps[-2] == steps[-1]:
+        edges = np.append(edges, edges[-1])
     counts, _ = np.histogram(finite, bins=edges)
     return Histogram(edges=tuple(map(float, edges)), counts=tuple(map(int, counts)))
 
