@@ -53,16 +53,15 @@ class MonitorVerdict(StrEnum):
     """There is too little data to say."""
 
 
-class Bars(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How values are distributed on both sides, as shares of each side's rows over common bars.
+class Bars(msgspec.Struct, frozen=True, kw_only=True):
+    """How values are distributed on both sides, as shares of each side's values: one bar for each label.
 
-    With `edges` bar i goes from edges[i] to edges[i + 1], otherwise it is the category `labels[i]`.
+    Labels are categories, or ranges of numbers in their order.
     """
 
+    labels: tuple[str, ...]
     reference: tuple[float, ...]
     current: tuple[float, ...]
-    edges: tuple[float, ...] = ()
-    labels: tuple[str, ...] = ()
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
