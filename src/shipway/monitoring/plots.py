@@ -84,9 +84,7 @@ def _distributions(axes: Any, finding: MonitorFinding) -> None:
         axes.set_axis_off()
         return
     places = range(len(bars.labels))
-    axes.bar(
-        [at - 0.2 for at in places], bars.reference, 0.4, color=REFERENCE, label="reference"
-    )
+    axes.bar([at - 0.2 for at in places], bars.reference, 0.4, color=REFERENCE, label="reference")
     axes.bar([at + 0.2 for at in places], bars.current, 0.4, color=CURRENT, label="current")
     axes.set_xticks(list(places), _ticks(bars), rotation=60, ha="right", fontsize=6.5)
     axes.set_ylabel("share of values")

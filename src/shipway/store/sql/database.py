@@ -20,6 +20,7 @@ from shipway.store.sql.heads import CutRows, HeadRows
 from shipway.store.sql.models import AliasRows, ModelRows, VersionRows
 from shipway.store.sql.monitors import MonitorRunRows
 from shipway.store.sql.outcomes import OutcomeRows
+from shipway.store.sql.predictions import PartitionRows, SegmentRows
 from shipway.store.sql.rollouts import RolloutRows
 from shipway.store.sql.trust import ScanRows, SignatureRows
 
@@ -47,6 +48,8 @@ class Transaction:
         self.audit = AuditRows(connection)
         self.heads = HeadRows(connection)
         self.cuts = CutRows(connection)
+        self.segments = SegmentRows(connection)
+        self.partitions = PartitionRows(connection)
 
 
 class Database:

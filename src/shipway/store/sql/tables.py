@@ -111,6 +111,22 @@ outcome_ids = sa.Table(
     sa.Column("id", sa.String(255), primary_key=True),
 )
 
+# A monitor's runs; `run` is all of one but its report. A slot of a schedule is run once: it has one row.
+monitor_runs = sa.Table(
+    "monitor_runs",
+    metadata,
+    sa.Column("id", sa.String(63), primary_key=True),
+    sa.Column("environment", sa.String(63), nullable=False),
+    sa.Column("endpoint", sa.String(63), nullable=False),
+    sa.Column("monitor", sa.String(63), nullable=False),
+    sa.Column("due_at", Instant, nullable=False),
+    sa.Column("trigger", sa.String(16), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("run", sa.Text, nullable=False),
+    sa.Column("report", sa.Text, nullable=True),
+    sa.UniqueConstraint("environment", "endpoint", "monitor", "due_at"),
+    sa.Index("ix_monitor_runs_state", "state", "due_at"),
+
 evaluations = sa.Table(
     "evaluations",
     metadata,
@@ -253,19 +269,34 @@ bindings = sa.Table(
     sa.Column("grants", sa.Text, nullable=False),
 )
 
-# A monitor's runs; `run` is all of one but its report. A slot of a schedule is run once: it has one row.
-monitor_runs = sa.Table(
-    "monitor_runs",
+# The segments that were taken in: posted twice, one counts once.
+segments = sa.Table(
+    "segments",
     metadata,
-    sa.Column("id", sa.String(63), primary_key=True),
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("gateway", sa.String(255), nullable=False),
+    sa.Column("at", Instant, nullable=False, index=True),
+    sa.Column("frames", sa.Integer, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+)
+
+# The files of the prediction log. One that was merged or let go is retired first, deleted later.
+prediction_files = sa.Table(
+    "prediction_files",
+    metadata,
+    sa.Column("path", sa.String(512), primary_key=True),
+    sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("environment", sa.String(63), nullable=False),
     sa.Column("endpoint", sa.String(63), nullable=False),
-    sa.Column("monitor", sa.String(63), nullable=False),
-    sa.Column("due_at", Instant, nullable=False),
-    sa.Column("trigger", sa.String(16), nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("run", sa.Text, nullable=False),
-    sa.Column("report", sa.Text, nullable=True),
-    sa.UniqueConstraint("environment", "endpoint", "monitor", "due_at"),
-    sa.Index("ix_monitor_runs_state", "state", "due_at"),
+    sa.Column("model", sa.String(63), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("day", sa.String(10), nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("since", Instant, nullable=False),
+    sa.Column("until", Instant, nullable=False),
+    sa.Column("shape", sa.Text, nullable=False),
+    sa.Column("keep_days", sa.Integer, nullable=False),
+    sa.Column("retired_at", Instant, nullable=True, index=True),
+    sa.Index("ix_prediction_files_endpoint", "environment", "endpoint", "day"),
 )
