@@ -126,6 +126,7 @@ monitor_runs = sa.Table(
     sa.Column("report", sa.Text, nullable=True),
     sa.UniqueConstraint("environment", "endpoint", "monitor", "due_at"),
     sa.Index("ix_monitor_runs_state", "state", "due_at"),
+)
 
 evaluations = sa.Table(
     "evaluations",
