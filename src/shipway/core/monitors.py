@@ -22,7 +22,7 @@ EVERY = "1h"
 TRAILING = "7d"
 """What it is compared with where the bundle has no baseline profile."""
 
-THRESHOLDS = ("effect", "false_alarms_per_week")
+THRESHOLDS = ("effect", "false_alarms_per_week", "share")
 """What can be set otherwise: the fields of `core.drift.rules.DriftRules` that are a matter of taste."""
 
 SHORTEST = timedelta(minutes=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import pairwise
 
 import numpy as np
 
@@ -116,7 +117,7 @@ def _labels(column: ColumnSummary) -> tuple[str, ...]:
     if column.numbers is None:
         return (*(column.categories.counts if column.categories else ()), "(other)")
     edges = [f"{edge:.4g}" for edge in column.numbers.edges]
-    inside = (f"{low} to {high}" for low, high in zip(edges, edges[1:], strict=False))
+    inside = (f"{low} to {high}" for low, high in pairwise(edges))
     return (f"< {edges[0]}", *inside, f"> {edges[-1]}")
 
 

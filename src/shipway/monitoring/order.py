@@ -1,0 +1,51 @@
+"""What the process of a run is told, and what it answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from shipway.core.monitor_runs import MonitorReport
+from shipway.core.monitors import MonitorSpec
+from shipway.core.profile import Profile
+from shipway.core.signature import Field
+from shipway.store.predictions.reading import LogFiles
+
+PAGE, SVG, PNG = "report.html", "plot.svg", "plot.png"
+ARTIFACTS = (PAGE, SVG, PNG)
+"""What is made of a report for people, by file name."""
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a monitor.
+
+    The window goes from `start` up to `end`. It is compared with `profile` where there is one, else with the
+    rows from `reference_start` up to `reference_end`, of `reference_files`. `files` have the window, and for monitors
+    of quality what came in the days before. `inputs` and `outputs` are the fields that are kept as they were.
+    Artifacts are written to `directory`, all of them when somebody asked for the run, else those of findings.
+    """
+
+    title: str
+    monitor: MonitorSpec
+    files: LogFiles
+    inputs: tuple[Field, ...]
+    outputs: tuple[Field, ...]
+    batchable: bool
+    start: datetime
+    end: datetime
+    reference: str
+    runs_per_week: float
+    directory: str
+    profile: Profile | None = None
+    reference_files: LogFiles | None = None
+    reference_start: datetime | None = None
+    reference_end: datetime | None = None
+    always_drawn: bool = False
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of it. `artifacts` are names of files in the order's directory."""
+
+    report: MonitorReport
+    artifacts: tuple[str, ...] = ()
