@@ -11,6 +11,7 @@ from shipway.core.captures import columns_of
 from shipway.core.profile import ColumnKind
 from shipway.core.signature import Field
 from shipway.core.tensors import DataType
+from shipway.monitoring.tallies import MISSING, OTHER
 
 MOST_ELEMENTS = 1000
 """A wider matrix is left out, as it is in baseline profiles."""
@@ -52,32 +53,58 @@ def columns_to_watch(
     return tuple(found)
 
 
-def types_of(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    """The type of each column of the view `predictions`, as DuckDB writes it."""
+class Typed(msgspec.Struct, frozen=True, kw_only=True):
+    """A column that the view has, with the type of its values there."""
+
+    column: Column
+    type: str
+
+
+def typed(connection: duckdb.DuckDBPyConnection, columns: Sequence[Column]) -> list[Typed]:
+    """Those of the columns that the view has, as a list where one of its values is asked for."""
     rows = connection.execute("DESCRIBE predictions").fetchall()
-    return {str(name): str(kind) for name, kind, *_ in rows}
+    types = {str(name): str(kind) for name, kind, *_ in rows}
+    return [
+        Typed(column=column, type=types[column.source].removesuffix("[]"))
+        for column in columns
+        if column.source in types
+        and types[column.source].endswith("[]") == (column.element is not None)
+    ]
 
 
-def expression_of(column: Column, kind: str) -> str:
-    """A column's value in SQL, for a view whose column is of that type: a number, or a text."""
-    value = quoted(column.source)
-    if column.element is not None:
-        value = f"{value}[{column.element + 1}]"
-        kind = kind.removesuffix("[]")
-    if column.kind is ColumnKind.NUMERIC:
-        return value if kind == "FLOAT" else f"{value}::DOUBLE"
-    return f"{value}::VARCHAR"
+def is_single(typed: Typed) -> bool:
+    """Whether its numbers are floats of single precision."""
+    return typed.type == "FLOAT"
+
+
+def value_of(typed: Typed) -> str:
+    """A column's value in SQL, a number or a text."""
+    value = quoted(typed.column.source)
+    if typed.column.element is not None:
+        value = f"{value}[{typed.column.element + 1}]"
+    if typed.column.kind is not ColumnKind.NUMERIC:
+        return f"{value}::VARCHAR"
+    return value if is_single(typed) else f"{value}::DOUBLE"
+
+
+def code_of(typed: Typed, categories: Sequence[str]) -> str:
+    """A column's value in SQL as `tallies` counts it: a number with NaN for NULL, or a category's code."""
+    value = value_of(typed)
+    if typed.column.kind is ColumnKind.NUMERIC:
+        return f"coalesce({value}, 'NaN'::{'FLOAT' if is_single(typed) else 'DOUBLE'})"
+    # Done once for each word of a Parquet dictionary, so it is faster than a cast to an ENUM.
+    place = f"list_position([{', '.join(map(literal, categories))}]::VARCHAR[], {value})"
+    return f"CASE WHEN {value} IS NULL THEN {MISSING} ELSE coalesce({place}, {OTHER}) END::INTEGER"
+
+
+def literal(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def quoted(name: str) -> str:
     """A name as SQL writes it, whatever letters it has."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def is_there(column: Column, types: dict[str, str]) -> bool:
-    """Whether the view has the column, as a list where one of its values is asked for."""
-    kind = types.get(column.source)
-    return kind is not None and kind.endswith("[]") == (column.element is not None)
 
 
 def _columns(field: Field, name: str, source: str, *, is_batchable: bool) -> Iterator[Column]:

@@ -1,10 +1,12 @@
-"""Summaries of logged predictions: counted by DuckDB in a few scans, in bounded memory."""
+"""Summaries of logged predictions: read by DuckDB in a few scans, counted batch by batch, in bounded memory.
+
+DuckDB could count by itself, with `histogram` and a GROUP BY; this takes a third of its time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import duckdb
 import msgspec
@@ -19,24 +21,21 @@ from shipway.core.drift.summaries import (
 )
 from shipway.core.profile import ColumnKind, Profile, column_profile
 from shipway.core.tensors import Array
-from shipway.monitoring.columns import Column, expression_of, is_there, types_of
-from shipway.monitoring.counting import (
-    Count,
-    count_of_categories,
-    count_of_numbers,
-    summary_of_column,
-)
+from shipway.monitoring.columns import Column, Typed, code_of, is_single, typed, value_of
+from shipway.monitoring.tallies import CategoryTally, NumberTally, Tally
 
 BUCKETS = 24
 """Into how many buckets of time a window is split: hours of a day."""
 
 COLUMNS_AT_ONCE = 100
-"""How many columns one scan counts: its aggregates need memory."""
+BATCH_ROWS = 50_000
+"""Both bound the memory of a scan: 20 MB of single-precision floats."""
 
 SAMPLED_ROWS = 20_000
 STRANGERS = 5
 
 _IN_WINDOW = "_at >= $since AND _at < $until"
+_EPOCH, _MICRO = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
 class Cells(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,14 +60,19 @@ def chosen_cells(
     """Cells for a sample that has none yet, chosen from at most 20,000 of its rows.
 
     They need not be exact: a test is right whatever the edges are, and best where the bins are about
-    equally full. The same rows give the same cells.
+    equally full.
     """
-    found: dict[str, Any] = {}
-    for some, kinds in _scans(connection, columns):
-        for column, values in zip(
-            some, _sampled(connection, some, kinds, since, until), strict=True
-        ):
-            found[column.name] = column_profile(values)
+    found = {}
+    for some in _scans(typed(connection, columns)):
+        listed = ", ".join(f"{value_of(each)} AS c{at}" for at, each in enumerate(some))
+        sample = connection.execute(
+            f"SELECT * FROM (SELECT {listed} FROM predictions WHERE {_IN_WINDOW}) "
+            f"USING SAMPLE reservoir({SAMPLED_ROWS} ROWS) REPEATABLE (7)",
+            {"since": since, "until": until},
+        ).fetchnumpy()
+        for at, each in enumerate(some):
+            kind = each.column.kind
+            found[each.column.name] = column_profile(_plain(sample[f"c{at}"], kind))
     return cells_of(summary_of(Profile(rows=SAMPLED_ROWS, columns=found)))
 
 
@@ -84,20 +88,17 @@ def summarised(
 
     Columns that the view or `cells` lacks are left out. Memory does not grow with the rows.
     """
-    width = max((until - since) / BUCKETS, timedelta(microseconds=1))
-    rows, found = 0, dict[str, ColumnSummary]()
-    for some, kinds in _scans(connection, [c for c in columns if _is_counted(c, cells)]):
-        counts = [
-            _count(column, kind, cells, alias=f"c{at}")
-            for at, (column, kind) in enumerate(zip(some, kinds, strict=True))
-        ]
-        held = connection.execute(
-            _query(counts), {"since": since, "until": until, **_steps(since, width)}
-        ).fetchall()
-        rows = sum(each[1] for each in held)
-        found |= dict(_read(counts, held))
+    width = max((until - since) / BUCKETS, _MICRO)
+    found: dict[str, ColumnSummary] = {}
+    counted = [column for column in columns if _is_counted(column, cells)]
+    for some in _scans(typed(connection, counted)):
+        tallies = [_tally(each, cells) for each in some]
+        _add(tallies, connection, _query(some, cells, since, width), since=since, until=until)
+        found |= {
+            each.column.name: tally.summary() for each, tally in zip(some, tallies, strict=True)
+        }
     return Summary(
-        rows=rows,
+        rows=_rows(connection, since=since, until=until),
         columns=found,
         since=since,
         until=until,
@@ -114,80 +115,60 @@ def strangers(
     until: datetime,
 ) -> tuple[str, ...]:
     """About the five most frequent values of a text column that are not among the known ones."""
-    value = expression_of(column, types_of(connection)[column.source])
+    found = [value_of(each) for each in typed(connection, [column])]
+    if not found:
+        return ()
     (names,) = connection.execute(
-        f"SELECT approx_top_k(value, {STRANGERS}) FROM (SELECT {value} AS value FROM predictions "
+        f"SELECT approx_top_k(value, {STRANGERS}) FROM (SELECT {found[0]} AS value FROM predictions "
         f"WHERE {_IN_WINDOW}) WHERE NOT list_contains($known, value)",
         {"since": since, "until": until, "known": list(known)},
     ).fetchall()[0]
     return tuple(names or ())
 
 
-def _scans(
-    connection: duckdb.DuckDBPyConnection, columns: Sequence[Column]
-) -> Iterator[tuple[tuple[Column, ...], tuple[str, ...]]]:
-    types = types_of(connection)
-    there = [column for column in columns if is_there(column, types)]
-    for at in range(0, len(there), COLUMNS_AT_ONCE):
-        some = tuple(there[at : at + COLUMNS_AT_ONCE])
-        yield some, tuple(types[column.source] for column in some)
+def _scans(columns: Sequence[Typed]) -> Iterator[Sequence[Typed]]:
+    for at in range(0, len(columns), COLUMNS_AT_ONCE):
+        yield columns[at : at + COLUMNS_AT_ONCE]
 
 
 def _is_counted(column: Column, cells: Cells) -> bool:
     return column.name in (cells.edges if column.kind is ColumnKind.NUMERIC else cells.categories)
 
 
-def _count(column: Column, kind: str, cells: Cells, *, alias: str) -> Count:
+def _tally(typed: Typed, cells: Cells) -> Tally:
+    column = typed.column
     if column.kind is ColumnKind.NUMERIC:
-        return count_of_numbers(column, kind, alias=alias, edges=cells.edges[column.name])
-    categories = cells.categories[column.name]
-    return count_of_categories(column, kind, alias=alias, categories=categories)
+        edges = cells.edges[column.name]
+        return NumberTally(edges, is_single=is_single(typed), buckets=BUCKETS)
+    return CategoryTally(cells.categories[column.name], kind=column.kind, buckets=BUCKETS)
 
 
-def _query(counts: Sequence[Count]) -> str:
-    aggregates = ", ".join(each for count in counts for each in count.aggregates)
-    projected = ", ".join(count.projected for count in counts)
-    bucket = f"least((epoch_us(_at) - $start) // $step, {BUCKETS - 1})"
-    return (
-        f"SELECT bucket, count(*), {aggregates} FROM (SELECT {bucket} AS bucket, {projected} "
-        f"FROM predictions WHERE {_IN_WINDOW}) GROUP BY bucket ORDER BY bucket"
-    )
+def _query(columns: Sequence[Typed], cells: Cells, since: datetime, width: timedelta) -> str:
+    start, step = (since - _EPOCH) // _MICRO, width // _MICRO
+    bucket = f"least((epoch_us(_at) - {start}) // {step}, {BUCKETS - 1})::INTEGER"
+    values = [code_of(each, cells.categories.get(each.column.name, ())) for each in columns]
+    return f"SELECT {', '.join([bucket, *values])} FROM predictions WHERE {_IN_WINDOW}"
 
 
-def _steps(since: datetime, width: timedelta) -> dict[str, int]:
-    epoch, micro = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
-    return {"start": (since - epoch) // micro, "step": width // micro}
-
-
-def _read(
-    counts: Sequence[Count], held: Sequence[Sequence[Any]]
-) -> Iterator[tuple[str, ColumnSummary]]:
-    rows, at = [each[1] for each in held], 2
-    for count in counts:
-        upto = at + len(count.aggregates)
-        values = [(each[0], *each[at:upto]) for each in held]
-        yield count.column.name, summary_of_column(count, rows, values, buckets=BUCKETS)
-        at = upto
-
-
-def _sampled(
+def _add(
+    tallies: Sequence[Tally],
     connection: duckdb.DuckDBPyConnection,
-    columns: Sequence[Column],
-    kinds: Sequence[str],
+    query: str,
+    *,
     since: datetime,
     until: datetime,
-) -> Iterator[Array]:
-    values = ", ".join(
-        f"{expression_of(column, kind)} AS c{at}"
-        for at, (column, kind) in enumerate(zip(columns, kinds, strict=True))
-    )
-    found = connection.execute(
-        f"SELECT * FROM (SELECT {values} FROM predictions WHERE {_IN_WINDOW}) "
-        f"USING SAMPLE reservoir({SAMPLED_ROWS} ROWS) REPEATABLE (7)",
-        {"since": since, "until": until},
-    ).fetchnumpy()
-    for at, column in enumerate(columns):
-        yield _plain(found[f"c{at}"], column.kind)
+) -> None:
+    reader = connection.execute(query, {"since": since, "until": until}).to_arrow_reader(BATCH_ROWS)
+    for batch in reader:
+        # The expressions leave no NULL, so no value is copied.
+        buckets, *values = (column.to_numpy() for column in batch.columns)
+        for tally, column in zip(tallies, values, strict=True):
+            tally.add(buckets, column)
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, *, since: datetime, until: datetime) -> int:
+    query = f"SELECT count(*) FROM predictions WHERE {_IN_WINDOW}"
+    return int(connection.execute(query, {"since": since, "until": until}).fetchall()[0][0])
 
 
 def _plain(values: Array, kind: ColumnKind) -> Array:
