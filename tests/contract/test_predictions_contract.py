@@ -21,7 +21,7 @@ from shipway.core.redaction import Capture
 from shipway.core.tensors import DataType
 
 sys.path.insert(0, str(Path(__file__).parent))
-from spooling import NOW, ids, micros, prediction, rows, segment, shape, texts  # noqa: E402
+from spooling import NOW, ids, micros, prediction, rows, segment, shape, texts
 
 DAY = timedelta(days=1)
 

@@ -65,11 +65,16 @@ class Bars(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The statistic of one part of the window. `value` is None of a part with too few rows."""
+    """The statistic of one part of the window; `value` is None of a part with too few rows.
+
+    `limit` is what it would have to reach there to matter: more than over the whole window, as fewer rows leave
+    more to chance.
+    """
 
     at: datetime
     until: datetime
-    value: float | None
+    value: float | None = None
+    limit: float | None = None
     rows: int = 0
 
 

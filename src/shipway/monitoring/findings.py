@@ -8,9 +8,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from shipway.core.drift.distances import jensen_shannon, shares, wasserstein
-from shipway.core.drift.measured import aligned, extent, spread
+from shipway.core.drift.distances import shares
+from shipway.core.drift.measured import Cells, aligned, measured
 from shipway.core.drift.report import DriftReport, Finding, Verdict
+from shipway.core.drift.rules import DriftRules
 from shipway.core.drift.summaries import ColumnSummary, Summary
 from shipway.core.monitor_runs import Bars, MonitorFinding, MonitorVerdict, Point
 from shipway.core.tensors import Array
@@ -32,13 +33,13 @@ def verdict_of(verdict: Verdict) -> MonitorVerdict:
 
 
 def drift_findings(
-    report: DriftReport, baseline: Summary, current: Summary, *, nearest: int
+    report: DriftReport, baseline: Summary, current: Summary, *, rules: DriftRules, nearest: int
 ) -> tuple[MonitorFinding, ...]:
     """Every column that drifted, the largest effect first, and the `nearest` of the steady ones."""
     steady = [one for one in report.findings if one.verdict is Verdict.STEADY]
     close = sorted(steady, key=lambda one: one.threshold - one.effect)[:nearest]
     chosen = [*sorted(report.drifted, key=_size, reverse=True), *close]
-    return tuple(_finding(one, baseline, current) for one in chosen)
+    return tuple(_finding(one, baseline, current, rules) for one in chosen)
 
 
 def _size(found: Finding) -> float:
@@ -46,7 +47,9 @@ def _size(found: Finding) -> float:
     return found.effect / found.threshold if found.threshold else found.effect
 
 
-def _finding(found: Finding, baseline: Summary, current: Summary) -> MonitorFinding:
+def _finding(
+    found: Finding, baseline: Summary, current: Summary, rules: DriftRules
+) -> MonitorFinding:
     ours, theirs = baseline.columns[found.column], current.columns[found.column]
     return MonitorFinding(
         feature=found.column,
@@ -57,23 +60,35 @@ def _finding(found: Finding, baseline: Summary, current: Summary) -> MonitorFind
         statistic=found.statistic,
         threshold=found.threshold,
         since=found.since,
-        series=tuple(_series(found, ours, theirs, current)),
+        series=tuple(_series(found, ours, theirs, current, effect=rules.effect)),
         bars=bars_of(ours, theirs),
     )
 
 
 def _series(
-    found: Finding, baseline: ColumnSummary, current: ColumnSummary, window: Summary
+    found: Finding,
+    baseline: ColumnSummary,
+    current: ColumnSummary,
+    window: Summary,
+    *,
+    effect: float,
 ) -> Iterator[Point]:
     """The statistic of each bucket of time against the whole of the baseline."""
     if not current.parts or window.until is None:
         return
     usual = aligned(baseline, baseline)
+    per_row = found.independent[1] / current.values
     for (at, until), counts in zip(_spans(window.starts, window.until), current.parts, strict=True):
         part = _in_cells(baseline, current, counts)
         rows = int(part.sum())
-        value = _distance(found, baseline, current, usual, part) if rows >= LEAST_ROWS else None
-        yield Point(at=at, until=until, value=value, rows=rows)
+        if rows < LEAST_ROWS:
+            yield Point(at=at, until=until, rows=rows)
+            continue
+        independent = (found.independent[0], rows * per_row)
+        cells = Cells(baseline=usual, current=part, independent=independent)
+        seen = measured(baseline, current, cells)
+        limit = seen.threshold(effect)
+        yield Point(at=at, until=until, value=seen.effect, limit=limit, rows=rows)
 
 
 def _spans(starts: Sequence[datetime], until: datetime) -> Iterator[tuple[datetime, datetime]]:
@@ -89,16 +104,6 @@ def _in_cells(baseline: ColumnSummary, current: ColumnSummary, counts: Sequence[
     by_name = dict(zip(theirs.counts, part[:-1], strict=True))
     named = [float(by_name.get(name, 0)) for name in ours.counts]
     return np.array([*named, part.sum() - sum(named)])
-
-
-def _distance(
-    found: Finding, baseline: ColumnSummary, current: ColumnSummary, usual: Array, part: Array
-) -> float:
-    ours, theirs = baseline.numbers, current.numbers
-    if found.statistic == "wasserstein" and ours and theirs:
-        size = spread(ours)
-        return wasserstein(extent(ours, theirs, size=size), usual, part) / size
-    return jensen_shannon(usual, part)
 
 
 def bars_of(baseline: ColumnSummary, current: ColumnSummary) -> Bars | None:

@@ -21,8 +21,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """One run of a monitor.
 
     The window goes from `start` up to `end`. It is compared with `profile` where there is one, else with the
-    rows from `reference_start` up to `reference_end`, of `reference_files`. `files` have the window, and for monitors
-    of quality what came in the days before. `inputs` and `outputs` are the fields that are kept as they were.
+    rows from `reference_start` up to `reference_end`, of `reference_files`. `traffic` has what all versions answered
+    in the week before, for monitors of quality. `inputs` and `outputs` are the fields that are kept as they were.
     Artifacts are written to `directory`, all of them when somebody asked for the run, else those of findings.
     """
 
@@ -39,13 +39,18 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     directory: str
     profile: Profile | None = None
     reference_files: LogFiles | None = None
+    traffic: LogFiles | None = None
     reference_start: datetime | None = None
     reference_end: datetime | None = None
     always_drawn: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it. `artifacts` are names of files in the order's directory."""
+    """What came of it: a report, or the reason why there is none.
 
-    report: MonitorReport
+    `artifacts` are names of files in the order's directory.
+    """
+
+    report: MonitorReport | None = None
+    message: str = ""
     artifacts: tuple[str, ...] = ()

@@ -105,8 +105,9 @@ def _over_time(axes: Any, finding: MonitorFinding) -> None:
         return
     middles = [point.at + (point.until - point.at) / 2 for point in points]
     axes.plot(middles, [point.value for point in points], color=CURRENT, marker="o", markersize=3)
-    if finding.threshold is not None:
-        axes.axhline(finding.threshold, color=LIMIT, linestyle="--", linewidth=1, label="matters")
+    limits = [finding.threshold if point.limit is None else point.limit for point in points]
+    if None not in limits:
+        axes.plot(middles, limits, color=LIMIT, linestyle="--", linewidth=1, label="matters")
         axes.legend(frameon=False, fontsize=7.5)
     if finding.since is not None:
         axes.axvspan(finding.since, points[-1].until, color=CURRENT, alpha=0.12, linewidth=0)

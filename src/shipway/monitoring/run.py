@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-import duckdb
+from duckdb import DuckDBPyConnection
 
 from shipway.core.drift.report import Verdict
 from shipway.core.drift.rules import DriftRules
@@ -25,13 +26,19 @@ MOST_FINDINGS = 20
 _NAMED = 3
 
 
-def report_of(
-    order: Order, connection: duckdb.DuckDBPyConnection, reference: duckdb.DuckDBPyConnection
-) -> MonitorReport:
-    """What the run found. `reference` holds what a window of the log is compared with."""
-    samples = samples_of(order, connection, reference)
+class Logs(NamedTuple):
+    """Connections with the views of the log, each with what the order's files of that name hold."""
+
+    files: DuckDBPyConnection
+    reference_files: DuckDBPyConnection
+    traffic: DuckDBPyConnection
+
+
+def report_of(order: Order, logs: Logs) -> MonitorReport:
+    """What the run found."""
+    samples = samples_of(order, logs.files, logs.reference_files)
     if order.monitor.kind is MonitorKind.QUALITY:
-        return _quality(order, samples, connection)
+        return _quality(order, samples, logs)
     return _drift(order, samples)
 
 
@@ -50,21 +57,21 @@ def rules_of(order: Order) -> DriftRules:
 def _drift(order: Order, samples: Samples) -> MonitorReport:
     rules = rules_of(order)
     report = compare(samples.reference, samples.current, rules=rules)
-    findings = drift_findings(report, samples.reference, samples.current, nearest=NEAREST)
+    findings = drift_findings(
+        report, samples.reference, samples.current, rules=rules, nearest=NEAREST
+    )
     tested = [one for one in report.findings if one.verdict is not Verdict.TOO_LITTLE_DATA]
     return _report(
         order, samples, verdict_of(report.verdict), findings, checked=len(tested), rules=rules
     )
 
 
-def _quality(
-    order: Order, samples: Samples, connection: duckdb.DuckDBPyConnection
-) -> MonitorReport:
+def _quality(order: Order, samples: Samples, logs: Logs) -> MonitorReport:
     rules = rules_of(order)
     least_share = order.monitor.thresholds.get("share", LEAST_SHARE)
-    found, tested = quality_findings(samples, connection, rules=rules, least_share=least_share)
+    found, tested = quality_findings(samples, logs.files, rules=rules, least_share=least_share)
     volume = volume_finding(
-        connection, start=order.start, end=order.end, least_rows=rules.minimum_rows
+        logs.traffic, start=order.start, end=order.end, least_rows=rules.minimum_rows
     )
     findings = (*found, *((volume,) if volume is not None else ()))
     checked = tested + (volume is not None)

@@ -14,7 +14,7 @@ from shipway.core.drift.summaries import Summary
 from shipway.core.drift.words import percent
 from shipway.core.monitor_runs import MonitorFinding, MonitorVerdict, Point
 from shipway.core.quality import LEAST_SHARE, Claim, Fault, Volume, claims, overall_volume
-from shipway.monitoring.columns import Column, expression_of, types_of
+from shipway.monitoring.columns import Column, typed, value_of
 from shipway.monitoring.findings import bars_of
 from shipway.monitoring.profiles import strangers
 from shipway.monitoring.samples import Samples
@@ -123,7 +123,7 @@ def _counted(
         case Fault.CONSTANT:
             return [(max(part), sum(part)) for part in parts]
         case Fault.MISSING:
-            return _counted_rows(column, window, connection, "{value} IS NULL OR isnan({value})")
+            return _counted_rows(column, window, connection, "{value} IS NULL")
         case Fault.INFINITE:
             return _counted_rows(column, window, connection, "isinf({value})")
 
@@ -132,10 +132,8 @@ def _counted_rows(
     column: Column, window: Summary, connection: duckdb.DuckDBPyConnection, condition: str
 ) -> Sequence[tuple[int, int]]:
     """The rows that meet a condition, and all, of each bucket."""
-    kind = types_of(connection)[column.source]
-    value = expression_of(column, kind)
-    is_number = kind.removesuffix("[]") in ("FLOAT", "DOUBLE")
-    test = condition.format(value=value) if is_number else f"{value} IS NULL"
+    (found,) = typed(connection, [column])
+    test = condition.format(value=value_of(found))
     counted = []
     for since, until in zip(window.starts, (*window.starts[1:], window.until), strict=True):
         (row,) = connection.execute(
@@ -186,7 +184,8 @@ def volume_finding(
 
 def _rows(connection: duckdb.DuckDBPyConnection, since: datetime, until: datetime) -> int:
     (row,) = connection.execute(
-        "SELECT count(*) FROM predictions WHERE _at >= $since AND _at < $until",
+        "SELECT count(*) FROM predictions WHERE _at >= $since AND _at < $until"
+        " AND _role <> 'shadow'",
         {"since": since, "until": until},
     ).fetchall()
     return int(row[0])
