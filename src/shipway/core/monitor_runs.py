@@ -188,6 +188,18 @@ def taken(run: MonitorRun, *, holder: str, now: datetime) -> MonitorRun:
     )
 
 
+def released(run: MonitorRun) -> MonitorRun:
+    """The run as if its process had not taken it: that one ends before it is done, and on purpose."""
+    return msgspec.structs.replace(
+        run,
+        state=RunState.WAITING,
+        attempts=run.attempts - 1,
+        holder="",
+        leased_until=None,
+        started_at=None,
+    )
+
+
 def done(
     run: MonitorRun, report: MonitorReport, *, artifacts: Sequence[str], now: datetime
 ) -> MonitorRun:
@@ -209,6 +221,14 @@ def failed(run: MonitorRun, *, message: str, now: datetime) -> MonitorRun:
     return msgspec.structs.replace(
         run, state=RunState.ERROR, leased_until=None, ended_at=now, message=message
     )
+
+
+class MonitorStand(msgspec.Struct, frozen=True, kw_only=True):
+    """A monitor of an endpoint: what it does, when it runs next, and its last run that ended."""
+
+    monitor: MonitorSpec
+    next_at: datetime | None
+    last: MonitorRun | None = None
 
 
 def signals_of(run: MonitorRun) -> tuple[Signal, ...]:

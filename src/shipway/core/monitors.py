@@ -96,6 +96,13 @@ class MonitorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """How much time the window holds."""
         return duration_of(self.window, name="window")
 
+    def reference(self, *, has_baseline: bool) -> Literal["baseline"] | Against:
+        """What it is compared with; a bundle's baseline has no outputs."""
+        if self.against is not None:
+            return self.against
+        is_known = has_baseline and self.kind is not MonitorKind.PREDICTION_DRIFT
+        return BASELINE if is_known else Against(trailing=TRAILING)
+
     def schedule(self, endpoint: str) -> Schedule:
         """When it runs. Intervals of different endpoints and monitors are shifted against each other."""
         if self.cron is not None:
@@ -141,6 +148,10 @@ def _require(monitor: MonitorSpec) -> None:
             monitor,
             "does not say what it is compared with",
             "Give one of `{trailing: 7d}` and `{version: 3}`.",
+        )
+    if against == BASELINE and monitor.kind is MonitorKind.PREDICTION_DRIFT:
+        raise _invalid(
+            monitor, "is compared with the baseline, which has no outputs", "Use `{trailing: 7d}`."
         )
     for name in monitor.thresholds:
         if name not in THRESHOLDS:

@@ -18,6 +18,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INSTANT = timedelta(microseconds=1)
 _RANDOM = re.compile(r"[RHrh](?![A-Za-z])")
 _FIELDS = 5
+_WEEK = timedelta(weeks=1)
+_MOST_COUNTED = 1008
 _NEXT_STEP = "Write five fields (minute, hour, day, month, weekday) in UTC, such as `0 6 * * 1-5`."
 
 
@@ -44,6 +46,15 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
             newest = self.newest(now)
             return None if newest is None else newest + self.every
         return _cron(self.cron or "", now.astimezone(UTC), is_forward=True)
+
+    def runs_per_week(self, now: datetime) -> float:
+        """How many slots a week has; of a cron expression, the week that begins now, counted to 1008."""
+        if self.every is not None:
+            return _WEEK / self.every
+        runs, slot = 0, self.following(now)
+        while slot is not None and slot <= now + _WEEK and runs < _MOST_COUNTED:
+            runs, slot = runs + 1, self.following(slot)
+        return float(max(1, runs))
 
     def due(self, last: datetime | None, now: datetime) -> datetime | None:
         """The slot to run now; None when there is nothing to run.

@@ -16,6 +16,9 @@ PAGE, SVG, PNG = "report.html", "plot.svg", "plot.png"
 ARTIFACTS = (PAGE, SVG, PNG)
 """What is made of a report for people, by file name."""
 
+EARLIER_WINDOWS = 7
+"""A day's volume is held against those of the week before."""
+
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """One run of a monitor.

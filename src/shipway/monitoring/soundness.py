@@ -16,11 +16,9 @@ from shipway.core.monitor_runs import MonitorFinding, MonitorVerdict, Point
 from shipway.core.quality import LEAST_SHARE, Claim, Fault, Volume, claims, overall_volume
 from shipway.monitoring.columns import Column, typed, value_of
 from shipway.monitoring.findings import bars_of
+from shipway.monitoring.order import EARLIER_WINDOWS
 from shipway.monitoring.profiles import strangers
 from shipway.monitoring.samples import Samples
-
-EARLIER_WINDOWS = 7
-"""A day's volume is held against those of the week before."""
 
 _LEAST_WINDOWS = 3
 _DAY = timedelta(days=1)
