@@ -12,6 +12,7 @@ from shipway.core.alerts.plan import AlertPlan
 from shipway.core.budgets import Budget
 from shipway.core.capturing import Capture
 from shipway.core.isolation import Sandbox
+from shipway.core.monitors import DEFAULTS, MonitorSpec
 from shipway.core.rates import CallerLimits, RateLimit
 from shipway.core.rollouts import Rollout
 from shipway.core.secrets import SecretRef
@@ -136,6 +137,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     `capture` says what is kept of predictions; None: nothing. `use_case` is a tag that
     costs are summed by, and `budget` what the endpoint may cost.
     `alerts` are its rules, who is told and what is done; the default rules when left out.
+    `monitors` are the checks of what is kept: the defaults when left out, none for an empty list.
     """
 
     name: str
@@ -156,6 +158,14 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     use_case: Annotated[str, msgspec.Meta(max_length=63)] = ""
     budget: Budget | None = None
     alerts: AlertPlan | None = None
+    monitors: tuple[MonitorSpec, ...] | None = None
+
+    @property
+    def monitored(self) -> tuple[MonitorSpec, ...]:
+        """The monitors that run: the declared ones, else the defaults; none where nothing is kept."""
+        if self.capture is None:
+            return ()
+        return DEFAULTS if self.monitors is None else self.monitors
 
     @property
     def redacts(self) -> bool:

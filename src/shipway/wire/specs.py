@@ -14,6 +14,7 @@ from shipway.core.capturing import Capture, Reading
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Placement, Scaling
 from shipway.core.errors import InvalidSpec
 from shipway.core.isolation import Sandbox
+from shipway.core.monitors import require_monitors
 from shipway.core.secrets import SecretRef, require_references
 from shipway.core.strategies import (
     MOST_METRIC_LENGTH,
@@ -84,6 +85,12 @@ def _refuse_values(secrets: Any, source: str) -> None:
 def _require_sense(spec: EndpointSpec, source: str) -> None:
     """Refuses what each key allows and all of them together do not."""
     scaling, fallback = spec.scaling, spec.fallback
+    if spec.monitors and spec.capture is None:
+        raise InvalidSpec(
+            f"{source} has `monitors`, and keeps no predictions that they could look at.",
+            next_step="Add `capture: {}`, or leave `monitors` out.",
+        )
+    require_monitors(spec.monitors or ())
     if spec.secrets and spec.placement is Placement.INLINE:
         raise InvalidSpec(
             f"{source} has `secrets`, and its model runs in the gateways.",

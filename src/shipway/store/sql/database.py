@@ -21,6 +21,7 @@ from shipway.store.sql.faults import translated_faults
 from shipway.store.sql.heads import CutRows, HeadRows
 from shipway.store.sql.metrics import MetricRows
 from shipway.store.sql.models import AliasRows, ModelRows, VersionRows
+from shipway.store.sql.monitors import MonitorRunRows
 from shipway.store.sql.notifications import ChannelRows, NotificationRows
 from shipway.store.sql.outcomes import OutcomeRows
 from shipway.store.sql.predictions import PartitionRows, SegmentRows
@@ -39,6 +40,7 @@ class Transaction:
         self.rollouts = RolloutRows(connection)
         self.outcomes = OutcomeRows(connection)
         self.evaluations = EvaluationRows(connection)
+        self.monitor_runs = MonitorRunRows(connection)
         self.policies = PolicyRows(connection)
         self.reviews = ReviewRows(connection)
         self.promotions = PromotionRows(connection)

@@ -111,6 +111,23 @@ outcome_ids = sa.Table(
     sa.Column("id", sa.String(255), primary_key=True),
 )
 
+# A monitor's runs; `run` is all of one but its report. A slot of a schedule is run once: it has one row.
+monitor_runs = sa.Table(
+    "monitor_runs",
+    metadata,
+    sa.Column("id", sa.String(63), primary_key=True),
+    sa.Column("environment", sa.String(63), nullable=False),
+    sa.Column("endpoint", sa.String(63), nullable=False),
+    sa.Column("monitor", sa.String(63), nullable=False),
+    sa.Column("due_at", Instant, nullable=False),
+    sa.Column("trigger", sa.String(16), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("run", sa.Text, nullable=False),
+    sa.Column("report", sa.Text, nullable=True),
+    sa.UniqueConstraint("environment", "endpoint", "monitor", "due_at"),
+    sa.Index("ix_monitor_runs_state", "state", "due_at"),
+)
+
 evaluations = sa.Table(
     "evaluations",
     metadata,
