@@ -43,6 +43,7 @@ from shipway.control.alerting.silencing import Silences
 from shipway.control.alerts import Alerts
 from shipway.control.audit import AuditLog
 from shipway.control.capacity import Capacity
+from shipway.control.costs import Costs
 from shipway.control.endpoints import Endpoints
 from shipway.control.environments import Environments
 from shipway.control.evaluations import Evaluations
@@ -59,6 +60,7 @@ from shipway.control.pruning import Pruning
 from shipway.control.queries import Queries
 from shipway.control.reconciler import ACTOR, Reconciler
 from shipway.control.registry import Registry
+from shipway.control.resources import HistoryUse
 from shipway.control.rollouts import Rollouts
 from shipway.control.seals import Seals
 from shipway.control.telemetry import Telemetry
@@ -95,6 +97,7 @@ BOUND_LOGS_EVERY_S = 5.0
 SIGN_EVERY_S = 5.0
 """So long may the newest audit event be without a signature."""
 
+CHARGE_EVERY_S = 60.0
 PRUNE_EVERY_S = 24 * 3600.0
 COMPACT_EVERY_S = 120.0
 EXPIRE_EVERY_S = 3600.0
@@ -151,6 +154,7 @@ async def _serve(
     services = replace(services, trust=trust, predictions=predictions, queries=queries)
     services, keeping = _with_metrics(services, settings, database, reconciler)
     services, alert_loop = _alerting(settings, database, reconciler, services)
+    services = replace(services, costs=_costs(settings, database))
     await asyncio.to_thread(services.seals.sign, now=clock())
     app = create_app(services)
     server = ControlServer(app, on_exit=reconciler.release_waiters, tls=tls)
@@ -165,6 +169,7 @@ async def _serve(
         asyncio.create_task(_prune_for_ever(services.pruning), name="audit retention"),
         asyncio.create_task(keeping.run(), name="metric history"),
         asyncio.create_task(alert_loop.run(), name="alerts"),
+        asyncio.create_task(_charge_for_ever(services), name="costs"),
         asyncio.create_task(_compact_for_ever(upkeep), name="prediction log"),
         asyncio.create_task(_expire_for_ever(upkeep), name="prediction log retention"),
     ]
@@ -251,6 +256,22 @@ async def _expire_for_ever(upkeep: Upkeep) -> None:
             if files:
                 _log.info("Let %s files of the prediction log go", files)
         await asyncio.sleep(EXPIRE_EVERY_S)
+
+
+async def _charge_for_ever(services: Services) -> None:
+    """Charges the hours that have ended, and tells the alerts where budgets stand."""
+    while True:
+        await asyncio.sleep(CHARGE_EVERY_S)
+        try:
+            await asyncio.to_thread(_charge, services)
+        except ShipwayError as exc:
+            _log.warning("Costs cannot be charged now: %s", exc)
+
+
+def _charge(services: Services) -> None:
+    now = clock()
+    services.costs.charge(now)
+    services.alerts.observe(services.costs.signals(now), now)
 
 
 async def _bound_logs_for_ever(logs: Path) -> None:
@@ -377,6 +398,11 @@ def _services(
         replicas_of=endpoints.replicas_of,
         upload_limits=UploadLimits(max_bytes=settings.max_bundle_bytes),
     )
+
+
+def _costs(settings: Settings, database: Database) -> Costs:
+    use = HistoryUse(database, environment=settings.environment, clock=clock)
+    return Costs(database, use, environment=settings.environment, prices=settings.prices)
 
 
 def _alerting(
