@@ -21,6 +21,7 @@ from shipway.cli import (
     export_commands,
     metric_commands,
     model_commands,
+    prediction_commands,
     promotion_commands,
     role_commands,
     rollout_commands,
@@ -43,6 +44,7 @@ server_commands.add_to(app)
 model_commands.add_to(app)
 endpoint_commands.add_to(app)
 rollout_commands.add_to(app)
+prediction_commands.add_to(app)
 promotion_commands.add_to(app)
 environment_commands.add_to(app)
 evaluation_commands.add_to(app)
