@@ -26,6 +26,7 @@ from fastapi import FastAPI
 
 from shipway.api.app import create_app
 from shipway.api.connections import BoundedConnection
+from shipway.api.requests import SERVICE, Tracing
 from shipway.api.services import Services
 from shipway.api.uploads import UploadLimits
 from shipway.backends.logs import bound_logs
@@ -69,8 +70,11 @@ from shipway.control.trust import Trust
 from shipway.control.upkeep import Upkeep
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
+from shipway.core.spans import Span
 from shipway.engines.logs import log_to_stderr
 from shipway.gateway.crowd import most_connections
+from shipway.otlp.options import share_of
+from shipway.otlp.sending import Sending
 from shipway.settings import (
     Settings,
     provider_variables,
@@ -156,7 +160,8 @@ async def _serve(
     services, alert_loop = _alerting(settings, database, reconciler, services)
     services = replace(services, costs=_costs(settings, database))
     await asyncio.to_thread(services.seals.sign, now=clock())
-    app = create_app(services)
+    sending = _sending()
+    app = create_app(services, tracing=_tracing(settings, sending))
     server = ControlServer(app, on_exit=reconciler.release_waiters, tls=tls)
     # uvicorn raises the signal once more when it has ended; our own clean-up comes after that.
     signal.signal(signal.SIGTERM, lambda *_: None)
@@ -190,8 +195,24 @@ async def _serve(
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.to_thread(_sign, services, at_the_end=True)
         await asyncio.to_thread(keeping.write)
+        await asyncio.to_thread(sending.close)
     for task in ended:
         task.result()
+
+
+def _sending() -> Sending[Span]:
+    """What tells a collector of control's requests and log records, as the environment asks for it."""
+    instance = f"control-{os.getpid()}"
+    return Sending(os.environ, service=SERVICE, instance=instance, spans_of=lambda span: (span,))
+
+
+def _tracing(settings: Settings, sending: Sending[Span]) -> Tracing | None:
+    if sending.keep is None:
+        return None
+    share = share_of(os.environ) if settings.trace_share is None else settings.trace_share
+    return Tracing(
+        keep=sending.keep, share=share, service=sending.service, instance=sending.instance
+    )
 
 
 async def _sweep_for_ever(registry: Registry, state_dir: Path) -> None:
@@ -332,6 +353,7 @@ def _reconciler(
     backend = ProcessBackend(
         state_dir, clock=clock, secrets=SecretSource(secret_rules(settings), os.environ)
     )
+    backend.log_format = settings.log_format
     reconciler = Reconciler(
         database,
         backend,
