@@ -41,6 +41,7 @@ from shipway.control.environments import Environments
 from shipway.control.evaluations import Evaluations
 from shipway.control.identity import follow_provider
 from shipway.control.local_versions import LocalVersions
+from shipway.control.performance import Performances
 from shipway.control.predictions import Predictions
 from shipway.control.promotions import Promotions
 from shipway.control.pruning import Pruning
@@ -133,7 +134,13 @@ async def _serve(
     reconciler, backend, registry, trust = _reconciler(settings, database, access)
     services = _services(settings, database, reconciler, backend, registry, access)
     predictions, queries, upkeep = _prediction_log(settings, database)
-    services = replace(services, trust=trust, predictions=predictions, queries=queries)
+    services = replace(
+        services,
+        trust=trust,
+        predictions=predictions,
+        queries=queries,
+        performances=Performances(database, predictions, state_dir=state_dir),
+    )
     await asyncio.to_thread(services.seals.sign, now=clock())
     app = create_app(services)
     server = ControlServer(app, on_exit=reconciler.release_waiters, tls=tls)

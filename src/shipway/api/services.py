@@ -27,7 +27,7 @@ class Services:
 
     `endpoints`, `reconciler`, `environments`, `promotions` and `trust` are what the modules of their
     names, `api.status` and `api.internal` call; `seals` and `pruning` are for `api.audit`;
-    `predictions` and `queries` for `api.internal` and `api.predictions`. `replicas_of` gives the running copies of a version
+    `predictions` and `queries` for `api.internal` and `api.predictions`; `performances` for `api.performance`. `replicas_of` gives the running copies of a version
     (`churn:2`) behind an endpoint, by the endpoint's name.
     """
 
@@ -47,6 +47,7 @@ class Services:
     trust: Any = None
     predictions: Any = None
     queries: Any = None
+    performances: Any = None
     replicas_of: Callable[[str, str], Sequence[Any]] = _no_replicas
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
 

@@ -16,6 +16,7 @@ from shipway.cli import (
     endpoint_commands,
     environment_commands,
     evaluation_commands,
+    feedback_commands,
     model_commands,
     promotion_commands,
     role_commands,
@@ -42,6 +43,7 @@ rollout_commands.add_to(app)
 promotion_commands.add_to(app)
 environment_commands.add_to(app)
 evaluation_commands.add_to(app)
+feedback_commands.add_to(app)
 trust_commands.add_to(app)
 role_commands.add_to(app)
 access_commands.add_to(app)
