@@ -54,6 +54,7 @@ from shipway.control.history import History
 from shipway.control.identity import follow_provider
 from shipway.control.keeping import Keeping
 from shipway.control.local_versions import LocalVersions
+from shipway.control.performance import Performances
 from shipway.control.predictions import Predictions
 from shipway.control.prometheus import Prometheus
 from shipway.control.promotions import Promotions
@@ -155,7 +156,13 @@ async def _serve(
     reconciler, backend, registry, trust = _reconciler(settings, database, access)
     services = _services(settings, database, reconciler, backend, registry, access)
     predictions, queries, upkeep = _prediction_log(settings, database)
-    services = replace(services, trust=trust, predictions=predictions, queries=queries)
+    services = replace(
+        services,
+        trust=trust,
+        predictions=predictions,
+        queries=queries,
+        performances=Performances(database, predictions, state_dir=state_dir),
+    )
     services, keeping = _with_metrics(services, settings, database, reconciler)
     services, alert_loop = _alerting(settings, database, reconciler, services)
     services = replace(services, costs=_costs(settings, database))

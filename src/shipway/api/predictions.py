@@ -70,8 +70,8 @@ def query(
         where=where,
         columns=tuple(part for part in columns.split(",") if part),
         version=version,
-        since=_moment("since", since),
-        until=_moment("until", until),
+        since=moment("since", since),
+        until=moment("until", until),
         limit=limit,
     )
     with ExitStack() as stack:
@@ -112,7 +112,12 @@ def _headers(name: str, format: Format) -> dict[str, str]:  # noqa: A002
     return {"content-disposition": f'attachment; filename="{name}.{format.value}"'}
 
 
-def _moment(name: str, text: str) -> datetime | None:
+def moment(name: str, text: str) -> datetime | None:
+    """The time that a query parameter says; None for an empty one.
+
+    Raises:
+        InvalidRequest: it is no time.
+    """
     if not text:
         return None
     try:

@@ -19,6 +19,7 @@ from shipway.cli import (
     environment_commands,
     evaluation_commands,
     export_commands,
+    feedback_commands,
     metric_commands,
     model_commands,
     prediction_commands,
@@ -48,6 +49,7 @@ prediction_commands.add_to(app)
 promotion_commands.add_to(app)
 environment_commands.add_to(app)
 evaluation_commands.add_to(app)
+feedback_commands.add_to(app)
 trust_commands.add_to(app)
 metric_commands.add_to(app)
 export_commands.add_to(app)

@@ -17,6 +17,7 @@ from shipway.client import (
     auditing,
     calls,
     costing,
+    feedback,
     flows,
     granting,
     logged,
@@ -53,6 +54,7 @@ from shipway.client.discovery import addresses
 from shipway.client.evaluating.question import EvaluateOptions, question_of
 from shipway.client.exchange import Answer, Call, Flow, Pause, Run, Step, Work
 from shipway.client.faults import error_from, network_reason, unreachable
+from shipway.client.feedback import TruthFields
 from shipway.client.flows import DEPLOY_TIMEOUT_S, SpecFields, Waiting
 from shipway.client.logged import LogFilters
 from shipway.client.measuring import Measured, Top
@@ -76,6 +78,7 @@ from shipway.core.evaluations import Evaluation
 from shipway.core.evidence import Pair
 from shipway.core.heads import KeyChange
 from shipway.core.logged import Explanation, LoggedRows, LogStats
+from shipway.core.performance import By, Performance
 from shipway.core.policy import DeclaredPolicy, EnvironmentPolicy
 from shipway.core.profile import Profile
 from shipway.core.rates import CallerLimits
@@ -84,6 +87,7 @@ from shipway.core.rollouts import Event
 from shipway.core.thrift import Advice
 from shipway.core.verification import ChainPage, ChainVerdict
 from shipway.core.versions import parse_version
+from shipway.wire.feedback import Truth
 
 T = TypeVar("T")
 CONNECT_TIMEOUT_S = 5.0
@@ -557,6 +561,43 @@ class AsyncClient:
             NotFound: the log has no such request.
         """
         return await self._run(logged.explained(request_id, endpoint))
+
+    async def feedback(self, endpoint: str, **truth: Unpack[TruthFields]) -> int:
+        """Says what became of one prediction, by `request_id` or business `key`; how many were kept.
+
+        Raises:
+            InvalidRequest: it is not sound in itself.
+            ConflictError: the endpoint keeps no predictions.
+        """
+        return await self.post_feedback(endpoint, [truth])
+
+    async def post_feedback(self, endpoint: str, items: Iterable[Truth | Mapping[str, Any]]) -> int:
+        """Says what became of predictions: dicts with the fields of `feedback`, any number of them.
+
+        Sending them again changes nothing where they have an `id`, or nobody has corrected them since.
+
+        Raises:
+            InvalidRequest: one is not sound in itself; those before it may be kept.
+        """
+        return await self._run(feedback.posted(self._session, endpoint, items))
+
+    async def performance(
+        self,
+        endpoint: str,
+        *,
+        version: int | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        by: By | str | None = None,
+    ) -> Performance:
+        """How good the endpoint's predictions were, as far as feedback says.
+
+        By version and role; `by` also by `segment`, `hour` or `day`. `until` is not included.
+        """
+        wanted = None if by is None else By(by)
+        return await self._send(
+            feedback.performance(endpoint, version=version, since=since, until=until, by=wanted)
+        )
 
     async def evaluate(
         self,
