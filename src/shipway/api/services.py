@@ -25,7 +25,7 @@ def _no_replicas(endpoint: str, version: str) -> Sequence[Any]:
 class Services:
     """The use cases behind the API. `now` is the clock of the process.
 
-    `endpoints`, `reconciler`, `environments`, `promotions` and `trust` are what the modules of their
+    `endpoints`, `reconciler`, `environments`, `promotions`, `monitors` and `trust` are what the modules of their
     names, `api.status` and `api.internal` call; `seals` and `pruning` are for `api.audit`. `replicas_of` gives the running copies of a version
     (`churn:2`) behind an endpoint, by the endpoint's name.
     """
@@ -41,6 +41,7 @@ class Services:
     environments: Any = None
     promotions: Any = None
     evaluations: Any = None
+    monitors: Any = None
     seals: Any = None
     pruning: Any = None
     trust: Any = None
