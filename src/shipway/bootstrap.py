@@ -34,20 +34,37 @@ from shipway.backends.secrets import SecretSource
 from shipway.bundles.scanning.bundle import Rules
 from shipway.bundles.scanning.process import Scanner
 from shipway.control.access import LOCAL_KEYS, Access
+from shipway.control.alerting.acting import Acting
+from shipway.control.alerting.channels import Channels
+from shipway.control.alerting.loop import AlertLoop
+from shipway.control.alerting.measuring import Evaluation
+from shipway.control.alerting.sending import Secrets, Sender
+from shipway.control.alerting.silencing import Silences
+from shipway.control.alerts import Alerts
 from shipway.control.audit import AuditLog
 from shipway.control.capacity import Capacity
 from shipway.control.endpoints import Endpoints
 from shipway.control.environments import Environments
 from shipway.control.evaluations import Evaluations
+from shipway.control.exposition import Exposition
+from shipway.control.gauges import Gauges
+from shipway.control.history import History
 from shipway.control.identity import follow_provider
+from shipway.control.keeping import Keeping
 from shipway.control.local_versions import LocalVersions
+from shipway.control.predictions import Predictions
+from shipway.control.prometheus import Prometheus
 from shipway.control.promotions import Promotions
 from shipway.control.pruning import Pruning
+from shipway.control.queries import Queries
 from shipway.control.reconciler import ACTOR, Reconciler
 from shipway.control.registry import Registry
 from shipway.control.rollouts import Rollouts
 from shipway.control.seals import Seals
+from shipway.control.telemetry import Telemetry
+from shipway.control.top import Top
 from shipway.control.trust import Trust
+from shipway.control.upkeep import Upkeep
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
 from shipway.engines.logs import log_to_stderr
@@ -61,6 +78,7 @@ from shipway.settings import (
 )
 from shipway.store.api_keys import kept_key, new_key_text
 from shipway.store.objects.artifacts import ArtifactStore
+from shipway.store.sealing import Sealer
 from shipway.store.sql.database import Database, sqlite_url
 from shipway.store.staging import Staging
 from shipway.store.state import usable_directory
@@ -78,6 +96,8 @@ SIGN_EVERY_S = 5.0
 """So long may the newest audit event be without a signature."""
 
 PRUNE_EVERY_S = 24 * 3600.0
+COMPACT_EVERY_S = 120.0
+EXPIRE_EVERY_S = 3600.0
 SWEEP_OLDER_THAN = timedelta(days=1)
 """Younger files may belong to a registration under way."""
 
@@ -127,7 +147,10 @@ async def _serve(
     access = _access(settings, database)
     reconciler, backend, registry, trust = _reconciler(settings, database, access)
     services = _services(settings, database, reconciler, backend, registry, access)
-    services = replace(services, trust=trust)
+    predictions, queries, upkeep = _prediction_log(settings, database)
+    services = replace(services, trust=trust, predictions=predictions, queries=queries)
+    services, keeping = _with_metrics(services, settings, database, reconciler)
+    services, alert_loop = _alerting(settings, database, reconciler, services)
     await asyncio.to_thread(services.seals.sign, now=clock())
     app = create_app(services)
     server = ControlServer(app, on_exit=reconciler.release_waiters, tls=tls)
@@ -140,6 +163,10 @@ async def _serve(
         asyncio.create_task(_bound_logs_for_ever(state_dir / "logs"), name="logs"),
         asyncio.create_task(_sign_for_ever(services), name="audit heads"),
         asyncio.create_task(_prune_for_ever(services.pruning), name="audit retention"),
+        asyncio.create_task(keeping.run(), name="metric history"),
+        asyncio.create_task(alert_loop.run(), name="alerts"),
+        asyncio.create_task(_compact_for_ever(upkeep), name="prediction log"),
+        asyncio.create_task(_expire_for_ever(upkeep), name="prediction log retention"),
     ]
     if settings.auth and settings.oidc_issuer is not None:
         provider = follow_provider(access, _token_rules(settings), settings.oidc_keys or "")
@@ -157,6 +184,7 @@ async def _serve(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.to_thread(_sign, services, at_the_end=True)
+        await asyncio.to_thread(keeping.write)
     for task in ended:
         task.result()
 
@@ -201,6 +229,30 @@ async def _prune_for_ever(pruning: Pruning) -> None:
         await asyncio.sleep(PRUNE_EVERY_S)
 
 
+async def _compact_for_ever(upkeep: Upkeep) -> None:
+    """Merges the small files of the prediction log, every few minutes."""
+    while True:
+        await asyncio.sleep(COMPACT_EVERY_S)
+        try:
+            await asyncio.to_thread(upkeep.compact, clock())
+        except ShipwayError as exc:
+            _log.warning("The prediction log cannot be compacted now: %s", exc)
+
+
+async def _expire_for_ever(upkeep: Upkeep) -> None:
+    """Lets go what endpoints keep no longer of the prediction log, every hour."""
+    while True:
+        await asyncio.sleep(SWEEP_AFTER_S)
+        try:
+            files = await asyncio.to_thread(upkeep.expire, clock())
+        except ShipwayError as exc:
+            _log.warning("The prediction log cannot be cleaned now: %s", exc)
+        else:
+            if files:
+                _log.info("Let %s files of the prediction log go", files)
+        await asyncio.sleep(EXPIRE_EVERY_S)
+
+
 async def _bound_logs_for_ever(logs: Path) -> None:
     """Keeps what models and processes print from filling the disk."""
     while True:
@@ -234,12 +286,25 @@ def _token_rules(settings: Settings) -> TokenRules:
     )
 
 
+def _artifacts(settings: Settings) -> ArtifactStore:
+    url = settings.artifacts_url or str(settings.state_dir / "artifacts")
+    return ArtifactStore(url, environment=provider_variables())
+
+
+def _prediction_log(settings: Settings, database: Database) -> tuple[Predictions, Queries, Upkeep]:
+    artifacts, state_dir = _artifacts(settings), settings.state_dir
+    environment = settings.environment
+    predictions = Predictions(database, artifacts, environment=environment, state_dir=state_dir)
+    queries = Queries(database, predictions, state_dir=state_dir)
+    upkeep = Upkeep(database, artifacts, environment=environment, state_dir=state_dir)
+    return predictions, queries, upkeep
+
+
 def _reconciler(
     settings: Settings, database: Database, access: Access
 ) -> tuple[Reconciler, ProcessBackend, Registry, Trust]:
     state_dir = settings.state_dir
-    url = settings.artifacts_url or str(state_dir / "artifacts")
-    artifacts = ArtifactStore(url, environment=provider_variables())
+    artifacts = _artifacts(settings)
     rules = Rules(imports=settings.imports, domains=settings.onnx_domains)
     registry = Registry(database, artifacts, scanner=Scanner(rules))
     trust = Trust(database, partial(artifacts.materialise, cache_dir=state_dir / "cache"))
@@ -312,6 +377,60 @@ def _services(
         replicas_of=endpoints.replicas_of,
         upload_limits=UploadLimits(max_bytes=settings.max_bundle_bytes),
     )
+
+
+def _alerting(
+    settings: Settings, database: Database, reconciler: Reconciler, services: Services
+) -> tuple[Services, AlertLoop]:
+    """The services with those of alerts, and the loop that looks after these."""
+    environment = settings.environment
+    secrets = Secrets(Sealer(settings.state_dir / "keys"), os.environ)
+    sender = Sender(
+        database,
+        environment=environment,
+        secrets=secrets,
+        policy=settings.outbound_policy,
+        clock=clock,
+    )
+    alerts = Alerts(
+        database,
+        environment=environment,
+        acting=Acting(database, services.endpoints, services.rollouts),
+        docs_url=settings.docs_url,
+    )
+    evaluation = Evaluation(
+        database,
+        environment=environment,
+        seen=lambda: reconciler.seen,
+        measure=services.measures.measure,
+    )
+    channels = Channels(
+        database,
+        environment=environment,
+        secrets=secrets,
+        rules=secret_rules(settings),
+        sender=sender,
+    )
+    silences = Silences(database, environment=environment)
+    services = replace(services, alerts=alerts, silences=silences, channels=channels)
+    return services, AlertLoop(alerts, evaluation, sender, clock=clock)
+
+
+def _with_metrics(
+    services: Services, settings: Settings, database: Database, reconciler: Reconciler
+) -> tuple[Services, Keeping]:
+    """The services with the metrics of this process, and what keeps the history."""
+    telemetry, gauges = Telemetry(), Gauges()
+    history = History(database, telemetry, environment=settings.environment, clock=clock)
+    keeping = Keeping(history, telemetry, seen=lambda: reconciler.seen, gauges=gauges, clock=clock)
+    exposition = Exposition(
+        database, gauges, environment=settings.environment, seen=lambda: reconciler.seen
+    )
+    measures = history if settings.prometheus_url is None else Prometheus(settings.prometheus_url)
+    with_metrics = replace(
+        services, telemetry=telemetry, measures=measures, top=Top(history), exposition=exposition
+    )
+    return with_metrics, keeping
 
 
 class ControlServer(uvicorn.Server):

@@ -5,6 +5,7 @@ fails the test.
 """
 
 import json
+import re
 
 import grpc
 import httpx
@@ -24,10 +25,10 @@ from shipway.testing.live import live_server, onnx_bundle
 MINE, THEIRS = "mine.m", "theirs.m"
 RIGHTS = {
     "viewer": {"read"},
-    "developer": {"read", "register", "deploy"},
+    "developer": {"read", "inspect", "register", "deploy"},
     "approver": {"read", "approve", "audit"},
-    "operator": {"read", "deploy", "audit"},
-    "admin": {"read", "register", "deploy", "approve", "audit", "administer"},
+    "operator": {"read", "inspect", "deploy", "audit"},
+    "admin": {"read", "inspect", "register", "deploy", "approve", "audit", "administer"},
     "invoker": {"invoke"},
     "gateway": {"serve"},
 }
@@ -95,6 +96,7 @@ def filled(path, tenant):
         "{path}": "shipway.json", "{action}": "pause", "{key}": "none", "{subject}": "user:none",
         "{gateway}": "g", "{project}": "none", "{sequence}": "999999",
         "{monitor}": "none", "{run}": "none",
+        "{request_id}": "none",
     }  # fmt: skip
     if path.startswith(f"{PREFIX}/environments"):
         values["{name}"] = "production"
@@ -147,7 +149,8 @@ def test_control_gives_what_the_table_says(server, keys, role):
     wrong = []
     with httpx.Client(base_url=server.running.control_url, timeout=20) as client:
         for method, path in routes:
-            rule = rule_of(method, path.replace("{path}", "{path:path}"))
+            declared = re.sub(r"{(path|request_id)}", r"{\1:path}", path)
+            rule = rule_of(method, declared)
             assert rule is not None, f"{method} {path} has no rule"
             for tenant in (MINE, THEIRS):
                 answer = client.request(
@@ -258,6 +261,7 @@ ASKED = [
     ("POST", "/endpoints/{}/invocations"),
     ("POST", "/gateway/{}/invocations"),
     ("POST", "/models/{}/invocations"),
+    ("POST", "/v2/models/{}/feedback"),
 ]
 SHOWN = [
     ("GET", "/v2/models/{}"),

@@ -10,13 +10,18 @@ from fastapi.openapi.utils import get_openapi
 
 from shipway.api import (
     access,
+    alerts,
     audit,
+    channels,
+    costs,
     endpoints,
     environments,
     evaluations,
     internal,
+    metrics,
     models,
     monitors,
+    predictions,
     promotions,
     rollouts,
     status,
@@ -27,8 +32,9 @@ from shipway.api.faults import add_fault_handlers
 from shipway.api.guard import guard
 from shipway.api.messages import answer, answers, components
 from shipway.api.rules import PREFIX
-from shipway.api.services import Services
+from shipway.api.services import Services, UsesServices
 from shipway.core.release import VERSION
+from shipway.wire.exposition import CONTENT_TYPE
 from shipway.wire.policies import policy_schema
 from shipway.wire.specs import spec_schema
 
@@ -36,13 +42,18 @@ ROUTERS: tuple[Any, ...] = (
     models,
     access,
     audit,
+    costs,
     endpoints,
     rollouts,
     monitors,
+    predictions,
     environments,
     evaluations,
     promotions,
     trust,
+    metrics,
+    alerts,
+    channels,
     status,
 )
 """Modules with a `router`, mounted below `/api/v1`; `ANSWERS` lists the structs they describe."""
@@ -81,6 +92,11 @@ def _add_own_routes(app: FastAPI) -> None:
     def health() -> Response:
         """That control answers, and its version."""
         return answer(Health(status="ok", version=VERSION))
+
+    @app.get("/metrics", include_in_schema=False)
+    def metrics_page(services: UsesServices) -> Response:
+        """Control's metrics, as Prometheus reads them."""
+        return Response(services.exposition.page(), media_type=CONTENT_TYPE.decode())
 
     @app.get(f"{PREFIX}/schemas/endpoint")
     def endpoint_schema() -> Response:

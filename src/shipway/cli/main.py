@@ -9,13 +9,17 @@ import typer
 
 from shipway.cli import (
     access_commands,
+    alert_commands,
     audit_commands,
     backup_commands,
     ca_commands,
+    cost_commands,
     doctor_commands,
     endpoint_commands,
     environment_commands,
     evaluation_commands,
+    export_commands,
+    metric_commands,
     model_commands,
     promotion_commands,
     role_commands,
@@ -43,9 +47,13 @@ promotion_commands.add_to(app)
 environment_commands.add_to(app)
 evaluation_commands.add_to(app)
 trust_commands.add_to(app)
+metric_commands.add_to(app)
+export_commands.add_to(app)
 role_commands.add_to(app)
 access_commands.add_to(app)
+alert_commands.add_to(app)
 audit_commands.add_to(app)
+cost_commands.add_to(app)
 ca_commands.add_to(app)
 backup_commands.add_to(app)
 doctor_commands.add_to(app)

@@ -13,16 +13,20 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from shipway.client import (
+    alerting,
     auditing,
     calls,
+    costing,
     flows,
     granting,
+    measuring,
     packing,
     promoting,
     registering,
     releasing,
     trusting,
 )
+from shipway.client.alerting import AlertRules, AlertStory, Channel, ChannelFields
 from shipway.client.answers import (
     Alias,
     Change,
@@ -49,6 +53,7 @@ from shipway.client.evaluating.question import EvaluateOptions, question_of
 from shipway.client.exchange import Answer, Call, Flow, Pause, Run, Step, Work
 from shipway.client.faults import error_from, network_reason, unreachable
 from shipway.client.flows import DEPLOY_TIMEOUT_S, SpecFields, Waiting
+from shipway.client.measuring import Measured, Top
 from shipway.client.packing import PackOptions
 from shipway.client.releasing import ROLLOUT_TIMEOUT_S, Outcome
 from shipway.client.session import BYPASS_PROXIES, Session
@@ -56,8 +61,13 @@ from shipway.client.trust import pinned, trusted
 from shipway.client.trusting import Trust, Verified
 from shipway.client.upload import OnProgress, nobody_watches
 from shipway.core.access import Binding, Grant
+from shipway.core.alerts.lifecycle import Alert
+from shipway.core.alerts.plan import Deed
+from shipway.core.alerts.silences import Silence
 from shipway.core.audit import AuditEvent
+from shipway.core.budgets import BudgetStanding
 from shipway.core.candidacy import Opinion
+from shipway.core.costs import CostReport
 from shipway.core.endpoints import EndpointSpec
 from shipway.core.errors import ShipwayError
 from shipway.core.evaluations import Evaluation
@@ -68,6 +78,7 @@ from shipway.core.profile import Profile
 from shipway.core.rates import CallerLimits
 from shipway.core.retention import Pruned
 from shipway.core.rollouts import Event
+from shipway.core.thrift import Advice
 from shipway.core.verification import ChainPage, ChainVerdict
 from shipway.core.versions import parse_version
 
@@ -451,6 +462,35 @@ class AsyncClient:
         """
         return await self._run(releasing.posted(endpoint, outcomes))
 
+    async def measure(
+        self,
+        endpoint: str,
+        name: str,
+        *,
+        version: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        step_s: float | None = None,
+    ) -> Measured:
+        """A measure of an endpoint over a period, such as `p99_ms`; docs/reference/metrics.md has them all.
+
+        The period is the last hour when left out; times without a zone are UTC. With `step_s` the answer
+        has its course too. `version` (`churn:2`) leaves other versions out.
+
+        Raises:
+            InvalidRequest: there is no such measure, or there would be too many points.
+            EndpointNotFound: there is no such endpoint.
+        """
+        return await self._send(
+            measuring.measure(
+                endpoint, name, version=version, since=since, until=until, step_s=step_s
+            )
+        )
+
+    async def top(self) -> Top:
+        """What the endpoints do now that the caller may see, busiest first."""
+        return await self._send(measuring.top())
+
     async def logs(self, endpoint: str, *, tail: int = 200) -> Logs:
         """The last lines of an endpoint's replicas."""
         return await self._send(calls.logs(endpoint, tail=tail))
@@ -557,6 +597,121 @@ class AsyncClient:
     async def rotate_audit_key(self) -> KeyChange:
         """Replaces the key that signs the audit chain; the old public key stays valid."""
         return await self._send(auditing.rotate_key())
+
+    async def costs(
+        self,
+        *,
+        by: Sequence[str] = ("endpoint",),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        endpoint: str = "",
+    ) -> CostReport:
+        """What serving cost, summed by some of `endpoint`, `version`, `tenant`, `use_case`, `hour` and `day`.
+
+        Of the last 30 days when left out. Who may not see the whole server names an endpoint.
+        """
+        return await self._send(costing.report(by, since=since, until=until, endpoint=endpoint))
+
+    async def budgets(self) -> tuple[BudgetStanding, ...]:
+        """Where the budgets of endpoints stand."""
+        return await self._send(costing.budgets())
+
+    async def cost_advice(self, *, since: datetime | None = None) -> tuple[Advice, ...]:
+        """How endpoints could cost less, by what was seen in the last 7 days or since then."""
+        return await self._send(costing.advice(since=since))
+
+    async def alerts(
+        self, *, endpoint: str | None = None, is_open: bool = True, limit: int = 100
+    ) -> tuple[Alert, ...]:
+        """The newest alerts first; with `is_open`, those that have not ended."""
+        return await self._send(alerting.alerts(endpoint=endpoint, is_open=is_open, limit=limit))
+
+    async def alert(self, alert_id: str) -> AlertStory:
+        """All that is known of an alert: what happened, who was told, what can be done."""
+        return await self._send(alerting.alert(alert_id))
+
+    async def acknowledge_alert(self, alert_id: str, *, reason: str = "") -> Alert:
+        """Takes an alert on: it escalates no further.
+
+        Raises:
+            ConflictError: it does not fire.
+        """
+        return (await self._send(alerting.say(alert_id, "acknowledge", reason=reason))).alert
+
+    async def resolve_alert(self, alert_id: str, *, reason: str = "") -> Alert:
+        """Ends an alert; it comes back with the next evidence.
+
+        Raises:
+            ConflictError: it has ended.
+        """
+        return (await self._send(alerting.say(alert_id, "resolve", reason=reason))).alert
+
+    async def act_on_alert(
+        self,
+        alert_id: str,
+        deed: Deed | str | None = None,
+        *,
+        reason: str = "",
+        dry_run: bool = False,
+    ) -> str:
+        """Does something about an alert: the deed, else the first that was declared for it; what was done.
+
+        Raises:
+            ConflictError: nothing was declared, or it cannot be done.
+        """
+        return (await self._send(alerting.act(alert_id, deed, reason=reason, dry_run=dry_run))).done
+
+    async def alert_rules(self, endpoint: str) -> AlertRules:
+        """The alert rules of an endpoint, who is told, and what is done."""
+        return await self._send(alerting.rules(endpoint))
+
+    async def silences(self) -> tuple[Silence, ...]:
+        """The silences that have not ended."""
+        return await self._send(alerting.silences())
+
+    async def silence(
+        self, endpoint: str, *, for_s: float, reason: str, rule: str = "*", subject: str = "*"
+    ) -> Silence:
+        """Lets nobody be told of certain alerts of an endpoint for so long; they fire and resolve as ever.
+
+        Raises:
+            InvalidRequest: there is no reason, or it would last longer than 30 days.
+        """
+        return await self._send(
+            alerting.silence(endpoint, rule=rule, subject=subject, for_s=for_s, reason=reason)
+        )
+
+    async def end_silence(self, silence_id: str) -> Silence:
+        """Ends a silence now."""
+        return await self._send(alerting.unsilence(silence_id))
+
+    async def channels(self) -> tuple[Channel, ...]:
+        """The channels that you administer, with what became of their messages."""
+        return await self._send(alerting.channels())
+
+    async def add_channel(self, name: str, **fields: Unpack[ChannelFields]) -> Channel:
+        """Makes a channel that is told of alerts, in place of one of its name; its secret is shown this once.
+
+        Args:
+            name: what endpoints call it under `alerts.notify`.
+            fields: as in `shipway.client.alerting.ChannelFields`.
+
+        Raises:
+            InvalidSpec: a URL, template or reference is not one.
+        """
+        return await self._send(alerting.add_channel(name, fields))
+
+    async def test_channel(self, name: str) -> Channel:
+        """Sends a channel a message that says that nothing is wrong.
+
+        Raises:
+            InvalidRequest, ServerUnreachable, SecretUnavailable: it did not arrive, and why.
+        """
+        return await self._send(alerting.test_channel(name))
+
+    async def remove_channel(self, name: str) -> Channel:
+        """Forgets a channel."""
+        return await self._send(alerting.remove_channel(name))
 
     async def _send(self, call: Call[T]) -> T:
         url = self._session.base_url(call.plane)

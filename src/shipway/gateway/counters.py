@@ -27,6 +27,9 @@ from shipway.core.telemetry import (
     Column,
     Name,
     Slots,
+    Times,
+    count_queue,
+    count_run,
     merged,
 )
 from shipway.gateway.neighbours import Neighbours
@@ -59,6 +62,11 @@ class Row:
     def add(self, column: Column) -> None:
         """Counts one more."""
         self.values[column] += 1.0
+
+    def add_times(self, times: Times) -> None:
+        """Counts where the time of one request went in its replica."""
+        count_queue(self.values, times.queue_s)
+        count_run(self.values, times.run_s, batches=times.batches, rows=times.batch_rows)
 
 
 class Counters:
@@ -95,6 +103,15 @@ class Counters:
         """How many gateways live on this machine, this one included."""
         return 1 + (self._neighbours.number if self._neighbours else 0)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether the other gateways of the machine see this one's rows."""
+        return self._file is not None
+
+    def own(self) -> dict[Name, list[float]]:
+        """The counts of this gateway alone."""
+        return {name: list(row.values) for name, row in self._rows.copy().items()}
+
     def look(self) -> None:
         """Finds out which other gateways live, and which rows they have."""
         if self._neighbours is not None:
@@ -121,10 +138,9 @@ class Counters:
 
     def sums(self) -> dict[Name, list[float]]:
         """The counts over all gateways of the machine, those that have ended included. Reads files."""
-        own = {name: list(row.values) for name, row in self._rows.copy().items()}
         if self._neighbours is None:
-            return own
-        return merged([own, *self._neighbours.rows()])
+            return self.own()
+        return merged([self.own(), *self._neighbours.rows()])
 
     async def watch(self, on_look: Callable[[], None]) -> None:
         """Looks at the other gateways again and again, until cancelled."""

@@ -270,6 +270,22 @@ bindings = sa.Table(
     sa.Column("grants", sa.Text, nullable=False),
 )
 
+# An hour that was charged has a row at least, of nobody where nothing ran.
+charges = sa.Table(
+    "charges",
+    metadata,
+    sa.Column("environment", sa.String(63), primary_key=True),
+    sa.Column("hour", Instant, primary_key=True),
+    sa.Column("endpoint", sa.String(63), primary_key=True),
+    sa.Column("version", sa.String(80), primary_key=True),
+    sa.Column("tenant", sa.String(63), primary_key=True),
+    sa.Column("use_case", sa.String(63), nullable=False),
+    sa.Column("requests", sa.BigInteger, nullable=False),
+    sa.Column("own", sa.Float(53), nullable=False),
+    sa.Column("shared", sa.Float(53), nullable=False),
+    sa.Column("currency", sa.String(8), nullable=False),
+)
+
 # The segments that were taken in: posted twice, one counts once.
 segments = sa.Table(
     "segments",
@@ -300,4 +316,101 @@ prediction_files = sa.Table(
     sa.Column("keep_days", sa.Integer, nullable=False),
     sa.Column("retired_at", Instant, nullable=True, index=True),
     sa.Index("ix_prediction_files_endpoint", "environment", "endpoint", "day"),
+)
+
+# What was counted of a version in a window of `step_s` that begins at `at`: see `core.resolutions`.
+metric_windows = sa.Table(
+    "metric_windows",
+    metadata,
+    sa.Column("environment", sa.String(63), primary_key=True),
+    sa.Column("endpoint", sa.String(63), primary_key=True),
+    sa.Column("step_s", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", Instant, primary_key=True),
+    sa.Column("version", sa.String(80), primary_key=True),
+    sa.Column("counts", sa.LargeBinary, nullable=False),
+    sa.Index("ix_metric_windows_at", "environment", "step_s", "at"),
+)
+
+# What sources had counted since they began, as far as it is in the windows.
+metric_sources = sa.Table(
+    "metric_sources",
+    metadata,
+    sa.Column("environment", sa.String(63), primary_key=True),
+    sa.Column("source", sa.String(63), primary_key=True),
+    sa.Column("endpoint", sa.String(63), primary_key=True),
+    sa.Column("version", sa.String(80), primary_key=True),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("counts", sa.LargeBinary, nullable=False),
+)
+
+# One row for each alert; the last one of an environment, endpoint, rule and subject counts.
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("id", sa.String(16), primary_key=True),
+    sa.Column("environment", sa.String(63), nullable=False),
+    sa.Column("endpoint", sa.String(63), nullable=False),
+    sa.Column("rule", sa.String(127), nullable=False),
+    sa.Column("subject", sa.String(255), nullable=False),
+    sa.Column("phase", sa.String(16), nullable=False),
+    sa.Column("phase_at", Instant, nullable=False),
+    sa.Column("alert", sa.Text, nullable=False),
+    sa.Index("ix_alerts_phase", "environment", "phase", "phase_at"),
+)
+
+# What happened to an alert, numbered from 1, and what was done about it (`do.rollback`).
+alert_events = sa.Table(
+    "alert_events",
+    metadata,
+    sa.Column("alert", sa.String(16), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("environment", sa.String(63), nullable=False),
+    sa.Column("endpoint", sa.String(63), nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("event", sa.String(63), nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Index("ix_alert_events_event", "environment", "endpoint", "event", "at"),
+)
+
+silences = sa.Table(
+    "silences",
+    metadata,
+    sa.Column("id", sa.String(16), primary_key=True),
+    sa.Column("environment", sa.String(63), nullable=False),
+    sa.Column("endpoint", sa.String(63), nullable=False),
+    sa.Column("rule", sa.String(127), nullable=False),
+    sa.Column("subject", sa.String(255), nullable=False),
+    sa.Column("until", Instant, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+)
+
+# Where messages go. What opens a channel is sealed in it, or a reference.
+channels = sa.Table(
+    "channels",
+    metadata,
+    sa.Column("environment", sa.String(63), primary_key=True),
+    sa.Column("name", sa.String(63), primary_key=True),
+    sa.Column("channel", sa.Text, nullable=False),
+)
+
+# Messages on their way: `waiting`, `sent` or `dead`. Who has a lease on one is sending it.
+notifications = sa.Table(
+    "notifications",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("environment", sa.String(63), nullable=False),
+    sa.Column("channel", sa.String(63), nullable=False),
+    sa.Column("endpoint", sa.String(63), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("due_at", Instant, nullable=False),
+    sa.Column("leased_until", Instant, nullable=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("fault", sa.Text, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("ended_at", Instant, nullable=True),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Index("ix_notifications_due", "environment", "state", "due_at"),
 )

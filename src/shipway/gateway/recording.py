@@ -1,0 +1,219 @@
+"""From an answer to the prediction log: what is kept of it, for an endpoint with `capture`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter, time_ns
+
+from shipway.core.assignment import is_moved, place_of, row_key
+from shipway.core.captures import Role, Shape
+from shipway.core.capturing import Capture, Durability, Reading, kept_shape
+from shipway.core.inference import InferenceRequest
+from shipway.core.redaction import Redaction
+from shipway.core.strategies import Source
+from shipway.core.tensors import Array
+from shipway.gateway.counters import Row
+from shipway.gateway.request_ids import RequestIds, header_of, own_id
+from shipway.gateway.spool import Spool, unrecorded
+from shipway.wire.callers import READERS, Sent
+from shipway.wire.codec import Headers
+from shipway.wire.spool import (
+    Batch,
+    Told,
+    batch_payload,
+    encode_prediction,
+    joined,
+    packed,
+    shape_payload,
+)
+
+LONGEST_TEXT = 200
+"""Of a key or a segment, so many characters are kept."""
+
+_ENTRY_BYTES = 512
+_OBJECT_BYTES = 64
+"""About what an entry keeps in memory beside its arrays, and an object in one of these."""
+
+Arrays = Mapping[str, Array]
+Read = Callable[[Sent, Arrays], str]
+Entry = tuple[Told, Arrays, Arrays]
+
+
+class Recorder:
+    """Records the predictions of one version behind an endpoint. A `spool_writer.Source`.
+
+    Made when a snapshot is swapped in, so that a request pays look-ups only. `is_synced`: answers wait
+    until they are recorded. `segment_of` and `key_of` read these from a request, None where there is
+    none to read.
+    """
+
+    def __init__(
+        self, capture: Capture, shape: Shape, *, spool: Spool, redaction: Redaction, row: Row
+    ) -> None:
+        """`shape` is that of whole predictions."""
+        self.capture = capture
+        self.shape = kept_shape(capture, shape)
+        self.spool = spool
+        self.row = row
+        self.is_synced = capture.durability is Durability.SYNCED
+        self.is_whole = capture.share_pct >= 100
+        self.segment_of = reader(capture.segment, redaction)
+        self.key_of = reader(capture.key, redaction)
+        self._redaction = redaction
+        self._has_texts = not all(field.dtype.is_numeric for field in shape.outputs)
+        self._inputs = [field.name for field in self.shape.inputs]
+        self._outputs = [field.name for field in self.shape.outputs]
+
+    def begin(self, sent: Sent, asked: InferenceRequest, inputs: Arrays, who: str) -> Record:
+        """The record of a request that was read; `who` is its caller's name."""
+        return Record(self, sent, inputs, own_id(asked.id, sent.headers) or _ids.made(), who)
+
+    def keeps(self, request_id: str) -> bool:
+        """Whether the prediction of that id is among those that are kept; the same in every gateway."""
+        return self.is_whole or is_moved(
+            place_of(self.shape.endpoint, request_id), self.capture.share_pct
+        )
+
+    def size_of(self, outputs: Arrays) -> int:
+        """About how many bytes an answer keeps in memory."""
+        size = _ENTRY_BYTES
+        for array in outputs.values():
+            size += array.size * _OBJECT_BYTES if self._has_texts else array.nbytes
+        return size
+
+    def opening(self, number: int) -> bytes:
+        """See `spool_writer.Source`."""
+        return shape_payload(number, self.shape)
+
+    def payload(self, number: int, entry: Entry) -> bytes:
+        """See `spool_writer.Source`. Nothing that is redacted or not kept is in it."""
+        told, inputs, outputs = self._redacted(entry)
+        return encode_prediction(
+            number, told, packed(self._inputs, inputs), packed(self._outputs, outputs)
+        )
+
+    def batch(self, number: int, entries: Sequence[Entry]) -> bytes | None:
+        """See `spool_writer.Source`. Of a table's rows, not of tensors without rows."""
+        if not self.shape.batchable:
+            return None
+        told, inputs, outputs = zip(*map(self._redacted, entries), strict=True)
+        try:
+            rows = [
+                len(next(iter((*i.values(), *o.values()))))
+                for i, o in zip(inputs, outputs, strict=True)
+            ]
+            together = [
+                packed(
+                    names, {name: joined([arrays[name] for arrays in each], rows) for name in names}
+                )
+                for names, each in ((self._inputs, inputs), (self._outputs, outputs))
+            ]
+        except (LookupError, StopIteration, TypeError, ValueError):
+            return None  # other dtypes or numbers of rows than each other's
+        return batch_payload(number, Batch(rows, list(zip(*told, strict=True)), *together))
+
+    def _redacted(self, entry: Entry) -> Entry:
+        if not self._redaction.is_on:
+            return entry
+        told, inputs, outputs = entry
+        return (
+            told,
+            self._redaction.arrays(_only(self._inputs, inputs)),
+            self._redaction.arrays(_only(self._outputs, outputs)),
+        )
+
+
+class Record:
+    """One request on its way into the prediction log. Its arrays may not change any more."""
+
+    __slots__ = ("_inputs", "_recorder", "_sent", "_who", "request_id")
+
+    def __init__(
+        self, recorder: Recorder, sent: Sent, inputs: Arrays, request_id: str, who: str
+    ) -> None:
+        self._recorder = recorder
+        self._sent = sent
+        self._inputs = inputs
+        self._who = who
+        self.request_id = request_id
+
+    @property
+    def marks(self) -> Headers:
+        """The header or trailer that tells the caller the id."""
+        return header_of(self.request_id)
+
+    def by(self, recorder: Recorder, inputs: Arrays) -> Record:
+        """The record of the same request where another version answers it."""
+        return Record(recorder, self._sent, inputs, self.request_id, self._who)
+
+    def keep(self, outputs: Arrays, role: Role, started: float) -> asyncio.Future[None] | None:
+        """Records the answer to a request that was read at `started`, by `perf_counter`.
+
+        Gives what the answer waits for; None where it waits for nothing: nobody waits for a copy.
+        """
+        recorder, sent, inputs = self._recorder, self._sent, self._inputs
+        if not (recorder.is_whole or recorder.keeps(self.request_id)):
+            return None
+        told = (
+            time_ns() // 1000,
+            self.request_id,
+            int(role),
+            int((perf_counter() - started) * 1e6),
+            self._who,
+            "" if recorder.segment_of is None else recorder.segment_of(sent, inputs),
+            "" if recorder.key_of is None else recorder.key_of(sent, inputs),
+        )
+        entry, size_bytes = (told, inputs, outputs), sent.size_bytes + recorder.size_of(outputs)
+        if recorder.is_synced and role is not Role.SHADOW:
+            return recorder.spool.commit(recorder, entry, size_bytes)
+        recorder.spool.offer(recorder, entry, size_bytes)
+        return None
+
+
+_ids = RequestIds()
+
+
+async def recorded(kept: asyncio.Future[None], *, within_s: float) -> None:
+    """Returns when it is recorded.
+
+    Raises:
+        PredictionUnrecorded: it cannot be, or was not in time.
+    """
+    try:
+        async with asyncio.timeout(within_s):
+            await kept
+    except TimeoutError:
+        raise unrecorded("the disk did not take it before the deadline") from None
+
+
+def reader(reading: Reading | None, redaction: Redaction) -> Read | None:
+    """What reads a key or a segment from a request, a text that is empty where it has none.
+
+    An input that has a rule is read through it. An API key becomes a keyed hash.
+    """
+    if reading is None:
+        return None
+    name = reading.name
+
+    def of_input(sent: Sent, inputs: Arrays) -> str | None:
+        del sent
+        array = inputs.get(name)
+        if array is None:
+            return None
+        return row_key(redaction.arrays({name: array[:1] if array.ndim else array}).get(name))
+
+    def of_api_key(sent: Sent, inputs: Arrays) -> str | None:
+        del inputs
+        return redaction.token(READERS[Source.KEY](sent, name))
+
+    def elsewhere(sent: Sent, inputs: Arrays) -> str | None:
+        del inputs
+        return READERS[reading.by](sent, name)
+
+    read = {Source.INPUT: of_input, Source.KEY: of_api_key}.get(reading.by, elsewhere)
+    return lambda sent, inputs: (read(sent, inputs) or "")[:LONGEST_TEXT]
+
+
+def _only(names: list[str], arrays: Arrays) -> dict[str, Array]:
+    return {name: arrays[name] for name in names if name in arrays}

@@ -1,0 +1,52 @@
+"""What a prediction is found by: its caller's own id, or one that the gateway makes."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from itertools import count
+from urllib.parse import quote
+
+from shipway.wire.codec import Headers
+
+REQUEST_ID = b"x-request-id"
+LONGEST = 200
+"""A longer id is no id: it would be kept with each prediction."""
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_TRIPLES = [a + b + c for a in _DIGITS for b in _DIGITS for c in _DIGITS]
+_TRIPLE = len(_TRIPLES)
+
+
+class RequestIds:
+    """Makes ids that no other process makes: ten random characters, and a count in base 36."""
+
+    def __init__(self) -> None:
+        number = secrets.randbelow(36**10)
+        self._prefix = "".join(_DIGITS[number // 36**place % 36] for place in range(10))
+        self._count = count()
+
+    def made(self) -> str:
+        """The next id: `k3j9x2ab0c-00000f`."""
+        high, low = divmod(next(self._count), _TRIPLE)
+        if high < _TRIPLE:
+            return f"{self._prefix}-{_TRIPLES[high]}{_TRIPLES[low]}"
+        higher, high = divmod(high, _TRIPLE)
+        return f"{self._prefix}-{higher}{_TRIPLES[high]}{_TRIPLES[low]}"
+
+
+def own_id(asked_id: str, headers: Mapping[bytes, bytes]) -> str:
+    """The caller's own id: that of the dialect, else the header `x-request-id`; empty for none."""
+    if asked_id:
+        return asked_id if len(asked_id) <= LONGEST else ""
+    sent = headers.get(REQUEST_ID)
+    if sent is None or len(sent) > LONGEST:
+        return ""
+    return sent.decode("utf-8", "replace").strip()
+
+
+def header_of(request_id: str) -> Headers:
+    """The header that tells the id; what is not printable ASCII stands in it as %XX of its UTF-8."""
+    if not (request_id.isascii() and request_id.isprintable()):
+        request_id = quote(request_id, safe=" !#$&'()*+,/:;=?@[]~", errors="replace")
+    return ((REQUEST_ID, request_id.encode()),)
