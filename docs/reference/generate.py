@@ -28,13 +28,18 @@ from shipway.client.auditing import AuditFilters
 from shipway.client.evaluating.question import EvaluateOptions
 from shipway.client.packing import PackOptions
 from shipway.client.synchronous import Client
-<<<<<<< HEAD
-from shipway.core import endpoints, errors, isolation, policy, redaction, strategies, telemetry
+from shipway.core import (
+    capturing,
+    endpoints,
+    errors,
+    isolation,
+    monitors,
+    policy,
+    strategies,
+    telemetry,
+)
 from shipway.core.budgets import Budget
-=======
-from shipway.core import capturing, endpoints, errors, isolation, policy, strategies, telemetry
 from shipway.core.capturing import Capture, Reading, Redact
->>>>>>> w-capture
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Scaling
 from shipway.core.errors import ShipwayError
 from shipway.core.isolation import Sandbox
@@ -96,14 +101,10 @@ _SPEC_WORDS = {
     "secrets": "Variables of the model's process, each by reference:"
     " `HF_TOKEN: {env: MODEL_HF_TOKEN}`, `DB_PASSWORD: {file: /run/secrets/models/db}`. See"
     " [keep secrets](../howto/keep-secrets.md).",
-<<<<<<< HEAD
     "use_case": "A tag that costs are summed by; up to 63 characters.",
     "budget": "What the endpoint may cost, below; no bound when left out.",
-    "capture": "What may be kept of requests and answers, below; all that is kept today when left out.",
-=======
     "capture": "What is kept of predictions, below; nothing when left out. See"
     " [capture predictions](../howto/capture-predictions.md).",
->>>>>>> w-capture
 }
 
 _METRICS_WORDS = """\
