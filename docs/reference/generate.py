@@ -102,6 +102,7 @@ _SPEC_WORDS = {
     "secrets": "Variables of the model's process, each by reference:"
     " `HF_TOKEN: {env: MODEL_HF_TOKEN}`, `DB_PASSWORD: {file: /run/secrets/models/db}`. See"
     " [keep secrets](../howto/keep-secrets.md).",
+    "alerts": "Its rules, who is told, and what is done; the default rules when left out.",
     "monitors": "The checks of what is kept, below; the defaults when left out, none for `[]`. See"
     " [watch for drift](../howto/monitors.md).",
     "use_case": "A tag that costs are summed by; up to 63 characters.",
