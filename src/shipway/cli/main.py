@@ -21,6 +21,7 @@ from shipway.cli import (
     export_commands,
     metric_commands,
     model_commands,
+    monitor_commands,
     promotion_commands,
     role_commands,
     rollout_commands,
@@ -46,6 +47,7 @@ rollout_commands.add_to(app)
 promotion_commands.add_to(app)
 environment_commands.add_to(app)
 evaluation_commands.add_to(app)
+monitor_commands.add_to(app)
 trust_commands.add_to(app)
 metric_commands.add_to(app)
 export_commands.add_to(app)
