@@ -28,12 +28,22 @@ from shipway.client.auditing import AuditFilters
 from shipway.client.evaluating.question import EvaluateOptions
 from shipway.client.packing import PackOptions
 from shipway.client.synchronous import Client
+from shipway.core import (
+    capturing,
+    endpoints,
+    errors,
+    isolation,
+    monitors,
+    policy,
+    strategies,
+    telemetry,
+)
 from shipway.core.budgets import Budget
-from shipway.core import capturing, endpoints, errors, isolation, policy, strategies, telemetry
 from shipway.core.capturing import Capture, Reading, Redact
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Scaling
 from shipway.core.errors import ShipwayError
 from shipway.core.isolation import Sandbox
+from shipway.core.monitors import Against, MonitorSpec
 from shipway.core.policy import (
     AllowedStrategy,
     Approvals,
@@ -92,6 +102,9 @@ _SPEC_WORDS = {
     "secrets": "Variables of the model's process, each by reference:"
     " `HF_TOKEN: {env: MODEL_HF_TOKEN}`, `DB_PASSWORD: {file: /run/secrets/models/db}`. See"
     " [keep secrets](../howto/keep-secrets.md).",
+    "alerts": "Its rules, who is told, and what is done; the default rules when left out.",
+    "monitors": "The checks of what is kept, below; the defaults when left out, none for `[]`. See"
+    " [watch for drift](../howto/monitors.md).",
     "use_case": "A tag that costs are summed by; up to 63 characters.",
     "budget": "What the endpoint may cost, below; no bound when left out.",
     "capture": "What is kept of predictions, below; nothing when left out. See"
@@ -200,6 +213,7 @@ def endpoint_spec() -> str:
             _table(["residency", "what"], _choices("Residency")),
             _table(["how", "what"], _choices("How", capturing)),
             _table(["durability", "what"], _choices("Durability", capturing)),
+            _table(["kind", "what"], _choices("MonitorKind", monitors)),
             _table(["boundary", "what a replica is kept from"], _boundaries()),
             *_rollout_keys(),
         ]
@@ -373,6 +387,8 @@ _NESTED_SPECS: dict[str, type[msgspec.Struct]] = {
     "capture": Capture,
     "capture.redact[]": Redact,
     "capture.key": Reading,
+    "monitors[]": MonitorSpec,
+    "monitors[].against": Against,
 }
 
 

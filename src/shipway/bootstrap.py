@@ -54,6 +54,9 @@ from shipway.control.history import History
 from shipway.control.identity import follow_provider
 from shipway.control.keeping import Keeping
 from shipway.control.local_versions import LocalVersions
+from shipway.control.monitor_orders import Orders
+from shipway.control.monitor_runner import MonitorRunner
+from shipway.control.monitors import Monitors
 from shipway.control.performance import Performances
 from shipway.control.predictions import Predictions
 from shipway.control.prometheus import Prometheus
@@ -74,6 +77,7 @@ from shipway.core.failures import LastWord
 from shipway.core.spans import Span
 from shipway.engines.logs import log_to_stderr
 from shipway.gateway.crowd import most_connections
+from shipway.monitoring.process import RunProcess
 from shipway.otlp.options import share_of
 from shipway.otlp.sending import Sending
 from shipway.settings import (
@@ -164,7 +168,7 @@ async def _serve(
         performances=Performances(database, predictions, state_dir=state_dir),
     )
     services, keeping = _with_metrics(services, settings, database, reconciler)
-    services, alert_loop = _alerting(settings, database, reconciler, services)
+    services, alert_loop, monitor_runner = _watching(settings, database, reconciler, services)
     services = replace(services, costs=_costs(settings, database))
     await asyncio.to_thread(services.seals.sign, now=clock())
     sending = _sending()
@@ -182,6 +186,7 @@ async def _serve(
         asyncio.create_task(keeping.run(), name="metric history"),
         asyncio.create_task(alert_loop.run(), name="alerts"),
         asyncio.create_task(_charge_for_ever(services), name="costs"),
+        asyncio.create_task(monitor_runner.run(), name="monitors"),
         asyncio.create_task(_compact_for_ever(upkeep), name="prediction log"),
         asyncio.create_task(_expire_for_ever(upkeep), name="prediction log retention"),
     ]
@@ -434,6 +439,15 @@ def _costs(settings: Settings, database: Database) -> Costs:
     return Costs(database, use, environment=settings.environment, prices=settings.prices)
 
 
+def _watching(
+    settings: Settings, database: Database, reconciler: Reconciler, services: Services
+) -> tuple[Services, AlertLoop, MonitorRunner]:
+    """The services with those of alerts and monitors; monitors tell the alerts."""
+    services, alert_loop = _alerting(settings, database, reconciler, services)
+    services, monitor_runner = _monitoring(settings, database, services)
+    return services, alert_loop, monitor_runner
+
+
 def _alerting(
     settings: Settings, database: Database, reconciler: Reconciler, services: Services
 ) -> tuple[Services, AlertLoop]:
@@ -469,6 +483,25 @@ def _alerting(
     silences = Silences(database, environment=environment)
     services = replace(services, alerts=alerts, silences=silences, channels=channels)
     return services, AlertLoop(alerts, evaluation, sender, clock=clock)
+
+
+def _monitoring(
+    settings: Settings, database: Database, services: Services
+) -> tuple[Services, MonitorRunner]:
+    """The services with those of monitors, and what carries out their runs."""
+    reports, state_dir = _artifacts(settings).reports, settings.state_dir
+    runner = MonitorRunner(
+        database,
+        Orders(services.registry, services.predictions),
+        reports,
+        environment=settings.environment,
+        process=RunProcess(state_dir / "cache" / "matplotlib"),
+        observe=services.alerts.observe,
+        clock=clock,
+        scratch=state_dir / "run",
+    )
+    monitors = Monitors(database, reports, environment=settings.environment)
+    return replace(services, monitors=monitors), runner
 
 
 def _with_metrics(

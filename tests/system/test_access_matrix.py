@@ -95,6 +95,7 @@ def filled(path, tenant):
         "{model}": tenant, "{name}": tenant, "{version}": "1", "{alias}": "none", "{digest}": "none",
         "{path}": "shipway.json", "{action}": "pause", "{key}": "none", "{subject}": "user:none",
         "{gateway}": "g", "{project}": "none", "{sequence}": "999999",
+        "{monitor}": "none", "{run}": "none",
         "{request_id}": "none",
     }  # fmt: skip
     if path.startswith(f"{PREFIX}/environments"):

@@ -29,7 +29,7 @@ class Services:
     names, `api.status` and `api.internal` call; `telemetry` is for `api.internal`, `measures` (of the past)
     and `top` for `api.metrics`, and `exposition` gives the page of `/metrics`;
     `alerts`, `silences` and `channels` are for `api.alerts`; `predictions` and `queries` for `api.internal` and `api.predictions`;
-    `performances` for `api.performance`; `seals` and `pruning` are for `api.audit`, `costs` for `api.costs`. `replicas_of` gives the running copies of a version
+    `monitors` for `api.monitors`; `performances` for `api.performance`; `seals` and `pruning` are for `api.audit`, `costs` for `api.costs`. `replicas_of` gives the running copies of a version
     (`churn:2`) behind an endpoint, by the endpoint's name.
     """
 
@@ -44,6 +44,7 @@ class Services:
     environments: Any = None
     promotions: Any = None
     evaluations: Any = None
+    monitors: Any = None
     seals: Any = None
     pruning: Any = None
     trust: Any = None

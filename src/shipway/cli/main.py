@@ -22,6 +22,7 @@ from shipway.cli import (
     feedback_commands,
     metric_commands,
     model_commands,
+    monitor_commands,
     prediction_commands,
     promotion_commands,
     role_commands,
@@ -49,6 +50,7 @@ prediction_commands.add_to(app)
 promotion_commands.add_to(app)
 environment_commands.add_to(app)
 evaluation_commands.add_to(app)
+monitor_commands.add_to(app)
 feedback_commands.add_to(app)
 trust_commands.add_to(app)
 metric_commands.add_to(app)

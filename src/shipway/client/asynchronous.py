@@ -22,6 +22,7 @@ from shipway.client import (
     granting,
     logged,
     measuring,
+    monitoring,
     packing,
     promoting,
     registering,
@@ -78,6 +79,7 @@ from shipway.core.evaluations import Evaluation
 from shipway.core.evidence import Pair
 from shipway.core.heads import KeyChange
 from shipway.core.logged import Explanation, LoggedRows, LogStats
+from shipway.core.monitor_runs import MonitorRun, MonitorStand
 from shipway.core.performance import By, Performance
 from shipway.core.policy import DeclaredPolicy, EnvironmentPolicy
 from shipway.core.profile import Profile
@@ -635,6 +637,45 @@ class AsyncClient:
             )
         finally:
             await self._run(stands.taken_down())
+
+    async def monitors(self, endpoint: str) -> tuple[MonitorStand, ...]:
+        """The endpoint's monitors: when each runs next, and what it said last."""
+        return await self._send(monitoring.stands(endpoint))
+
+    async def run_monitor(
+        self, endpoint: str, monitor: str, *, timeout_s: float = monitoring.RUN_TIMEOUT_S
+    ) -> MonitorRun:
+        """Judges the window up to now, and gives the run once it has ended.
+
+        Raises:
+            NotFound: the endpoint has no such monitor.
+            DeadlineExceeded: `timeout_s` passed first; the run goes on.
+        """
+        return await self._run(monitoring.ran(endpoint, monitor, timeout_s=timeout_s))
+
+    async def monitor_runs(
+        self, endpoint: str, monitor: str, *, limit: int = 50
+    ) -> tuple[MonitorRun, ...]:
+        """The runs of a monitor without their reports, the one that was due last first."""
+        return await self._send(monitoring.runs(endpoint, monitor, limit=limit))
+
+    async def monitor_run(self, endpoint: str, run: str) -> MonitorRun:
+        """One run, with its report.
+
+        Raises:
+            NotFound: the endpoint has had no such run, or not lately.
+        """
+        return await self._send(monitoring.run(endpoint, run))
+
+    async def monitor_report(
+        self, endpoint: str, run: str, form: monitoring.Form = "html"
+    ) -> bytes:
+        """What was made of a run's report: a page (`html`), or its first findings (`svg`, `png`).
+
+        Raises:
+            NotFound: nothing was made, as nothing was found; a run that you start has it always.
+        """
+        return await self._send(monitoring.report(endpoint, run, form))
 
     async def evaluations(self, version: str) -> tuple[Evaluation, ...]:
         """The evaluations of a version, newest first."""

@@ -136,8 +136,8 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     once when left out. `secrets` are variables that the model's process gets when it starts.
     `capture` says what is kept of predictions; None: nothing. `use_case` is a tag that
     costs are summed by, and `budget` what the endpoint may cost.
-    `alerts` are its rules, who is told and what is done; the default rules when left out.
     `monitors` are the checks of what is kept: the defaults when left out, none for an empty list.
+    `alerts` are its rules, who is told and what is done; the default rules when left out.
     """
 
     name: str
@@ -155,10 +155,10 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rollout: RolloutPlan | None = None
     secrets: dict[str, SecretRef] = {}
     capture: Capture | None = None
+    monitors: tuple[MonitorSpec, ...] | None = None
     use_case: Annotated[str, msgspec.Meta(max_length=63)] = ""
     budget: Budget | None = None
     alerts: AlertPlan | None = None
-    monitors: tuple[MonitorSpec, ...] | None = None
 
     @property
     def monitored(self) -> tuple[MonitorSpec, ...]:

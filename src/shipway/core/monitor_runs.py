@@ -15,7 +15,7 @@ LEASE = timedelta(minutes=20)
 """A run belongs to the process that took it for so long; who is killed loses it then."""
 
 MOST_ATTEMPTS = 3
-FAILED = "monitor_failed"
+FAILED = "monitor-failed"
 """The rule of signals that a monitor cannot do its work."""
 
 
@@ -248,7 +248,7 @@ def signals_of(run: MonitorRun) -> tuple[Signal, ...]:
         return (work,)
     found = _signal(
         run,
-        rule=run.monitor.label,
+        rule=run.monitor.rule,
         is_firing=run.verdict is MonitorVerdict.FIRING,
         severity=run.monitor.severity,
         summary=run.summary,

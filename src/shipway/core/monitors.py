@@ -92,6 +92,12 @@ class MonitorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return self.name or self.kind.value
 
     @property
+    def rule(self) -> str:
+        """The rule of its alerts: its kind, and after a colon its name where it has another."""
+        kind = self.kind.value
+        return kind if self.label == kind else f"{kind}:{self.label}"
+
+    @property
     def length(self) -> timedelta:
         """How much time the window holds."""
         return duration_of(self.window, name="window")

@@ -18,7 +18,6 @@ from shipway.monitoring.order import Answer, Order
 TIMEOUT_S = 900.0
 _ANSWER_BYTES = 16 * 1024 * 1024
 _LAST_WORDS = 4096
-_KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL")
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Each thread of theirs takes addresses, of which the process has so many."""
 
@@ -88,13 +87,12 @@ class RunProcess:
             _closed(process)
 
     def _started(self, answer: int, words: int) -> subprocess.Popen[bytes]:
-        variables = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         return subprocess.Popen(
-            [sys.executable, "-m", "shipway.monitoring"],
+            [sys.executable, "-I", "-m", "shipway.monitoring"],
             stdin=subprocess.PIPE,
             stdout=answer,
             stderr=words,
-            env={**variables, **_ONE_THREAD, "MPLCONFIGDIR": str(self._cache_dir)},
+            env={**_ONE_THREAD, "MPLCONFIGDIR": str(self._cache_dir)},
             cwd="/",
         )
 
