@@ -26,6 +26,7 @@ from shipway.cli.main import app
 from shipway.cli.messages import MESSAGES, Exit, Words
 from shipway.client.auditing import AuditFilters
 from shipway.client.evaluating.question import EvaluateOptions
+from shipway.client.logged import LogFilters
 from shipway.client.packing import PackOptions
 from shipway.client.synchronous import Client
 from shipway.control import exposition
@@ -429,9 +430,7 @@ def _spec_default(field: Any) -> str:
 
 
 def _right(method: str, path: str) -> str:
-    rule = rule_of(
-        method, path.replace("{path}", "{path:path}").replace("{request_id}", "{request_id:path}")
-    )
+    rule = rule_of(method, re.sub(r"{(path|request_id)}", r"{\1:path}", path))
     assert rule is not None, f"{method} {path} has no rule"
     if rule.right is None:
         return "-" if rule.about is About.NOTHING else "known"
@@ -554,6 +553,7 @@ def sdk() -> str:
     parts.append(f"## Options of `register`\n\n```text\n{inspect.getdoc(PackOptions)}\n```\n")
     parts.append(f"## Options of `evaluate`\n\n```text\n{inspect.getdoc(EvaluateOptions)}\n```\n")
     parts.append(f"## Filters of `audit`\n\n```text\n{inspect.getdoc(AuditFilters)}\n```\n")
+    parts.append(f"## Filters of `predictions`\n\n```text\n{inspect.getdoc(LogFilters)}\n```\n")
     return "\n".join(parts)
 
 
