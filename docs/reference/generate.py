@@ -416,7 +416,9 @@ def _spec_default(field: Any) -> str:
 
 
 def _right(method: str, path: str) -> str:
-    rule = rule_of(method, path.replace("{path}", "{path:path}"))
+    rule = rule_of(
+        method, path.replace("{path}", "{path:path}").replace("{request_id}", "{request_id:path}")
+    )
     assert rule is not None, f"{method} {path} has no rule"
     if rule.right is None:
         return "-" if rule.about is About.NOTHING else "known"

@@ -26,6 +26,7 @@ from fastapi import FastAPI
 
 from shipway.api.app import create_app
 from shipway.api.connections import BoundedConnection
+from shipway.api.requests import SERVICE, Tracing
 from shipway.api.services import Services
 from shipway.api.uploads import UploadLimits
 from shipway.backends.logs import bound_logs
@@ -43,6 +44,7 @@ from shipway.control.alerting.silencing import Silences
 from shipway.control.alerts import Alerts
 from shipway.control.audit import AuditLog
 from shipway.control.capacity import Capacity
+from shipway.control.costs import Costs
 from shipway.control.endpoints import Endpoints
 from shipway.control.environments import Environments
 from shipway.control.evaluations import Evaluations
@@ -55,6 +57,7 @@ from shipway.control.local_versions import LocalVersions
 from shipway.control.monitor_orders import Orders
 from shipway.control.monitor_runner import MonitorRunner
 from shipway.control.monitors import Monitors
+from shipway.control.performance import Performances
 from shipway.control.predictions import Predictions
 from shipway.control.prometheus import Prometheus
 from shipway.control.promotions import Promotions
@@ -62,6 +65,7 @@ from shipway.control.pruning import Pruning
 from shipway.control.queries import Queries
 from shipway.control.reconciler import ACTOR, Reconciler
 from shipway.control.registry import Registry
+from shipway.control.resources import HistoryUse
 from shipway.control.rollouts import Rollouts
 from shipway.control.seals import Seals
 from shipway.control.telemetry import Telemetry
@@ -70,9 +74,12 @@ from shipway.control.trust import Trust
 from shipway.control.upkeep import Upkeep
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
+from shipway.core.spans import Span
 from shipway.engines.logs import log_to_stderr
 from shipway.gateway.crowd import most_connections
 from shipway.monitoring.process import RunProcess
+from shipway.otlp.options import share_of
+from shipway.otlp.sending import Sending
 from shipway.settings import (
     Settings,
     provider_variables,
@@ -99,6 +106,7 @@ BOUND_LOGS_EVERY_S = 5.0
 SIGN_EVERY_S = 5.0
 """So long may the newest audit event be without a signature."""
 
+CHARGE_EVERY_S = 60.0
 PRUNE_EVERY_S = 24 * 3600.0
 COMPACT_EVERY_S = 120.0
 EXPIRE_EVERY_S = 3600.0
@@ -152,11 +160,19 @@ async def _serve(
     reconciler, backend, registry, trust = _reconciler(settings, database, access)
     services = _services(settings, database, reconciler, backend, registry, access)
     predictions, queries, upkeep = _prediction_log(settings, database)
-    services = replace(services, trust=trust, predictions=predictions, queries=queries)
+    services = replace(
+        services,
+        trust=trust,
+        predictions=predictions,
+        queries=queries,
+        performances=Performances(database, predictions, state_dir=state_dir),
+    )
     services, keeping = _with_metrics(services, settings, database, reconciler)
     services, alert_loop, monitor_runner = _watching(settings, database, reconciler, services)
+    services = replace(services, costs=_costs(settings, database))
     await asyncio.to_thread(services.seals.sign, now=clock())
-    app = create_app(services)
+    sending = _sending()
+    app = create_app(services, tracing=_tracing(settings, sending))
     server = ControlServer(app, on_exit=reconciler.release_waiters, tls=tls)
     # uvicorn raises the signal once more when it has ended; our own clean-up comes after that.
     signal.signal(signal.SIGTERM, lambda *_: None)
@@ -169,6 +185,7 @@ async def _serve(
         asyncio.create_task(_prune_for_ever(services.pruning), name="audit retention"),
         asyncio.create_task(keeping.run(), name="metric history"),
         asyncio.create_task(alert_loop.run(), name="alerts"),
+        asyncio.create_task(_charge_for_ever(services), name="costs"),
         asyncio.create_task(monitor_runner.run(), name="monitors"),
         asyncio.create_task(_compact_for_ever(upkeep), name="prediction log"),
         asyncio.create_task(_expire_for_ever(upkeep), name="prediction log retention"),
@@ -190,8 +207,24 @@ async def _serve(
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.to_thread(_sign, services, at_the_end=True)
         await asyncio.to_thread(keeping.write)
+        await asyncio.to_thread(sending.close)
     for task in ended:
         task.result()
+
+
+def _sending() -> Sending[Span]:
+    """What tells a collector of control's requests and log records, as the environment asks for it."""
+    instance = f"control-{os.getpid()}"
+    return Sending(os.environ, service=SERVICE, instance=instance, spans_of=lambda span: (span,))
+
+
+def _tracing(settings: Settings, sending: Sending[Span]) -> Tracing | None:
+    if sending.keep is None:
+        return None
+    share = share_of(os.environ) if settings.trace_share is None else settings.trace_share
+    return Tracing(
+        keep=sending.keep, share=share, service=sending.service, instance=sending.instance
+    )
 
 
 async def _sweep_for_ever(registry: Registry, state_dir: Path) -> None:
@@ -258,6 +291,22 @@ async def _expire_for_ever(upkeep: Upkeep) -> None:
         await asyncio.sleep(EXPIRE_EVERY_S)
 
 
+async def _charge_for_ever(services: Services) -> None:
+    """Charges the hours that have ended, and tells the alerts where budgets stand."""
+    while True:
+        await asyncio.sleep(CHARGE_EVERY_S)
+        try:
+            await asyncio.to_thread(_charge, services)
+        except ShipwayError as exc:
+            _log.warning("Costs cannot be charged now: %s", exc)
+
+
+def _charge(services: Services) -> None:
+    now = clock()
+    services.costs.charge(now)
+    services.alerts.observe(services.costs.signals(now), now)
+
+
 async def _bound_logs_for_ever(logs: Path) -> None:
     """Keeps what models and processes print from filling the disk."""
     while True:
@@ -316,6 +365,7 @@ def _reconciler(
     backend = ProcessBackend(
         state_dir, clock=clock, secrets=SecretSource(secret_rules(settings), os.environ)
     )
+    backend.log_format = settings.log_format
     reconciler = Reconciler(
         database,
         backend,
@@ -382,6 +432,11 @@ def _services(
         replicas_of=endpoints.replicas_of,
         upload_limits=UploadLimits(max_bytes=settings.max_bundle_bytes),
     )
+
+
+def _costs(settings: Settings, database: Database) -> Costs:
+    use = HistoryUse(database, environment=settings.environment, clock=clock)
+    return Costs(database, use, environment=settings.environment, prices=settings.prices)
 
 
 def _watching(

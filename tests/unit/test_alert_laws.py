@@ -108,6 +108,14 @@ def test_it_fires_only_once_the_evidence_has_lasted():
     assert world.alert.phase is Phase.FIRING
 
 
+@pytest.mark.parametrize("for_s", [0.0, 30.0])
+def test_evidence_that_comes_late_counts_by_its_own_time(for_s):
+    world = World(replace(PLAIN, for_s=for_s))
+    world.hear(100, signal(60))
+    world.hear(101, signal(90))
+    assert world.alert.phase is Phase.FIRING
+
+
 def test_what_ends_while_pending_is_never_told():
     world = World(replace(PLAIN, for_s=30.0))
     world.hear(0, signal(0))

@@ -21,6 +21,7 @@ from shipway.api import (
     metrics,
     models,
     monitors,
+    performance,
     predictions,
     promotions,
     rollouts,
@@ -31,6 +32,7 @@ from shipway.api.described import Problem, with_problems
 from shipway.api.faults import add_fault_handlers
 from shipway.api.guard import guard
 from shipway.api.messages import answer, answers, components
+from shipway.api.requests import Requests, Tracing
 from shipway.api.rules import PREFIX
 from shipway.api.services import Services, UsesServices
 from shipway.core.release import VERSION
@@ -47,6 +49,7 @@ ROUTERS: tuple[Any, ...] = (
     rollouts,
     monitors,
     predictions,
+    performance,
     environments,
     evaluations,
     promotions,
@@ -66,8 +69,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     version: str
 
 
-def create_app(services: Services) -> FastAPI:
-    """The app over these services; it starts nothing by itself."""
+def create_app(services: Services, *, tracing: Tracing | None = None) -> FastAPI:
+    """The app over these services; it starts nothing by itself. With `tracing`, requests have spans."""
     app = FastAPI(
         title="Shipway control API",
         version=VERSION,
@@ -78,6 +81,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     add_fault_handlers(app)
+    app.add_middleware(Requests, tracing=tracing)
     _add_own_routes(app)
     for module in ROUTERS:
         app.include_router(module.router, prefix=PREFIX)

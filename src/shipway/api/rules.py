@@ -127,6 +127,7 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("GET", "/endpoints/{name}/predictions"): _endpoint(Right.INSPECT),
     ("GET", "/endpoints/{name}/predictions/stats"): _endpoint(Right.READ),
     ("GET", "/endpoints/{name}/predictions/{request_id:path}"): _endpoint(Right.INSPECT),
+    ("GET", "/endpoints/{name}/performance"): _endpoint(Right.READ),
     ("GET", "/environments"): _KNOWN,
     ("GET", "/environments/{name}"): _KNOWN,
     ("PUT", "/environments/{name}"): _POLICY,

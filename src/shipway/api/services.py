@@ -29,8 +29,7 @@ class Services:
     names, `api.status` and `api.internal` call; `telemetry` is for `api.internal`, `measures` (of the past)
     and `top` for `api.metrics`, and `exposition` gives the page of `/metrics`;
     `alerts`, `silences` and `channels` are for `api.alerts`; `predictions` and `queries` for `api.internal` and `api.predictions`;
-    `monitors` for `api.monitors`;
-    `seals` and `pruning` are for `api.audit`, `costs` for `api.costs`. `replicas_of` gives the running copies of a version
+    `monitors` for `api.monitors`; `performances` for `api.performance`; `seals` and `pruning` are for `api.audit`, `costs` for `api.costs`. `replicas_of` gives the running copies of a version
     (`churn:2`) behind an endpoint, by the endpoint's name.
     """
 
@@ -59,6 +58,7 @@ class Services:
     channels: Any = None
     predictions: Any = None
     queries: Any = None
+    performances: Any = None
     replicas_of: Callable[[str, str], Sequence[Any]] = _no_replicas
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
 

@@ -19,9 +19,11 @@ from shipway.cli import (
     environment_commands,
     evaluation_commands,
     export_commands,
+    feedback_commands,
     metric_commands,
     model_commands,
     monitor_commands,
+    prediction_commands,
     promotion_commands,
     role_commands,
     rollout_commands,
@@ -44,10 +46,12 @@ server_commands.add_to(app)
 model_commands.add_to(app)
 endpoint_commands.add_to(app)
 rollout_commands.add_to(app)
+prediction_commands.add_to(app)
 promotion_commands.add_to(app)
 environment_commands.add_to(app)
 evaluation_commands.add_to(app)
 monitor_commands.add_to(app)
+feedback_commands.add_to(app)
 trust_commands.add_to(app)
 metric_commands.add_to(app)
 export_commands.add_to(app)

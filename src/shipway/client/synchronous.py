@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from time import sleep
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 import httpx
 
@@ -17,8 +17,10 @@ from shipway.client import (
     auditing,
     calls,
     costing,
+    feedback,
     flows,
     granting,
+    logged,
     measuring,
     monitoring,
     packing,
@@ -53,7 +55,9 @@ from shipway.client.discovery import addresses
 from shipway.client.evaluating.question import EvaluateOptions, question_of
 from shipway.client.exchange import Answer, Call, Flow, Pause, Run, Step, Work
 from shipway.client.faults import error_from, network_reason, unreachable
+from shipway.client.feedback import TruthFields
 from shipway.client.flows import DEPLOY_TIMEOUT_S, SpecFields, Waiting
+from shipway.client.logged import LogFilters
 from shipway.client.measuring import Measured, Top
 from shipway.client.packing import PackOptions
 from shipway.client.releasing import ROLLOUT_TIMEOUT_S, Outcome
@@ -74,7 +78,9 @@ from shipway.core.errors import ShipwayError
 from shipway.core.evaluations import Evaluation
 from shipway.core.evidence import Pair
 from shipway.core.heads import KeyChange
+from shipway.core.logged import Explanation, LoggedRows, LogStats
 from shipway.core.monitor_runs import MonitorRun, MonitorStand
+from shipway.core.performance import By, Performance
 from shipway.core.policy import DeclaredPolicy, EnvironmentPolicy
 from shipway.core.profile import Profile
 from shipway.core.rates import CallerLimits
@@ -83,6 +89,7 @@ from shipway.core.rollouts import Event
 from shipway.core.thrift import Advice
 from shipway.core.verification import ChainPage, ChainVerdict
 from shipway.core.versions import parse_version
+from shipway.wire.feedback import Truth
 
 T = TypeVar("T")
 CONNECT_TIMEOUT_S = 5.0
@@ -511,6 +518,78 @@ class Client:
                 request_id=request_id,
                 timeout_s=timeout_s,
             )
+        )
+
+    def predictions(self, endpoint: str, **filters: Unpack[LogFilters]) -> LoggedRows:
+        """Rows of an endpoint's prediction log, newest first; at most 10,000.
+
+        Args:
+            endpoint: its name; a deleted one's log is there until it is let go.
+            filters: as in `shipway.client.logged.LogFilters`.
+
+        Raises:
+            InvalidRequest: the condition or a column cannot be used.
+            DeadlineExceeded: the query takes too long.
+        """
+        return self._send(logged.rows(endpoint, filters))
+
+    def export_predictions(
+        self,
+        endpoint: str,
+        *,
+        format: Literal["csv", "parquet"] = "parquet",  # noqa: A002
+        **filters: Unpack[LogFilters],
+    ) -> bytes:
+        """The same as a file, at most a million rows. Raises like `predictions`."""
+        return self._send(logged.export(endpoint, filters, form=format))
+
+    def prediction_stats(self, endpoint: str | None = None) -> tuple[LogStats, ...]:
+        """How much of the prediction log is stored: of one endpoint, or of all that the caller may see."""
+        return self._run(logged.stats_of(endpoint))
+
+    def explain(self, request_id: str, *, endpoint: str | None = None) -> Explanation:
+        """One request: what was asked, which versions answered what, and the feedback that came.
+
+        Raises:
+            NotFound: the log has no such request.
+        """
+        return self._run(logged.explained(request_id, endpoint))
+
+    def feedback(self, endpoint: str, **truth: Unpack[TruthFields]) -> int:
+        """Says what became of one prediction, by `request_id` or business `key`; how many were kept.
+
+        Raises:
+            InvalidRequest: it is not sound in itself.
+            ConflictError: the endpoint keeps no predictions.
+        """
+        return self.post_feedback(endpoint, [truth])
+
+    def post_feedback(self, endpoint: str, items: Iterable[Truth | Mapping[str, Any]]) -> int:
+        """Says what became of predictions: dicts with the fields of `feedback`, any number of them.
+
+        Sending them again changes nothing where they have an `id`, or nobody has corrected them since.
+
+        Raises:
+            InvalidRequest: one is not sound in itself; those before it may be kept.
+        """
+        return self._run(feedback.posted(self._session, endpoint, items))
+
+    def performance(
+        self,
+        endpoint: str,
+        *,
+        version: int | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        by: By | str | None = None,
+    ) -> Performance:
+        """How good the endpoint's predictions were, as far as feedback says.
+
+        By version and role; `by` also by `segment`, `hour` or `day`. `until` is not included.
+        """
+        wanted = None if by is None else By(by)
+        return self._send(
+            feedback.performance(endpoint, version=version, since=since, until=until, by=wanted)
         )
 
     def evaluate(

@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from shipway.core import intervals
+from shipway.core.fairness import SegmentRate
 from shipway.core.intervals import Estimate
 
 BINS = 10
@@ -136,12 +137,25 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return 1 - self.labelled / self.predictions if self.predictions else 0.0
 
 
+class Bias(msgspec.Struct, frozen=True, kw_only=True):
+    """How a version treats segments, where it tells two classes apart; `positive` is the second one."""
+
+    version: int
+    role: str
+    positive: str
+    rates: tuple[SegmentRate, ...]
+
+
 class Performance(msgspec.Struct, frozen=True, kw_only=True):
-    """How an endpoint did. `slices` are whole versions, `parts` what they are parted into."""
+    """How an endpoint did. `slices` are whole versions, `parts` what they are parted into.
+
+    `bias` is there for parts by segment. `notes` say what could not be measured, in words.
+    """
 
     endpoint: str
     slices: tuple[Slice, ...]
     parts: tuple[Slice, ...] = ()
+    bias: tuple[Bias, ...] = ()
     by: By | None = None
     version: int | None = None
     since: datetime | None = None

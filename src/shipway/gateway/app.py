@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Sequence
 
 from shipway.core.errors import NotFound, ShipwayError, VersionNotFound
-from shipway.gateway.failures import MOST_CHARACTERS, FailureLog
+from shipway.engines.failures import MOST_CHARACTERS, FailureLog
 from shipway.gateway.faults import known
 from shipway.gateway.feedback import FeedbackDoor
 from shipway.gateway.fronts import Front

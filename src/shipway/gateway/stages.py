@@ -16,7 +16,8 @@ from collections.abc import Iterator
 
 from shipway.core.spans import Attributes, Span, SpanKind, Value
 from shipway.core.telemetry import Times
-from shipway.gateway.traces import Call, Trace, new_id
+from shipway.gateway.traces import Call, Trace
+from shipway.wire.trace_context import new_id
 
 GATEWAY = "shipway-gateway"
 REPLICA = "shipway-replica"

@@ -7,14 +7,13 @@ nothing any more.
 
 from __future__ import annotations
 
-import random
 from contextvars import ContextVar
 from time import perf_counter
 
 from shipway.core.errors import ShipwayError
 from shipway.core.spans import Attributes
 from shipway.core.telemetry import Times
-from shipway.wire.trace_context import TraceContext, parent_header
+from shipway.wire.trace_context import TraceContext, new_id, parent_header
 
 MOST_CALLS = 8
 """Calls of models that one trace has at most."""
@@ -97,11 +96,6 @@ class Trace:
         if call is not None:
             call.ended = call.started
             call.started -= seconds
-
-
-def new_id(size: int) -> bytes:
-    """Random bytes that are not all zero. Ids need no secrecy (W3C Trace Context, 7)."""
-    return random.getrandbits(8 * size).to_bytes(size, "big") or bytes(size - 1) + b"\1"
 
 
 TRACE: ContextVar[Trace | None] = ContextVar("shipway_trace", default=None)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import duckdb
+from typing import TYPE_CHECKING
 
 from shipway.core.fairness import SegmentCounts
 from shipway.core.targets import Target
 from shipway.monitoring.grading import classes_of
-from shipway.monitoring.matching import literal
+from shipway.store.predictions.reading import literal
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 MOST_SEGMENTS = 50
 """The largest are compared."""
@@ -28,7 +31,7 @@ FROM largest LEFT JOIN known USING (segment) GROUP BY segment ORDER BY segment
 
 
 def segment_counts(
-    connection: duckdb.DuckDBPyConnection, version: int, target: Target, *, role: str = "primary"
+    connection: DuckDBPyConnection, version: int, target: Target, *, role: str = "primary"
 ) -> tuple[SegmentCounts, ...]:
     """What was predicted in each segment, of the tables of `monitoring.matching`.
 

@@ -12,14 +12,16 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
 from math import sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import msgspec
 import numpy as np
 
 from shipway.core.evidence import Moments
-from shipway.monitoring.matching import literal
+from shipway.store.predictions.reading import literal
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 MOST_BLOCKS = 100_000
 """Longer streams are read in blocks of as many errors as make so many."""
@@ -101,7 +103,7 @@ GROUP BY block ORDER BY block
 
 
 def error_stream(
-    connection: duckdb.DuckDBPyConnection, version: int, *, role: str = "primary"
+    connection: DuckDBPyConnection, version: int, *, role: str = "primary"
 ) -> tuple[Quantity, Iterator[Block]]:
     """A version's errors in the order of its predictions, of the view `graded`; at most `MOST_BLOCKS`."""
     wanted = f"version = {int(version)} AND role = {literal(role)}"
@@ -114,7 +116,7 @@ def error_stream(
     return what, _blocks(found)
 
 
-def _blocks(found: duckdb.DuckDBPyConnection) -> Iterator[Block]:
+def _blocks(found: DuckDBPyConnection) -> Iterator[Block]:
     while rows := found.fetchmany(10_000):
         for at_us, n, total, squares in rows:
             yield Block(at_us, Moments(n=n, total=total, squares=squares))
@@ -162,7 +164,7 @@ def compared(
 
 
 def recent_against_baseline(
-    connection: duckdb.DuckDBPyConnection, version: int, since: datetime, *, role: str = "primary"
+    connection: DuckDBPyConnection, version: int, since: datetime, *, role: str = "primary"
 ) -> Change:
     """The errors of predictions from `since` on against those before."""
     what, blocks = error_stream(connection, version, role=role)

@@ -8,13 +8,15 @@ regression `error` (predicted less true) and `true_number`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import duckdb
+from typing import TYPE_CHECKING
 
 from shipway.core.evaluations import Task
 from shipway.core.labels import FALSE, TRUE
 from shipway.core.targets import Target
 from shipway.monitoring.matching import texts
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 SMALLEST = 2.220446049250313e-16
 """Probabilities are at least this in a log loss, as in scikit-learn; an impossible one would make it infinite."""
@@ -44,7 +46,7 @@ WHERE isfinite(true_number) AND isfinite(number)
 """
 
 
-def graded(connection: duckdb.DuckDBPyConnection, targets: Mapping[int, Target]) -> None:
+def graded(connection: DuckDBPyConnection, targets: Mapping[int, Target]) -> None:
     """Makes the view `graded` of what `matching.matched` made with the same targets."""
     parts = [
         _part(connection, target, [v for v, other in targets.items() if other == target])
@@ -53,7 +55,7 @@ def graded(connection: duckdb.DuckDBPyConnection, targets: Mapping[int, Target])
     connection.execute(f"CREATE OR REPLACE TEMP VIEW graded AS {' UNION ALL '.join(parts)}")
 
 
-def _part(connection: duckdb.DuckDBPyConnection, target: Target, versions: list[int]) -> str:
+def _part(connection: DuckDBPyConnection, target: Target, versions: list[int]) -> str:
     numbers = ", ".join(str(version) for version in versions)
     if target.task is Task.REGRESSION:
         return _REGRESSED.format(versions=numbers)
@@ -84,7 +86,7 @@ def _shown(label: str, target: Target) -> str:
     return f"CASE {label} WHEN '1' THEN '{TRUE}' WHEN '0' THEN '{FALSE}' ELSE {label} END"
 
 
-def classes_of(connection: duckdb.DuckDBPyConnection, target: Target) -> tuple[str, ...]:
+def classes_of(connection: DuckDBPyConnection, target: Target) -> tuple[str, ...]:
     """The classes of a target as labels are compared."""
     if not target.is_number:
         return target.classes

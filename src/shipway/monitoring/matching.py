@@ -19,13 +19,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-import duckdb
 import msgspec
 
 from shipway.core.labels import FALSE, TRUE
 from shipway.core.targets import Target
+from shipway.store.predictions.reading import literal, quoted
 from shipway.wire.feedback import microseconds
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 _EXACT = 2**53
 
@@ -110,9 +114,7 @@ FROM predictions WHERE _version IN ({versions}){window}
 """
 
 
-def matched(
-    connection: duckdb.DuckDBPyConnection, targets: Mapping[int, Target], wanted: Range
-) -> None:
+def matched(connection: DuckDBPyConnection, targets: Mapping[int, Target], wanted: Range) -> None:
     """Makes the temporary tables and views that `performance` reads, on a connection of its own.
 
     `answers` are the predictions looked at, of the versions that `targets` has; `judged` those whose
@@ -133,7 +135,7 @@ def matched(
     connection.execute(_BUSINESS)
 
 
-def _versions(connection: duckdb.DuckDBPyConnection, wanted: Range) -> list[int]:
+def _versions(connection: DuckDBPyConnection, wanted: Range) -> list[int]:
     if wanted.version is not None:
         return [wanted.version]
     rows = connection.execute("SELECT DISTINCT _version FROM predictions ORDER BY 1").fetchall()
@@ -183,16 +185,6 @@ def _window(wanted: Range) -> str:
     since = "" if wanted.since is None else f" AND epoch_us(_at) >= {microseconds(wanted.since)}"
     until = "" if wanted.until is None else f" AND epoch_us(_at) < {microseconds(wanted.until)}"
     return since + until
-
-
-def quoted(name: str) -> str:
-    """A column's name as SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """A text as SQL."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def texts(items: Sequence[str]) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import msgspec
 
 from shipway.core import intervals
 from shipway.core.errors import InvalidRequest
+from shipway.core.fairness import fairness
 from shipway.core.performance import (
     BINS,
+    Bias,
     Bin,
     Business,
     By,
@@ -28,8 +29,12 @@ from shipway.core.performance import (
     regression,
 )
 from shipway.core.targets import Target
+from shipway.monitoring.bias import segment_counts
 from shipway.monitoring.grading import graded
 from shipway.monitoring.matching import Range, matched
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 MOST_CLASSES = 100
 MOST_SEGMENTS = 50
@@ -93,7 +98,7 @@ GROUP BY ALL ORDER BY metric
 
 
 def performance(
-    connection: duckdb.DuckDBPyConnection,
+    connection: DuckDBPyConnection,
     endpoint: str,
     targets: Mapping[int, Target],
     wanted: Range,
@@ -108,10 +113,12 @@ def performance(
     matched(connection, targets, wanted)
     graded(connection, targets)
     notes = [*_without_target(connection, targets), *_cut(connection)]
+    slices = _slices(connection, "NULL", None)
     return Performance(
         endpoint=endpoint,
-        slices=_slices(connection, "NULL", None),
+        slices=slices,
         parts=() if by is None else _slices(connection, _part(connection, by), by),
+        bias=_bias(connection, targets, slices) if by is By.SEGMENT else (),
         by=by,
         version=wanted.version,
         since=wanted.since,
@@ -120,17 +127,15 @@ def performance(
     )
 
 
-def _without_target(
-    connection: duckdb.DuckDBPyConnection, targets: Mapping[int, Target]
-) -> Iterable[str]:
+def _without_target(connection: DuckDBPyConnection, targets: Mapping[int, Target]) -> Iterable[str]:
     for (version,) in connection.execute(
         "SELECT DISTINCT version FROM answers ORDER BY 1"
     ).fetchall():
         if version not in targets:
-            yield f"Version {version} gives no output that a truth could be compared with."
+            yield f"Of version {version}, no output is kept that a truth could be compared with."
 
 
-def _cut(connection: duckdb.DuckDBPyConnection) -> Iterable[str]:
+def _cut(connection: DuckDBPyConnection) -> Iterable[str]:
     (found,) = _row(connection, "SELECT approx_count_distinct(truth) FROM graded")
     if found > MOST_CLASSES:
         yield (
@@ -139,12 +144,12 @@ def _cut(connection: duckdb.DuckDBPyConnection) -> Iterable[str]:
         )
 
 
-def _row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
+def _row(connection: DuckDBPyConnection, query: str) -> tuple[Any, ...]:
     row = connection.execute(query).fetchone()
     return row or (0,)
 
 
-def _part(connection: duckdb.DuckDBPyConnection, by: By) -> str:
+def _part(connection: DuckDBPyConnection, by: By) -> str:
     """What rows are parted by, as SQL."""
     if by is By.SEGMENT:
         rows = connection.execute(
@@ -164,7 +169,7 @@ def _part(connection: duckdb.DuckDBPyConnection, by: By) -> str:
     return f"at_us // {length} * {length}"
 
 
-def _slices(connection: duckdb.DuckDBPyConnection, part: str, by: By | None) -> tuple[Slice, ...]:
+def _slices(connection: DuckDBPyConnection, part: str, by: By | None) -> tuple[Slice, ...]:
     def rows(query: str) -> list[tuple[Any, ...]]:
         filled = query.format(
             key=f"version, role, {part} AS part",
@@ -197,6 +202,25 @@ def _slices(connection: duckdb.DuckDBPyConnection, part: str, by: By | None) -> 
         for key in [tuple(key_parts)]
     ]
     return tuple(sorted(slices, key=_order))
+
+
+def _bias(
+    connection: DuckDBPyConnection, targets: Mapping[int, Target], slices: Iterable[Slice]
+) -> tuple[Bias, ...]:
+    found = []
+    for one in slices:
+        target = targets.get(one.version)
+        counts = segment_counts(connection, one.version, target, role=one.role) if target else ()
+        if target is not None and counts:
+            found.append(
+                Bias(
+                    version=one.version,
+                    role=one.role,
+                    positive=target.classes[1],
+                    rates=fairness(counts),
+                )
+            )
+    return tuple(found)
 
 
 def _order(one: Slice) -> tuple[Any, ...]:

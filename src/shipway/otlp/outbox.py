@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import ssl
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -161,7 +162,8 @@ def _one_by_one(batch: Iterable[T]) -> Iterator[T]:
 def _client(target: Target) -> httpx.Client:
     headers = {"user-agent": f"shipway/{VERSION}", **dict(target.headers)}
     try:
-        return httpx.Client(headers=headers, timeout=target.timeout_s, verify=target.ca or True)
+        verify = ssl.create_default_context(cafile=target.ca) if target.ca else True
+        return httpx.Client(headers=headers, timeout=target.timeout_s, verify=verify)
     except (OSError, ValueError) as exc:
         raise CertificateUnusable(
             f"The certificates in `{target.ca}` for the OTLP collector cannot be used: {exc}.",

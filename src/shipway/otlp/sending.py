@@ -38,7 +38,7 @@ class Sending(Generic[T]):
             CertificateUnusable: the certificates for the collector cannot be read.
         """
         options = options_of(environment)
-        self.service = options.service or service
+        self.service, self.instance = options.service or service, instance
         self.keep: Callable[[T], None] | None = None
         self._on_drop, self._lock, self._dropped = on_drop, Lock(), {"traces": 0, "logs": 0}
         self._closers: list[Callable[[], None]] = []

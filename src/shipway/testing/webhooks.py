@@ -18,7 +18,7 @@ class Heard:
     def __init__(self, headers: dict[str, str], body: bytes) -> None:
         self.headers = headers
         self.body = body
-        self.key = headers[IDEMPOTENCY_KEY.lower()]
+        self.key = headers.get(IDEMPOTENCY_KEY.lower(), "")
 
     @property
     def document(self) -> dict[str, Any]:
@@ -37,6 +37,11 @@ class Receiver:
         self.answers: list[int | None] = []
         self.hold = threading.Event()
         self.hold.set()
+
+    @property
+    def bare(self) -> list[dict[str, Any]]:
+        """What came without a key, as Apprise sends it."""
+        return [one.document for one in self.heard if not one.key]
 
     def events(self, rule: str) -> list[str]:
         """What was told of a rule's alerts, in the order in which it was taken."""

@@ -84,7 +84,7 @@ def decode_truths(body: bytes, now: datetime) -> list[Truth]:
             next_step=f"Send at most {MOST_ITEMS:,} at a time.",
         )
     for number, truth in enumerate(truths):
-        fault = fault_of(truth, now)
+        fault = fault_of(truth, now=now)
         if fault:
             where = f"$[{number}]" if isinstance(read, list) else "$"
             raise InvalidRequest(
@@ -93,8 +93,11 @@ def decode_truths(body: bytes, now: datetime) -> list[Truth]:
     return truths
 
 
-def fault_of(truth: Truth, now: datetime) -> str:
-    """What is wrong with a feedback, to follow its name; empty for nothing."""
+def fault_of(truth: Truth, *, now: datetime | None) -> str:
+    """What is wrong with a feedback, to follow its name; empty for nothing.
+
+    Without `now` its time may be ahead.
+    """
     if truth.request_id is None and truth.key is None:
         return "has neither `request_id` nor `key`"
     if truth.label is None and truth.score is None and not truth.outcomes:
@@ -108,10 +111,10 @@ def fault_of(truth: Truth, now: datetime) -> str:
     return "" if truth.at is None else _fault_of_time(truth.at, now)
 
 
-def _fault_of_time(at: datetime, now: datetime) -> str:
+def _fault_of_time(at: datetime, now: datetime | None) -> str:
     if at.tzinfo is None:
         return "has an `at` without a time zone"
-    if at < _EPOCH or at > now + AHEAD:
+    if at < _EPOCH or (now is not None and at > now + AHEAD):
         return "has an `at` before 1970 or more than a day ahead"
     return ""
 

@@ -24,17 +24,16 @@ Items are the raw buffer of numbers, or a list.
 """
 
 
-class PackedPrediction(NamedTuple):
-    """A prediction as its frame holds it; arrays are in the order of the shape's fields, None for absent."""
+class PackedBatch(NamedTuple):
+    """Predictions of one shape as their frame holds them, one or many.
+
+    `counts` are the rows of each prediction; `facts` what each says, in the order of `Told`. Arrays are in
+    the order of the shape's fields, None for absent, with the rows of all predictions behind one another.
+    """
 
     shape: Shape
-    at_us: int
-    request_id: str
-    role: Role
-    latency_us: int
-    principal: str
-    segment: str
-    key: str
+    counts: Sequence[int]
+    facts: Sequence[tuple[Any, ...]]
     arrays: list[Packed | None]
 
     @property
@@ -58,16 +57,13 @@ class PackedPrediction(NamedTuple):
         """How many items each array has, 0 for an absent one."""
         return [0 if a is None else prod(a[1]) for a in self.arrays]
 
-    @property
-    def rows(self) -> int:
-        """How many rows it has, as `Prediction.rows` counts them."""
-        if not self.shape.batchable:
-            return 1
-        return next((a[1][0] for a in self.arrays if a is not None and a[1]), 1)
-
 
 _decode = msgspec.msgpack.Decoder(
     tuple[int, int, int, str, Role, int, str, str, str, list[Packed | None], list[Packed | None]]
+).decode
+_Columns = tuple[list[int], list[str], list[Role], list[int], list[str], list[str], list[str]]
+_decode_batch = msgspec.msgpack.Decoder(
+    tuple[int, int, list[int], _Columns, list[Packed | None], list[Packed | None]]
 ).decode
 _decode_any = msgspec.msgpack.Decoder().decode
 
@@ -79,7 +75,7 @@ def segment_id(data: bytes) -> str | None:
     return data[len(MAGIC) : HEAD_BYTES].hex()
 
 
-def packed_frames(data: bytes) -> Iterator[tuple[int, PackedPrediction | Feedback | None]]:
+def packed_frames(data: bytes) -> Iterator[tuple[int, PackedBatch | Feedback | None]]:
     """The frames of a segment in order, each with the position at which it ends; None for the others.
 
     It ends before the first frame that cannot be read, whatever the bytes are.
@@ -93,21 +89,54 @@ def packed_frames(data: bytes) -> Iterator[tuple[int, PackedPrediction | Feedbac
         yield end, found
 
 
-def _frame(payload: memoryview, shapes: dict[int, Shape]) -> PackedPrediction | Feedback | None:
+def _frame(payload: memoryview, shapes: dict[int, Shape]) -> PackedBatch | Feedback | None:
     # The first byte says that it is an array, the second is its kind.
-    if payload[1] == Kind.PREDICTION:
-        _, number, at_us, request_id, role, latency_us, *caller, inputs, outputs = _decode(payload)
-        shape = shapes[number]
-        if len(inputs) != len(shape.inputs) or len(outputs) != len(shape.outputs):
-            raise ValueError("the frame has another number of fields than its shape")
-        facts = (at_us, request_id, role, latency_us, *caller)
-        return PackedPrediction._make((shape, *facts, [*inputs, *outputs]))
+    match payload[1]:
+        case Kind.PREDICTION:
+            _, number, *single, inputs, outputs = _decode(payload)
+            shape, arrays = shapes[number], [*inputs, *outputs]
+            _require_fields(shape, inputs, outputs)
+            return PackedBatch(shape, [_rows(shape, arrays)], [tuple(single)], arrays)
+        case Kind.BATCH:
+            _, number, counts, told, inputs, outputs = _decode_batch(payload)
+            shape, arrays = shapes[number], [*inputs, *outputs]
+            _require_fields(shape, inputs, outputs)
+            facts: list[Any] = list(zip(*told, strict=True))
+            if len(facts) != len(counts) or min(counts, default=0) < 0:
+                raise ValueError("a batch has other numbers of rows and of predictions")
+            return PackedBatch(shape, counts, facts, arrays)
+    return _other(payload, shapes)
+
+
+def _other(payload: memoryview, shapes: dict[int, Shape]) -> Feedback | None:
+    """What is no prediction.
+
+    Raises:
+        ValueError: a newer release wrote it: what cannot be read must not be taken for nothing.
+    """
     kind, *rest = _decode_any(payload)
-    if kind == Kind.SHAPE:
-        shapes[rest[0]] = msgspec.convert(rest[1], Shape)
-    if kind == Kind.FEEDBACK:
-        return msgspec.convert(rest[0], Feedback)
-    return None
+    match kind:
+        case Kind.SHAPE:
+            shapes[rest[0]] = msgspec.convert(rest[1], Shape)
+            return None
+        case Kind.FEEDBACK:
+            return msgspec.convert(rest[0], Feedback)
+        case Kind.END:
+            return None
+        case _:
+            raise ValueError("the frame's kind is unknown")
+
+
+def _require_fields(shape: Shape, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+    if len(inputs) != len(shape.inputs) or len(outputs) != len(shape.outputs):
+        raise ValueError("the frame has another number of fields than its shape")
+
+
+def _rows(shape: Shape, arrays: Sequence[Packed | None]) -> int:
+    """How many rows a prediction has, as `Prediction.rows` counts them."""
+    if not shape.batchable:
+        return 1
+    return next((a[1][0] for a in arrays if a is not None and a[1]), 1)
 
 
 def _length(dtype: str, shape: tuple[int, ...]) -> tuple[type, int]:

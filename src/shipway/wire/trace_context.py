@@ -5,6 +5,7 @@ https://www.w3.org/TR/trace-context/ (level 1; what level 2 adds is read too). O
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Mapping
 
@@ -80,3 +81,8 @@ def _state_of(given: bytes) -> str:
 def parent_header(trace_id: bytes, span_id: bytes, *, is_sampled: bool) -> str:
     """The `traceparent` that makes a span the parent of what is asked for with it."""
     return f"00-{trace_id.hex()}-{span_id.hex()}-{int(is_sampled):02x}"
+
+
+def new_id(size: int) -> bytes:
+    """Random bytes that are not all zero. Ids need no secrecy (W3C Trace Context, 7)."""
+    return (random.getrandbits(8 * size) or 1).to_bytes(size, "big")

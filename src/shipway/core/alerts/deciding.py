@@ -135,7 +135,7 @@ class _Life:
         elif alert.phase is Phase.RESOLVED:
             self._move(Event.RAISE, signal.summary)
             assert self.alert is not None
-            alert = self.alert
+            alert = _replace(self.alert, raised_at=signal.at)
         is_worse = alert.fires and RANK[severity] > RANK[alert.severity]
         self.alert = _replace(
             alert,
@@ -234,6 +234,7 @@ def _opened(signal: Signal, severity: Severity, now: datetime) -> Alert:
         phase=Phase.PENDING,
         since=signal.since or signal.at,
         phase_at=now,
+        raised_at=signal.at,
         heard_at=signal.at,
     )
 
@@ -244,7 +245,7 @@ def _is_past(alert: Alert, now: datetime) -> bool:
 
 def _lasts_s(alert: Alert) -> float:
     """For how long the evidence has held: what nobody measures lasts no longer."""
-    return _s(alert.phase_at, alert.heard_at)
+    return _s(alert.raised_at, alert.heard_at)
 
 
 def _s(begin: datetime, end: datetime) -> float:

@@ -103,8 +103,8 @@ class Key(msgspec.Struct, frozen=True, order=True):
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """One alert, from its first evidence to its end.
 
-    `since` is when the trouble began, `phase_at` when the present phase did. `heard_at` is the time of
-    the last evidence, `clear_since` that of the first one since which the rule does not hold. `firings`
+    `since` is when the trouble began, `phase_at` when the present phase did. `raised_at` is the time of
+    the evidence that raised it, `heard_at` that of the last one, `clear_since` that of the first one since which the rule does not hold. `firings`
     counts how often it fired, `fired_at` is the last time. `owed` is what people are still to be told,
     `told_at` when they were told that it fires; None when they do not know. `escalations` counts the
     channels that were told because nobody acknowledged it.
@@ -119,6 +119,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     phase: Phase
     since: datetime
     phase_at: datetime
+    raised_at: datetime
     heard_at: datetime
     clear_since: datetime | None = None
     firings: int = 0

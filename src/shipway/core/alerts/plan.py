@@ -216,7 +216,7 @@ def _problems(plan: AlertPlan) -> list[tuple[str, str]]:
 
 
 def _rule_problems(plan: AlertPlan) -> list[tuple[str, str]]:
-    known = {rule.name: rule for rule in (*DEFAULT_RULES, *_burn_rates(plan))}
+    known = {rule.name: rule for rule in DEFAULT_RULES}
     taken = {*known, SLO_BURN}
     found = []
     for rule in plan.extra:

@@ -12,7 +12,7 @@ from shipway.core.release import VERSION
 from shipway.core.signature import Field
 from shipway.core.telemetry import Totals
 from shipway.core.tensors import DataType
-from shipway.gateway.failures import FailureLog
+from shipway.engines.failures import FailureLog
 from shipway.gateway.faults import known
 from shipway.gateway.grpc.call import Form, Metadata, Method, Reply
 from shipway.gateway.grpc.codec import GrpcInference, GrpcStreamInference, InferCall

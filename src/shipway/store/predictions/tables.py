@@ -14,7 +14,7 @@ from shipway.core.captures import Feedback, Role, Shape, columns_of
 from shipway.core.signature import Field
 from shipway.core.tensors import NUMPY_OF, Array, DataType, data_type_of
 from shipway.core.versions import NAME
-from shipway.wire.packed import Content, Packed, PackedPrediction, packed_frames
+from shipway.wire.packed import Content, Packed, PackedBatch, packed_frames
 
 _AT = pa.timestamp("us", tz="UTC")
 _FARTHEST_US = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
@@ -74,7 +74,7 @@ def rows_of(data: bytes) -> Read:
     frames, good = 0, 0
     for end, found in packed_frames(data):
         try:
-            if isinstance(found, PackedPrediction):
+            if isinstance(found, PackedBatch):
                 groups.add(found)
             elif found is not None:
                 _require_sound(found)
@@ -124,7 +124,7 @@ class _Groups:
         self._forms: dict[tuple[object, ...], _Form] = {}
         self._groups: dict[tuple[object, ...], _Group] = {}
 
-    def add(self, one: PackedPrediction) -> None:
+    def add(self, one: PackedBatch) -> None:
         """Adds a prediction; one without rows adds nothing.
 
         Raises:
@@ -134,15 +134,17 @@ class _Groups:
         form = self._forms.get(key)
         if form is None:
             form = self._forms.setdefault(key, self._form(one))
-        if not one.has_lengths(form.lengths) or not 0 <= one.at_us < _FARTHEST_US:
-            raise ValueError("its arrays do not have the shapes that it says, or its time is none")
+        if not one.has_lengths(form.lengths) or sum(one.counts) != form.rows:
+            raise ValueError("its arrays do not have the shapes that it says")
+        if not all(0 <= facts[0] < _FARTHEST_US for facts in one.facts):
+            raise ValueError("its time is none")
         if form.rows:
             form.group.add(one, form)
 
-    def _form(self, one: PackedPrediction) -> _Form:
+    def _form(self, one: PackedBatch) -> _Form:
         kinds = tuple([a and (a[0], len(a[1])) for a in one.arrays])
         group = self._groups.setdefault((id(one.shape), kinds), _Group(one))
-        lengths, rows, sizes = one.lengths(), one.rows, one.sizes()
+        lengths, rows, sizes = one.lengths(), sum(one.counts), one.sizes()
         for size, array, is_list in zip(sizes, one.arrays, group.is_list, strict=True):
             whole = size == rows or (is_list and not (size % rows if rows else size))
             if array is not None and not whole:
@@ -181,7 +183,7 @@ class _Form(NamedTuple):
 class _Group:
     """Predictions of one shape whose arrays have the same types: their buffers are put end to end."""
 
-    def __init__(self, first: PackedPrediction) -> None:
+    def __init__(self, first: PackedBatch) -> None:
         """Takes the types from the first, without adding it.
 
         Raises:
@@ -212,7 +214,7 @@ class _Group:
             if dtype == "O"
         ]
 
-    def add(self, one: PackedPrediction, form: _Form) -> None:
+    def add(self, one: PackedBatch, form: _Form) -> None:
         """Adds a prediction of that form.
 
         Raises:
@@ -222,10 +224,10 @@ class _Group:
             for item in one.arrays[place][2]:  # type: ignore[index]  # it is there in this form
                 if item is not None and not isinstance(item, kind):
                     raise ValueError("a text is none")
-        self.counts.append(form.rows)
-        self._facts.append(one[1:8])
+        self.counts += one.counts
+        self._facts += one.facts
         self._contents.append(one.arrays)
-        self._widths.append(form.widths)
+        self._widths += [form.widths] * len(one.counts)
 
     def table(self) -> pa.Table:
         """All rows, in the order in which they came."""
