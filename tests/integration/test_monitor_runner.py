@@ -24,7 +24,7 @@ from shipway.control.monitors import Monitors
 from shipway.control.predictions import Predictions
 from shipway.control.registry import Registry
 from shipway.core.access import ANYBODY, Grant, Role
-from shipway.core.captures import Prediction, Shape
+from shipway.core.captures import Feedback, Prediction, Shape
 from shipway.core.capturing import Capture
 from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
 from shipway.core.errors import NotFound, StoreUnavailable
@@ -116,6 +116,21 @@ class World:
         )  # fmt: skip
         self.log.ingest(segment(kept), gateway="g1", now=self.now)
 
+    def say_what_came_true(self, *, rows=1500, off=0.1) -> None:
+        """Feedback on the recorded predictions; those after `BROKEN_AT` are off by eight times as much."""
+        scores = values(rows, np.random.default_rng(5))["score"]
+        said = []
+        for n in range(rows):
+            at = END - 8 * DAY + 8 * DAY * (n / rows)
+            gap = off * (8 if at >= BROKEN_AT else 1) * (1 + n % 3)
+            said.append(
+                Feedback(
+                    environment=ENVIRONMENT, endpoint="churn", at_us=micros(at) + 1,
+                    request_id=f"r1-{n}", score=float(scores[n]) + gap,
+                )
+            )  # fmt: skip
+        self.log.ingest(segment((), said), gateway="g1", now=self.now)
+
     def newest(self, monitor="drift"):
         return self.monitors.runs("churn", monitor, limit=99)
 
@@ -177,12 +192,13 @@ def test_defaults_run_from_the_first_moment(world):
     world.record()
     world.runner.tick()
     stands = world.monitors.of("churn", now=world.now)
-    verdicts = {one.monitor.label: one.last.verdict for one in stands}
-    # The bundle's baseline has no outputs, and there are no days before: nothing to compare these with.
+    verdicts = {one.monitor.label: one.last and one.last.verdict for one in stands}
+    # There is no feedback, so that errors are not looked at. The bundle's baseline has no outputs, and there are no days before: nothing to compare these with.
     assert verdicts == {
         "drift": MonitorVerdict.STEADY,
         "prediction_drift": MonitorVerdict.INCONCLUSIVE,
         "quality": MonitorVerdict.STEADY,
+        "performance": None,
     }
     assert all(one.next_at > world.now for one in stands)
 
@@ -213,6 +229,20 @@ def test_redacted_input_is_not_judged(world):
     (run,) = world.newest()
     assert run.verdict is MonitorVerdict.STEADY
     assert "income" not in str(world.monitors.run("churn", run.id).report.findings)
+
+
+def test_errors_are_looked_at_once_there_is_feedback(world):
+    world.put(MonitorSpec(kind=MonitorKind.PERFORMANCE, min_rows=50))
+    world.record(rows=1500, start=END - 8 * DAY)
+    world.runner.tick()
+    assert world.newest("performance") == ()
+    world.say_what_came_true()
+    world.now += HOUR
+    world.runner.tick()
+    (run,) = world.newest("performance")
+    assert run.verdict is MonitorVerdict.FIRING
+    assert "mean absolute error rose from 0.2" in run.summary
+    assert world.fired() == [("performance", True), (FAILED, False)]
 
 
 class Away:
