@@ -22,7 +22,7 @@ check: $(VENV)/.dev ## format, lint, types, import contracts, unit and docs test
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q -n 2 tests/unit tests/docs tests/architecture
 
-test: check ## everything
+test: check $(VENV)/.test-tools ## everything
 	$(BIN)/pytest -q -n 2 tests/contract tests/integration tests/fuzz
 	$(BIN)/pytest -q tests/system
 
@@ -83,6 +83,12 @@ $(VENV)/.fuzz: $(VENV)/.uv
 $(VENV)/.bench-tools:
 	command -v wrk && command -v h2load && /usr/bin/python3 -c 'import ensurepip' || \
 		{ apt-get update -qq && apt-get install -y -qq wrk nghttp2-client python3-venv; }
+	mkdir -p $(@D) && touch $@
+
+# prometheus, with promtool: no package index has a server that tests could start.
+$(VENV)/.test-tools:
+	command -v prometheus && command -v promtool || \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus; }
 	mkdir -p $(@D) && touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml requirements-dev.lock

@@ -28,6 +28,7 @@ from shipway.client.auditing import AuditFilters
 from shipway.client.evaluating.question import EvaluateOptions
 from shipway.client.packing import PackOptions
 from shipway.client.synchronous import Client
+from shipway.control import exposition
 from shipway.core import (
     capturing,
     endpoints,
@@ -43,6 +44,7 @@ from shipway.core.capturing import Capture, Reading, Redact
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Scaling
 from shipway.core.errors import ShipwayError
 from shipway.core.isolation import Sandbox
+from shipway.core.measures import MEASURES, OF_SERVER
 from shipway.core.monitors import Against, MonitorSpec
 from shipway.core.policy import (
     AllowedStrategy,
@@ -58,6 +60,7 @@ from shipway.core.policy import (
     SliceOf,
 )
 from shipway.core.rates import RateLimit
+from shipway.core.resolutions import FINE, HOURS, MINUTES
 from shipway.core.strategies import (
     Ab,
     BlueGreen,
@@ -80,6 +83,7 @@ from shipway.core.telemetry import BOUNDS_S, Outcome
 from shipway.gateway.grpc.status import code_of
 from shipway.gateway.metrics import FAMILIES
 from shipway.settings import Settings
+from shipway.wire.exposition import Family
 from shipway.wire.problems import status_of
 
 HERE = Path(__file__).parent
@@ -122,6 +126,15 @@ Buckets of `shipway_request_seconds` end at {bounds} seconds; rates of 429 and 5
 Counters do not go backwards when a gateway ends or is killed, nor when the server is started again:
 its counts stay in `run/counters/past.bin` of the state directory. Its requests in flight are gone at
 once. Scrape one address; a second gateway's page would count everything twice.
+"""
+
+_MEASURES_WORDS = f"""\
+What `shipway metrics`, `GET /api/v1/endpoints/NAME/metrics` and alert rules name. Each is computed from the counts of
+a whole period, so that a day's value is that of the day's requests. It is none where the period does not say, such as
+the error rate of no requests. Quantiles are off by at most the width of their latency bucket.
+
+Counts are kept in windows of {FINE.step_s} s for {FINE.keep_s // 3600} hours, of a minute for {MINUTES.keep_s // 86400}
+days, and of an hour for {HOURS.keep_s // 86400} days.
 """
 
 _EXITS = {
@@ -586,12 +599,21 @@ def _table(columns: list[str], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in cells) + "\n"
 
 
-def metrics_page() -> str:
-    """Every metric of `GET /metrics`, and the outcomes."""
-    rows = [
+def _families(families: Iterable[Family]) -> list[tuple[str, str, str, str]]:
+    return [
         (f"`{f.name}`", f.kind, ", ".join(f"`{label}`" for label in f.labels), f.help)
-        for f in FAMILIES
+        for f in families
     ]
+
+
+def _measures(is_listed: Callable[[str], bool]) -> list[tuple[str, str, str]]:
+    listed = (one for one in MEASURES.values() if is_listed(one.name))
+    return [(f"`{one.name}`", one.unit, one.help) for one in listed]
+
+
+def metrics_page() -> str:
+    """Every metric of both `GET /metrics`, the outcomes, and the measures of the history."""
+    rows = _families(FAMILIES)
     words = _attribute_docs(telemetry, "Outcome")
     outcomes = [(f"`{outcome.name.lower()}`", words[outcome.name]) for outcome in Outcome]
     return "\n".join(
@@ -603,6 +625,15 @@ def metrics_page() -> str:
             "## Outcomes\n",
             _table(["outcome", "when"], outcomes),
             _METRICS_WORDS.format(bounds=", ".join(f"{bound:g}" for bound in BOUNDS_S)),
+            "## Of control\n",
+            "`GET /metrics` on control, for who may read the whole server. What has nothing to say is left"
+            " out: rollouts when none is under way, GPUs where there are none.\n",
+            _table(["metric", "kind", "labels", "what"], _families(exposition.FAMILIES)),
+            "## Measures\n",
+            _MEASURES_WORDS,
+            _table(["measure", "unit", "what"], _measures(lambda name: name not in OF_SERVER)),
+            "Of Shipway's own processes, in `shipway top`:\n",
+            _table(["measure", "unit", "what"], _measures(OF_SERVER.__contains__)),
         ]
     )
 

@@ -268,6 +268,31 @@ def test_segment_that_is_treated_otherwise_is_named(process, tmp_path, positive,
     )
 
 
+def test_inputs_that_no_longer_go_together_are_found(process, tmp_path):
+    def goes_with_age(at, columns):
+        columns["income"] = np.exp(10.5 + 0.04 * (columns["age"] - 41))
+
+    before = write_log(
+        tmp_path / "before.parquet", start=END - 8 * DAY, end=END - DAY, rows=4000, seed=3,
+        broken=goes_with_age,
+    )  # fmt: skip
+    for broken, verdict in ((goes_with_age, MonitorVerdict.STEADY), (None, MonitorVerdict.FIRING)):
+        answer = run(
+            process, tmp_path, broken=broken,
+            kind=MonitorKind.MULTIVARIATE, profile=None, reference_files=files(before),
+            reference_start=END - 8 * DAY, reference_end=END - DAY, always_drawn=True,
+        )  # fmt: skip
+        assert answer.report.verdict is verdict
+    assert answer.report.findings[0].feature in ("income", "age")
+    empty = process.run(
+        order(
+            tmp_path / "run", "", kind=MonitorKind.MULTIVARIATE, files=files(), profile=None,
+            reference_start=END - 8 * DAY, reference_end=END - DAY,
+        )
+    )  # fmt: skip
+    assert empty.report.verdict is MonitorVerdict.INCONCLUSIVE
+
+
 def test_version_without_a_label_is_no_verdict(process, tmp_path):
     answer = process.run(order(tmp_path / "run", "", kind=MonitorKind.PERFORMANCE, files=files()))
     assert answer.report.verdict is MonitorVerdict.INCONCLUSIVE

@@ -74,7 +74,7 @@ def test_a_monitor_is_declared_with_little_and_with_all():
         ({"kind": "drift", "against": {"trailing": "7d", "version": 2}}, "does not say what"),
         ({"kind": "drift", "against": {"trailing": "10s"}}, "`against.trailing: 10s`"),
         ({"kind": "drift", "against": "basline"}, "not valid"),
-        ({"kind": "prediction_drift", "against": "baseline"}, "baseline, which has no outputs"),
+        ({"kind": "prediction_drift", "against": "baseline"}, "the baseline has none of it"),
         ({"kind": "performance", "against": {"version": 2}}, "compared with a version"),
         ({"kind": "drift", "name": "Not a name"}, "not a valid monitor name"),
         ({"kind": "drift", "thresholds": {"effekt": 1}}, "unknown threshold `effekt`"),

@@ -88,7 +88,9 @@ class _Seen:
 
 
 def _span(seen: _Seen, tracing: Tracing) -> Span:
-    context, route = seen.context, getattr(seen.scope.get("route"), "path", "")
+    context, route = seen.context, str(getattr(seen.scope.get("route"), "path", ""))
+    if route and not route.startswith(PREFIX):  # that of a router knows not where it is mounted
+        route = PREFIX + route
     attributes: dict[str, Value] = {
         "http.request.method": shown(seen.method),
         "url.path": shown(seen.path),
@@ -96,7 +98,7 @@ def _span(seen: _Seen, tracing: Tracing) -> Span:
         "shipway.request_id": seen.request_id,
     }
     if route:
-        attributes["http.route"] = str(route)
+        attributes["http.route"] = route
     return Span(
         name=f"{shown(seen.method)} {route}".strip(),
         kind=SpanKind.SERVER,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,7 +72,8 @@ class Predictions:
         # pyarrow is not loaded before there is something to write.
         from shipway.store.predictions.tables import rows_of
 
-        read = rows_of(data)
+        with _uncollected():
+            read = rows_of(data)
         if read.good_bytes < len(data):
             if not read.frames:
                 raise self._rejection(data)
@@ -171,6 +173,16 @@ class Predictions:
             connected(files, temp_dir=self._temp) as connection,
         ):
             yield connection
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection meanwhile. What a segment becomes has no cycles, and walking it holds all threads."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _is_wanted(

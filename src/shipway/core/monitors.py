@@ -41,6 +41,9 @@ class MonitorKind(StrEnum):
     QUALITY = "quality"
     """Whether the data is sound: missing values, ranges, categories, constant columns, volume."""
 
+    MULTIVARIATE = "multivariate"
+    """Whether all inputs together are as before: a classifier tries to tell the rows of both sides apart."""
+
     PERFORMANCE = "performance"
     """Whether errors became more, where feedback says what was true."""
 
@@ -114,7 +117,7 @@ class MonitorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return duration_of(self.window, name="window")
 
     def reference(self, *, has_baseline: bool) -> Literal["baseline"] | Against:
-        """What it is compared with; a bundle's baseline has inputs alone."""
+        """What it is compared with; a bundle's baseline has inputs alone, and no rows of them."""
         if self.against is not None:
             return self.against
         is_known = has_baseline and self.kind in _OF_INPUTS
@@ -171,7 +174,7 @@ def _require(monitor: MonitorSpec) -> None:
         )
     if against == BASELINE and monitor.kind not in _OF_INPUTS:
         raise _invalid(
-            monitor, "is compared with the baseline, which has no outputs", "Use `{trailing: 7d}`."
+            monitor, "needs rows, and the baseline has none of it", "Use `{trailing: 7d}`."
         )
     has_version = isinstance(against, Against) and against.version is not None
     if has_version and monitor.kind in OF_TRUTHS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from time import perf_counter, time_ns
 
 from shipway.core.assignment import is_moved, place_of, row_key
@@ -60,6 +61,8 @@ class Recorder:
         self.is_whole = capture.share_pct >= 100
         self.segment_of = reader(capture.segment, redaction)
         self.key_of = reader(capture.key, redaction)
+        self.is_slow = redaction.is_on
+        self._number = next(_numbers)
         self._redaction = redaction
         self._has_texts = not all(field.dtype.is_numeric for field in shape.outputs)
         self._inputs = [field.name for field in self.shape.inputs]
@@ -82,18 +85,18 @@ class Recorder:
             size += array.size * _OBJECT_BYTES if self._has_texts else array.nbytes
         return size
 
-    def opening(self, number: int) -> bytes:
+    def opening(self) -> bytes:
         """See `spool_writer.Source`."""
-        return shape_payload(number, self.shape)
+        return shape_payload(self._number, self.shape)
 
-    def payload(self, number: int, entry: Entry) -> bytes:
+    def payload(self, entry: Entry) -> bytes:
         """See `spool_writer.Source`. Nothing that is redacted or not kept is in it."""
         told, inputs, outputs = self._redacted(entry)
         return encode_prediction(
-            number, told, packed(self._inputs, inputs), packed(self._outputs, outputs)
+            self._number, told, packed(self._inputs, inputs), packed(self._outputs, outputs)
         )
 
-    def batch(self, number: int, entries: Sequence[Entry]) -> bytes | None:
+    def batch(self, entries: Sequence[Entry]) -> bytes | None:
         """See `spool_writer.Source`. Of a table's rows, not of tensors without rows."""
         if not self.shape.batchable:
             return None
@@ -111,7 +114,7 @@ class Recorder:
             ]
         except (LookupError, StopIteration, TypeError, ValueError):
             return None  # other dtypes or numbers of rows than each other's
-        return batch_payload(number, Batch(rows, list(zip(*told, strict=True)), *together))
+        return batch_payload(self._number, Batch(rows, list(zip(*told, strict=True)), *together))
 
     def _redacted(self, entry: Entry) -> Entry:
         if not self._redaction.is_on:
@@ -172,6 +175,7 @@ class Record:
 
 
 _ids = RequestIds()
+_numbers = count()
 
 
 async def recorded(kept: asyncio.Future[None], *, within_s: float) -> None:

@@ -329,6 +329,7 @@ metric_windows = sa.Table(
     sa.Column("version", sa.String(80), primary_key=True),
     sa.Column("counts", sa.LargeBinary, nullable=False),
     sa.Index("ix_metric_windows_at", "environment", "step_s", "at"),
+    sqlite_with_rowid=False,
 )
 
 # What sources had counted since they began, as far as it is in the windows.

@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("version", sa.String(80), nullable=False),
         sa.Column("counts", sa.LargeBinary, nullable=False),
         sa.PrimaryKeyConstraint(*key, name="pk_metric_windows"),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_metric_windows_at", "metric_windows", ["environment", "step_s", "at"])
     op.create_table(
