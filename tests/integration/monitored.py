@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from shipway.core.monitors import MonitorKind, MonitorSpec
 from shipway.core.profile import Profile, column_profile
@@ -69,6 +70,7 @@ def order(directory, path, *, kind=MonitorKind.DRIFT, **fields):
     directory.mkdir(parents=True, exist_ok=True)
     given = {
         "title": "drift of `churn`",
+        "version": 1,
         "monitor": MonitorSpec(kind=kind),
         "files": files(path),
         "inputs": INPUTS,
@@ -82,3 +84,40 @@ def order(directory, path, *, kind=MonitorKind.DRIFT, **fields):
         "profile": profile(),
     }
     return Order(**{**given, **fields})
+
+
+def write_labelled(directory, *, rows, start, end, wrong, segments=("",), positive=None):
+    """Predictions of two classes, and the truth of each. `wrong` gives the chance of an error at a time,
+    `positive` that of class 1 in a segment."""
+    directory.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(7)
+    at = [start + (end - start) * (n / rows) for n in range(rows)]
+    segment = [segments[n % len(segments)] or None for n in range(rows)]
+    said = np.array([rng.random() < (positive or (lambda s: 0.5))(s) for s in segment]).astype(int)
+    is_wrong = np.array([rng.random() < wrong(moment) for moment in at])
+    ids = [f"q{n}" for n in range(rows)]
+    times = pa.array(at, type=pa.timestamp("us", tz="UTC"))
+    predictions = pa.table(
+        {
+            "_request_id": ids, "_row": np.zeros(rows, dtype=np.int32), "_at": times,
+            "_version": np.ones(rows, dtype=np.int32), "_role": ["primary"] * rows,
+            "_segment": pa.array(segment, type=pa.string()),
+            "_key": pa.array([None] * rows, type=pa.string()), "label": said,
+        }
+    )  # fmt: skip
+    none = pa.array([None] * rows, type=pa.string())
+    feedback = pa.table(
+        {
+            "_request_id": ids, "_row": pa.array([None] * rows, type=pa.int32()), "_key": none,
+            "_at": times, "_id": none, "label": [str(n) for n in np.where(is_wrong, 1 - said, said)],
+            "score": pa.array([None] * rows, type=pa.float64()),
+            "outcomes": pa.array([[]] * rows, type=pa.map_(pa.string(), pa.float64())),
+            "_principal": none,
+        }
+    )  # fmt: skip
+    pq.write_table(predictions, directory / "predictions.parquet")
+    pq.write_table(feedback, directory / "feedback.parquet")
+    return LogFiles(
+        predictions=((str(directory / "predictions.parquet"),),),
+        feedback=(str(directory / "feedback.parquet"),),
+    )

@@ -12,12 +12,14 @@ import numpy as np
 import psutil
 import pytest
 
+from shipway.core.evaluations import Task
 from shipway.core.monitor_runs import MonitorVerdict
 from shipway.core.monitors import MonitorKind, MonitorSpec
+from shipway.core.targets import Target
 from shipway.monitoring.process import RunProcess
 
 sys.path.insert(0, str(Path(__file__).parent))
-from monitored import DAY, END, files, order, write_log
+from monitored import DAY, END, files, order, write_labelled, write_log
 
 HOUR = timedelta(hours=1)
 BROKEN_AT = END - 8 * HOUR
@@ -212,6 +214,88 @@ def test_volume_is_held_against_the_same_time_of_the_days_before(process, tmp_pa
     volume = next(one for one in answer.report.findings if one.what == "volume")
     assert (volume.verdict is MonitorVerdict.FIRING) is fires
     assert "950 to 1,150 in the 5 before" in volume.words
+
+
+LABEL = Target(task=Task.CLASSIFICATION, label="label", is_number=True, classes=("0", "1"))
+
+
+def judged(process, tmp_path, log, kind):
+    answer = process.run(
+        order(
+            tmp_path / "run", "", kind=kind, files=files(), labelled=log, target=LABEL,
+            reference="the 7d before", reference_start=END - 8 * DAY, reference_end=END - DAY,
+            always_drawn=True,
+        )
+    )  # fmt: skip
+    assert answer.message == ""
+    return answer
+
+
+def test_errors_that_became_more_are_found_where_they_did(process, tmp_path):
+    log = write_labelled(
+        tmp_path / "log", rows=9000, start=END - 8 * DAY, end=END,
+        wrong=lambda at: 0.3 if at >= BROKEN_AT else 0.1,
+    )  # fmt: skip
+    report = judged(process, tmp_path, log, MonitorKind.PERFORMANCE).report
+    assert report.verdict is MonitorVerdict.FIRING
+    (finding,) = report.findings
+    assert "error rate rose from 9.58 % to 29.1 %" in finding.words
+    assert abs(finding.since - BROKEN_AT) <= 3 * HOUR
+    assert finding.series[-1].value > 0.2 > 0.15 > finding.series[0].value
+
+
+def test_errors_that_stay_are_steady_and_few_labels_no_verdict(process, tmp_path):
+    for rows, verdict in ((9000, MonitorVerdict.STEADY), (300, MonitorVerdict.INCONCLUSIVE)):
+        log = write_labelled(
+            tmp_path / "log", rows=rows, start=END - 8 * DAY, end=END, wrong=lambda at: 0.1
+        )
+        assert judged(process, tmp_path, log, MonitorKind.PERFORMANCE).report.verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("positive", "verdict"), [(0.25, MonitorVerdict.FIRING), (0.5, MonitorVerdict.STEADY)]
+)
+def test_segment_that_is_treated_otherwise_is_named(process, tmp_path, positive, verdict):
+    log = write_labelled(
+        tmp_path / "log", rows=6000, start=END - DAY, end=END, wrong=lambda at: 0.0,
+        segments=("north", "south", "west"),
+        positive=lambda segment: positive if segment == "west" else 0.5,
+    )  # fmt: skip
+    answer = judged(process, tmp_path, log, MonitorKind.BIAS)
+    assert answer.report.verdict is verdict
+    assert {one.feature for one in answer.report.firing} == (
+        {"west"} if verdict is MonitorVerdict.FIRING else set()
+    )
+
+
+def test_inputs_that_no_longer_go_together_are_found(process, tmp_path):
+    def goes_with_age(at, columns):
+        columns["income"] = np.exp(10.5 + 0.04 * (columns["age"] - 41))
+
+    before = write_log(
+        tmp_path / "before.parquet", start=END - 8 * DAY, end=END - DAY, rows=4000, seed=3,
+        broken=goes_with_age,
+    )  # fmt: skip
+    for broken, verdict in ((goes_with_age, MonitorVerdict.STEADY), (None, MonitorVerdict.FIRING)):
+        answer = run(
+            process, tmp_path, broken=broken,
+            kind=MonitorKind.MULTIVARIATE, profile=None, reference_files=files(before),
+            reference_start=END - 8 * DAY, reference_end=END - DAY, always_drawn=True,
+        )  # fmt: skip
+        assert answer.report.verdict is verdict
+    assert answer.report.findings[0].feature in ("income", "age")
+    empty = process.run(
+        order(
+            tmp_path / "run", "", kind=MonitorKind.MULTIVARIATE, files=files(), profile=None,
+            reference_start=END - 8 * DAY, reference_end=END - DAY,
+        )
+    )  # fmt: skip
+    assert empty.report.verdict is MonitorVerdict.INCONCLUSIVE
+
+
+def test_version_without_a_label_is_no_verdict(process, tmp_path):
+    answer = process.run(order(tmp_path / "run", "", kind=MonitorKind.PERFORMANCE, files=files()))
+    assert answer.report.verdict is MonitorVerdict.INCONCLUSIVE
 
 
 def test_names_and_values_of_callers_are_text_and_not_markup(process, tmp_path):

@@ -34,7 +34,12 @@ def declared(*monitors):
 def test_endpoint_that_keeps_predictions_is_watched_from_the_first_moment():
     spec = EndpointSpec(name="churn", model="churn:1", capture=Capture())
     assert spec.monitored == DEFAULTS
-    assert [one.label for one in DEFAULTS] == ["drift", "prediction_drift", "quality"]
+    assert [one.label for one in DEFAULTS] == [
+        "drift",
+        "prediction_drift",
+        "quality",
+        "performance",
+    ]
     assert all(one.schedule("churn").every == timedelta(hours=1) for one in DEFAULTS)
     assert all(one.length == timedelta(days=1) for one in DEFAULTS)
 
@@ -69,6 +74,8 @@ def test_a_monitor_is_declared_with_little_and_with_all():
         ({"kind": "drift", "against": {"trailing": "7d", "version": 2}}, "does not say what"),
         ({"kind": "drift", "against": {"trailing": "10s"}}, "`against.trailing: 10s`"),
         ({"kind": "drift", "against": "basline"}, "not valid"),
+        ({"kind": "prediction_drift", "against": "baseline"}, "the baseline has none of it"),
+        ({"kind": "performance", "against": {"version": 2}}, "compared with a version"),
         ({"kind": "drift", "name": "Not a name"}, "not a valid monitor name"),
         ({"kind": "drift", "thresholds": {"effekt": 1}}, "unknown threshold `effekt`"),
         ({"kind": "drift", "evry": "1h"}, "evry"),

@@ -15,10 +15,11 @@ from shipway.core.durations import duration_of
 from shipway.core.endpoints import EndpointState
 from shipway.core.errors import EndpointNotFound
 from shipway.core.monitor_runs import MonitorRun, Trigger
-from shipway.core.monitors import BASELINE, Against, MonitorKind
+from shipway.core.monitors import BASELINE, OF_TRUTHS, TRAILING, Against, MonitorKind
 from shipway.core.profile import Profile
 from shipway.core.registry import VersionRecord
 from shipway.core.signature import Field
+from shipway.core.targets import target_of
 from shipway.core.versions import VersionQuery
 from shipway.monitoring.order import EARLIER_WINDOWS, Order
 from shipway.store.predictions.reading import LogFiles
@@ -65,7 +66,9 @@ class Orders:
         against = run.monitor.reference(has_baseline=profile is not None)
         with ExitStack() as stack:
             order = self._window(stack, run, state, record, directory)
-            if against == BASELINE:
+            if run.monitor.kind in OF_TRUTHS:
+                yield self._labelled(stack, order, run, record)
+            elif against == BASELINE:
                 # A baseline that was asked for and is not there leaves nothing to compare with.
                 nothing = Profile(rows=0, columns={})
                 words = f"the baseline of {record.ref}"
@@ -102,6 +105,7 @@ class Orders:
         files = self._log.files(run.endpoint, version=record.number, since=start, until=end)
         return Order(
             title=f"{run.monitor.label} of {run.endpoint} ({record.ref})",
+            version=record.number,
             monitor=run.monitor,
             files=stack.enter_context(files),
             inputs=_as_they_were(signature.inputs, state),
@@ -123,6 +127,26 @@ class Orders:
             return None
         since = start - max(end - start, _DAY) * EARLIER_WINDOWS
         return stack.enter_context(self._log.files(run.endpoint, since=since, until=end))
+
+    def _labelled(
+        self, stack: ExitStack, order: Order, run: MonitorRun, record: VersionRecord
+    ) -> Order:
+        against = run.monitor.reference(has_baseline=False)
+        assert isinstance(against, Against)
+        trailing = against.trailing or TRAILING
+        since = order.start - duration_of(trailing, name="against.trailing")
+        content = record.manifest.content
+        kept = msgspec.structs.replace(content.signature, outputs=order.outputs)
+        # Not bounded by version and end: see `monitoring.matching`.
+        return msgspec.structs.replace(
+            order,
+            files=LogFiles(),
+            reference=f"the {trailing} before",
+            reference_start=since,
+            reference_end=order.start,
+            labelled=stack.enter_context(self._log.files(run.endpoint, since=since)),
+            target=target_of(kept, content.config, content.classes),
+        )
 
     def _compared(
         self,

@@ -22,12 +22,13 @@ from shipway.core.monitor_runs import (
     signals_of,
     taken,
 )
-from shipway.core.monitors import MonitorSpec
+from shipway.core.monitors import MonitorKind, MonitorSpec
+from shipway.core.partitions import Contents
 from shipway.core.signals import Signal
 from shipway.monitoring.order import Answer
 from shipway.monitoring.process import RunProcess
 from shipway.store.objects.reports import ReportObjects
-from shipway.store.sql.database import Database
+from shipway.store.sql.database import Database, Transaction
 
 TICK_S = 5.0
 KEEP = timedelta(days=90)
@@ -112,7 +113,7 @@ class MonitorRunner:
                 for state in states
                 if state.active is not None
                 for monitor in state.spec.monitored
-                if (run := self._due(tx.monitor_runs.last_slot, state, monitor, now)) is not None
+                if (run := self._due(tx, state, monitor, now)) is not None
             ]
         if due:
             with self._database.transaction() as tx:
@@ -121,7 +122,7 @@ class MonitorRunner:
 
     def _due(
         self,
-        last_slot: Callable[..., datetime | None],
+        tx: Transaction,
         state: EndpointState,
         monitor: MonitorSpec,
         now: datetime,
@@ -131,11 +132,11 @@ class MonitorRunner:
         if (following := self._next.get(key)) is not None and now < following:
             return None
         schedule = monitor.schedule(endpoint)
-        last = last_slot(self._environment, endpoint, monitor.label, until=now)
+        last = tx.monitor_runs.last_slot(self._environment, endpoint, monitor.label, until=now)
         slot = schedule.due(last, now)
         if (following := schedule.following(now)) is not None:
             self._next[key] = following
-        if slot is None:
+        if slot is None or not self._has_material(tx, endpoint, monitor):
             return None
         return MonitorRun(
             id=new_run_id(),
@@ -144,6 +145,13 @@ class MonitorRunner:
             monitor=monitor,
             due_at=slot,
         )
+
+    def _has_material(self, tx: Transaction, endpoint: str, monitor: MonitorSpec) -> bool:
+        """Whether there is anything to look at: errors need feedback."""
+        if monitor.kind is not MonitorKind.PERFORMANCE:
+            return True
+        files = tx.partitions.of(self._environment, endpoint)
+        return any(one.contents is Contents.FEEDBACK for one in files)
 
     def work(self) -> bool:
         """Carries out the run that waits for longest; False when none does, or this process ends."""

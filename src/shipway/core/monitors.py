@@ -22,8 +22,8 @@ EVERY = "1h"
 TRAILING = "7d"
 """What it is compared with where the bundle has no baseline profile."""
 
-THRESHOLDS = ("effect", "false_alarms_per_week", "share")
-"""What can be set otherwise: the fields of `core.drift.rules.DriftRules` that are a matter of taste."""
+THRESHOLDS = ("effect", "false_alarms_per_week", "share", "error", "ratio")
+"""What can be set otherwise; see docs/howto/monitors.md."""
 
 SHORTEST = timedelta(minutes=1)
 LONGEST = timedelta(days=366)
@@ -40,6 +40,20 @@ class MonitorKind(StrEnum):
 
     QUALITY = "quality"
     """Whether the data is sound: missing values, ranges, categories, constant columns, volume."""
+
+    MULTIVARIATE = "multivariate"
+    """Whether all inputs together are as before: a classifier tries to tell the rows of both sides apart."""
+
+    PERFORMANCE = "performance"
+    """Whether errors became more, where feedback says what was true."""
+
+    BIAS = "bias"
+    """Whether segments are treated alike (two classes; with feedback also whether errors are)."""
+
+
+_OF_INPUTS = (MonitorKind.DRIFT, MonitorKind.QUALITY)
+OF_TRUTHS = (MonitorKind.PERFORMANCE, MonitorKind.BIAS)
+"""Those that look at answers beside what came true."""
 
 
 class Against(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,10 +117,10 @@ class MonitorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return duration_of(self.window, name="window")
 
     def reference(self, *, has_baseline: bool) -> Literal["baseline"] | Against:
-        """What it is compared with; a bundle's baseline has no outputs."""
+        """What it is compared with; a bundle's baseline has inputs alone, and no rows of them."""
         if self.against is not None:
             return self.against
-        is_known = has_baseline and self.kind is not MonitorKind.PREDICTION_DRIFT
+        is_known = has_baseline and self.kind in _OF_INPUTS
         return BASELINE if is_known else Against(trailing=TRAILING)
 
     def schedule(self, endpoint: str) -> Schedule:
@@ -121,8 +135,11 @@ DEFAULTS = (
     MonitorSpec(kind=MonitorKind.DRIFT),
     MonitorSpec(kind=MonitorKind.PREDICTION_DRIFT),
     MonitorSpec(kind=MonitorKind.QUALITY),
+    MonitorSpec(kind=MonitorKind.PERFORMANCE),
 )
-"""What an endpoint has whose spec names no monitors, from the moment it keeps predictions."""
+"""What an endpoint has whose spec names no monitors, from the moment it keeps predictions.
+
+`performance` runs once there is feedback."""
 
 
 def require_monitors(monitors: Sequence[MonitorSpec]) -> None:
@@ -155,10 +172,13 @@ def _require(monitor: MonitorSpec) -> None:
             "does not say what it is compared with",
             "Give one of `{trailing: 7d}` and `{version: 3}`.",
         )
-    if against == BASELINE and monitor.kind is MonitorKind.PREDICTION_DRIFT:
+    if against == BASELINE and monitor.kind not in _OF_INPUTS:
         raise _invalid(
-            monitor, "is compared with the baseline, which has no outputs", "Use `{trailing: 7d}`."
+            monitor, "needs rows, and the baseline has none of it", "Use `{trailing: 7d}`."
         )
+    has_version = isinstance(against, Against) and against.version is not None
+    if has_version and monitor.kind in OF_TRUTHS:
+        raise _invalid(monitor, "is compared with a version", "Use `{trailing: 7d}`.")
     for name in monitor.thresholds:
         if name not in THRESHOLDS:
             known = ", ".join(f"`{one}`" for one in THRESHOLDS)

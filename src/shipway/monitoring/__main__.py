@@ -64,7 +64,12 @@ def answer_to(order: Order) -> Answer:
             Logs(
                 *(
                     stack.enter_context(connected(files or nothing, temp_dir=spill))
-                    for files in (order.files, order.reference_files, order.traffic)
+                    for files in (
+                        order.files,
+                        order.reference_files,
+                        order.traffic,
+                        order.labelled,
+                    )
                 )
             ),
         )

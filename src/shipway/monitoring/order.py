@@ -10,6 +10,7 @@ from shipway.core.monitor_runs import MonitorReport
 from shipway.core.monitors import MonitorSpec
 from shipway.core.profile import Profile
 from shipway.core.signature import Field
+from shipway.core.targets import Target
 from shipway.store.predictions.reading import LogFiles
 
 PAGE, SVG, PNG = "report.html", "plot.svg", "plot.png"
@@ -25,11 +26,13 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     The window goes from `start` up to `end`. It is compared with `profile` where there is one, else with the
     rows from `reference_start` up to `reference_end`, of `reference_files`. `traffic` has what all versions answered
-    in the week before, for monitors of quality. `inputs` and `outputs` are the fields that are kept as they were.
+    in the week before, for monitors of quality; `labelled` all feedback and all predictions since `reference_start`,
+    for those of truths, which compare it with the output `target`. `inputs` and `outputs` are the fields that are kept as they were.
     Artifacts are written to `directory`, all of them when somebody asked for the run, else those of findings.
     """
 
     title: str
+    version: int
     monitor: MonitorSpec
     files: LogFiles
     inputs: tuple[Field, ...]
@@ -43,6 +46,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     profile: Profile | None = None
     reference_files: LogFiles | None = None
     traffic: LogFiles | None = None
+    labelled: LogFiles | None = None
+    target: Target | None = None
     reference_start: datetime | None = None
     reference_end: datetime | None = None
     always_drawn: bool = False

@@ -12,12 +12,14 @@ from shipway.core.drift.rules import DriftRules
 from shipway.core.drift.summaries import Summary
 from shipway.core.drift.verdicts import compare
 from shipway.core.monitor_runs import MonitorFinding, MonitorReport, MonitorVerdict
-from shipway.core.monitors import MonitorKind
+from shipway.core.monitors import OF_TRUTHS, MonitorKind
 from shipway.core.quality import LEAST_SHARE
 from shipway.monitoring.findings import drift_findings, verdict_of
+from shipway.monitoring.multivariate import multivariate_report
 from shipway.monitoring.order import Order
 from shipway.monitoring.samples import Samples, samples_of, watched
 from shipway.monitoring.soundness import quality_findings, volume_finding
+from shipway.monitoring.truths import truths_report
 
 NEAREST = 5
 """Steady columns that are shown beside what fires."""
@@ -32,10 +34,15 @@ class Logs(NamedTuple):
     files: DuckDBPyConnection
     reference_files: DuckDBPyConnection
     traffic: DuckDBPyConnection
+    labelled: DuckDBPyConnection
 
 
 def report_of(order: Order, logs: Logs) -> MonitorReport:
     """What the run found."""
+    if order.monitor.kind in OF_TRUTHS:
+        return truths_report(order, logs.labelled, rules=rules_of(order))
+    if order.monitor.kind is MonitorKind.MULTIVARIATE:
+        return multivariate_report(order, logs.files, logs.reference_files)
     samples = samples_of(order, logs.files, logs.reference_files)
     if order.monitor.kind is MonitorKind.QUALITY:
         return _quality(order, samples, logs)

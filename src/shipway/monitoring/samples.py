@@ -57,12 +57,13 @@ def _reference(
             rows=whole.rows,
             columns={name: one for name, one in whole.columns.items() if name in wanted},
         )
-    since, until = _bounds(order)
+    since, until = reference_bounds(order)
     cells = chosen_cells(connection, columns, since=since, until=until)
     return summarised(connection, columns, cells, since=since, until=until)
 
 
-def _bounds(order: Order) -> tuple[datetime, datetime]:
+def reference_bounds(order: Order) -> tuple[datetime, datetime]:
+    """From when until when the rows are that the window is compared with, where it is rows."""
     since, until = order.reference_start, order.reference_end
     assert since is not None
     assert until is not None
