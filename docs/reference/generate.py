@@ -26,6 +26,7 @@ from shipway.cli.main import app
 from shipway.cli.messages import MESSAGES, Exit, Words
 from shipway.client.auditing import AuditFilters
 from shipway.client.evaluating.question import EvaluateOptions
+from shipway.client.feedback import TruthFields
 from shipway.client.packing import PackOptions
 from shipway.client.synchronous import Client
 from shipway.core import capturing, endpoints, errors, isolation, policy, strategies, telemetry
@@ -518,6 +519,7 @@ def sdk() -> str:
         parts.append(f"### {name}\n\n```python\nclient.{name}{signature}\n```\n\n{_fenced(doc)}\n")
     parts.append(f"## Options of `register`\n\n```text\n{inspect.getdoc(PackOptions)}\n```\n")
     parts.append(f"## Options of `evaluate`\n\n```text\n{inspect.getdoc(EvaluateOptions)}\n```\n")
+    parts.append(f"## Fields of `feedback`\n\n```text\n{inspect.getdoc(TruthFields)}\n```\n")
     parts.append(f"## Filters of `audit`\n\n```text\n{inspect.getdoc(AuditFilters)}\n```\n")
     return "\n".join(parts)
 
