@@ -27,6 +27,7 @@ from shipway.cli.messages import MESSAGES, Exit, Words
 from shipway.client.auditing import AuditFilters
 from shipway.client.evaluating.question import EvaluateOptions
 from shipway.client.feedback import TruthFields
+from shipway.client.logged import LogFilters
 from shipway.client.packing import PackOptions
 from shipway.client.synchronous import Client
 from shipway.core import capturing, endpoints, errors, isolation, policy, strategies, telemetry
@@ -397,7 +398,7 @@ def _spec_default(field: Any) -> str:
 
 
 def _right(method: str, path: str) -> str:
-    rule = rule_of(method, path.replace("{path}", "{path:path}"))
+    rule = rule_of(method, re.sub(r"{(path|request_id)}", r"{\1:path}", path))
     assert rule is not None, f"{method} {path} has no rule"
     if rule.right is None:
         return "-" if rule.about is About.NOTHING else "known"
@@ -521,6 +522,7 @@ def sdk() -> str:
     parts.append(f"## Options of `evaluate`\n\n```text\n{inspect.getdoc(EvaluateOptions)}\n```\n")
     parts.append(f"## Fields of `feedback`\n\n```text\n{inspect.getdoc(TruthFields)}\n```\n")
     parts.append(f"## Filters of `audit`\n\n```text\n{inspect.getdoc(AuditFilters)}\n```\n")
+    parts.append(f"## Filters of `predictions`\n\n```text\n{inspect.getdoc(LogFilters)}\n```\n")
     return "\n".join(parts)
 
 

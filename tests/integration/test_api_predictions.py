@@ -19,17 +19,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from shipway.api.app import create_app
-from shipway.api.predictions import Rows
 from shipway.api.services import Services
 from shipway.control import queries as queries_module
 from shipway.control.access import Access, KeyRequest
 from shipway.control.audit import AuditLog
 from shipway.control.predictions import Predictions
-from shipway.control.queries import Explanation, LogStats, Queries
+from shipway.control.queries import Queries
 from shipway.control.registry import Registry
 from shipway.core.access import ANYBODY, Grant
 from shipway.core.access import Role as Granted
 from shipway.core.captures import Feedback, Role, Shape
+from shipway.core.logged import Explanation, LoggedRows, LogStats
 from shipway.core.signature import Field
 from shipway.core.tensors import DataType
 from shipway.store.objects.artifacts import ArtifactStore
@@ -261,6 +261,6 @@ def test_tenants_and_viewers_do_not_see_rows(filled):
 
 
 def test_the_answers_are_as_the_api_describes_them(filled):
-    kinds = {"": Rows, "/stats": LogStats, "/r-1": Explanation}
+    kinds = {"": LoggedRows, "/stats": LogStats, "/r-1": Explanation}
     for path, kind in kinds.items():
         msgspec.json.decode(filled.ask("GET", f"{ROUTE}{path}").content, type=kind)

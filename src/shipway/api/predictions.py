@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 from fastapi import APIRouter, Query, Response
 from starlette.responses import StreamingResponse
 
@@ -16,8 +15,9 @@ from shipway.api.guard import Caller
 from shipway.api.messages import answer, answers
 from shipway.api.services import UsesServices
 from shipway.api.sight import may_read_endpoint
-from shipway.control.queries import Explanation, LogStats, Wanted
+from shipway.control.queries import Wanted
 from shipway.core.errors import InvalidRequest
+from shipway.core.logged import Explanation, LoggedRows, LogStats
 from shipway.monitoring.questions import Format
 
 MOST_ROWS = 10_000
@@ -30,15 +30,8 @@ _MEDIA = {
 }
 
 
-class Rows(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows of the log, by column; `is_cut` when there are more."""
-
-    rows: tuple[dict[str, Any], ...]
-    is_cut: bool = False
-
-
 router = APIRouter(tags=["predictions"])
-ANSWERS = [Rows, LogStats, Explanation]
+ANSWERS = [LoggedRows, LogStats, Explanation]
 
 Moment = Annotated[str, Query(description="A time in ISO 8601; UTC where it names no zone.")]
 
@@ -51,7 +44,7 @@ def list_logs(services: UsesServices, caller: Caller) -> Response:
 
 
 @router.get(
-    "/endpoints/{name}/predictions", responses={200: answers(Rows, "The rows, newest first.")}
+    "/endpoints/{name}/predictions", responses={200: answers(LoggedRows, "The rows, newest first.")}
 )
 def query(
     name: str,

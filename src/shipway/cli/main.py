@@ -18,6 +18,7 @@ from shipway.cli import (
     evaluation_commands,
     feedback_commands,
     model_commands,
+    prediction_commands,
     promotion_commands,
     role_commands,
     rollout_commands,
@@ -40,6 +41,7 @@ server_commands.add_to(app)
 model_commands.add_to(app)
 endpoint_commands.add_to(app)
 rollout_commands.add_to(app)
+prediction_commands.add_to(app)
 promotion_commands.add_to(app)
 environment_commands.add_to(app)
 evaluation_commands.add_to(app)

@@ -8,7 +8,7 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 import httpx
 
@@ -18,6 +18,7 @@ from shipway.client import (
     feedback,
     flows,
     granting,
+    logged,
     packing,
     promoting,
     registering,
@@ -51,6 +52,7 @@ from shipway.client.exchange import Answer, Call, Flow, Pause, Run, Step, Work
 from shipway.client.faults import error_from, network_reason, unreachable
 from shipway.client.feedback import TruthFields
 from shipway.client.flows import DEPLOY_TIMEOUT_S, SpecFields, Waiting
+from shipway.client.logged import LogFilters
 from shipway.client.packing import PackOptions
 from shipway.client.releasing import ROLLOUT_TIMEOUT_S, Outcome
 from shipway.client.session import BYPASS_PROXIES, Session
@@ -65,6 +67,7 @@ from shipway.core.errors import ShipwayError
 from shipway.core.evaluations import Evaluation
 from shipway.core.evidence import Pair
 from shipway.core.heads import KeyChange
+from shipway.core.logged import Explanation, LoggedRows, LogStats
 from shipway.core.performance import By, Performance
 from shipway.core.policy import DeclaredPolicy, EnvironmentPolicy
 from shipway.core.profile import Profile
@@ -520,6 +523,41 @@ class AsyncClient:
         return await self._send(
             feedback.performance(endpoint, version=version, since=since, until=until, by=wanted)
         )
+
+    async def predictions(self, endpoint: str, **filters: Unpack[LogFilters]) -> LoggedRows:
+        """Rows of an endpoint's prediction log, newest first; at most 10,000.
+
+        Args:
+            endpoint: its name; a deleted one's log is there until it is let go.
+            filters: as in `shipway.client.logged.LogFilters`.
+
+        Raises:
+            InvalidRequest: the condition or a column cannot be used.
+            DeadlineExceeded: the query takes too long.
+        """
+        return await self._send(logged.rows(endpoint, filters))
+
+    async def export_predictions(
+        self,
+        endpoint: str,
+        *,
+        format: Literal["csv", "parquet"] = "parquet",  # noqa: A002
+        **filters: Unpack[LogFilters],
+    ) -> bytes:
+        """The same as a file, at most a million rows. Raises like `predictions`."""
+        return await self._send(logged.export(endpoint, filters, form=format))
+
+    async def prediction_stats(self, endpoint: str | None = None) -> tuple[LogStats, ...]:
+        """How much of the prediction log is stored: of one endpoint, or of all that the caller may see."""
+        return await self._run(logged.stats_of(endpoint))
+
+    async def explain(self, request_id: str, *, endpoint: str | None = None) -> Explanation:
+        """One request: what was asked, which versions answered what, and the feedback that came.
+
+        Raises:
+            NotFound: the log has no such request.
+        """
+        return await self._run(logged.explained(request_id, endpoint))
 
     async def evaluate(
         self,

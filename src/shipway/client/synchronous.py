@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from time import sleep
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 import httpx
 
@@ -18,6 +18,7 @@ from shipway.client import (
     feedback,
     flows,
     granting,
+    logged,
     packing,
     promoting,
     registering,
@@ -51,6 +52,7 @@ from shipway.client.exchange import Answer, Call, Flow, Pause, Run, Step, Work
 from shipway.client.faults import error_from, network_reason, unreachable
 from shipway.client.feedback import TruthFields
 from shipway.client.flows import DEPLOY_TIMEOUT_S, SpecFields, Waiting
+from shipway.client.logged import LogFilters
 from shipway.client.packing import PackOptions
 from shipway.client.releasing import ROLLOUT_TIMEOUT_S, Outcome
 from shipway.client.session import BYPASS_PROXIES, Session
@@ -65,6 +67,7 @@ from shipway.core.errors import ShipwayError
 from shipway.core.evaluations import Evaluation
 from shipway.core.evidence import Pair
 from shipway.core.heads import KeyChange
+from shipway.core.logged import Explanation, LoggedRows, LogStats
 from shipway.core.performance import By, Performance
 from shipway.core.policy import DeclaredPolicy, EnvironmentPolicy
 from shipway.core.profile import Profile
@@ -511,6 +514,41 @@ class Client:
         return self._send(
             feedback.performance(endpoint, version=version, since=since, until=until, by=wanted)
         )
+
+    def predictions(self, endpoint: str, **filters: Unpack[LogFilters]) -> LoggedRows:
+        """Rows of an endpoint's prediction log, newest first; at most 10,000.
+
+        Args:
+            endpoint: its name; a deleted one's log is there until it is let go.
+            filters: as in `shipway.client.logged.LogFilters`.
+
+        Raises:
+            InvalidRequest: the condition or a column cannot be used.
+            DeadlineExceeded: the query takes too long.
+        """
+        return self._send(logged.rows(endpoint, filters))
+
+    def export_predictions(
+        self,
+        endpoint: str,
+        *,
+        format: Literal["csv", "parquet"] = "parquet",  # noqa: A002
+        **filters: Unpack[LogFilters],
+    ) -> bytes:
+        """The same as a file, at most a million rows. Raises like `predictions`."""
+        return self._send(logged.export(endpoint, filters, form=format))
+
+    def prediction_stats(self, endpoint: str | None = None) -> tuple[LogStats, ...]:
+        """How much of the prediction log is stored: of one endpoint, or of all that the caller may see."""
+        return self._run(logged.stats_of(endpoint))
+
+    def explain(self, request_id: str, *, endpoint: str | None = None) -> Explanation:
+        """One request: what was asked, which versions answered what, and the feedback that came.
+
+        Raises:
+            NotFound: the log has no such request.
+        """
+        return self._run(logged.explained(request_id, endpoint))
 
     def evaluate(
         self,

@@ -15,6 +15,14 @@ from shipway.control.predictions import Predictions
 from shipway.core.access import siblings
 from shipway.core.captures import Shape, columns_of
 from shipway.core.errors import EndpointNotFound, NotFound, QueueFull
+from shipway.core.logged import (
+    Answered,
+    AnsweredRow,
+    Explanation,
+    FeedbackSaid,
+    LogStats,
+    VersionStats,
+)
 from shipway.core.partitions import Contents, Partition
 from shipway.monitoring.processes import run
 from shipway.monitoring.questions import Format, Question
@@ -37,73 +45,6 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None = None
     until: datetime | None = None
     limit: int = 100
-
-
-class VersionStats(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of one version is stored, and of which time."""
-
-    model: str
-    version: int
-    rows: int
-    size_bytes: int
-    since: datetime
-    until: datetime
-
-
-class LogStats(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of an endpoint's log is stored. `since` and `until` are None where nothing is."""
-
-    endpoint: str
-    rows: int = 0
-    feedback_rows: int = 0
-    size_bytes: int = 0
-    files: int = 0
-    since: datetime | None = None
-    until: datetime | None = None
-    versions: tuple[VersionStats, ...] = ()
-
-
-class AnsweredRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of a request, by the names of the model's fields. Fields that are not kept are not there."""
-
-    inputs: dict[str, Any]
-    outputs: dict[str, Any]
-
-
-class Answered(msgspec.Struct, frozen=True, kw_only=True):
-    """What one version said of a request, at which place behind the endpoint, and how fast."""
-
-    model: str
-    version: int
-    role: str
-    at: datetime
-    latency_ms: float
-    principal: str | None
-    segment: str | None
-    key: str | None
-    rows: tuple[AnsweredRow, ...]
-
-
-class FeedbackSaid(msgspec.Struct, frozen=True, kw_only=True):
-    """One message of feedback. `row` is None for the whole request."""
-
-    at: datetime
-    row: int | None
-    id: str | None
-    key: str | None
-    label: str | None
-    score: float | str | None
-    outcomes: dict[str, Any]
-    principal: str | None
-
-
-class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """One request: what was asked, who answered what, and what was learned of it later."""
-
-    endpoint: str
-    request_id: str
-    answers: tuple[Answered, ...]
-    feedback: tuple[FeedbackSaid, ...] = ()
 
 
 class Queries:
@@ -159,7 +100,7 @@ class Queries:
                 f"The log of `{endpoint}` has no request `{request_id}`.",
                 next_step="A request is there a few seconds after its answer, if it was captured at all.",
             )
-        shapes = _shapes(self._partitions(endpoint))
+        shapes = self._shapes(endpoint)
         return Explanation(
             endpoint=endpoint,
             request_id=request_id,
@@ -212,6 +153,17 @@ class Queries:
         with self._database.reading() as tx:
             return tx.partitions.of(self._predictions.environment, endpoint)
 
+    def _shapes(self, endpoint: str) -> dict[int, list[Shape]]:
+        """What is kept of each version."""
+        with self._database.reading() as tx:
+            found = tx.partitions.of(self._predictions.environment, endpoint)
+            texts = tx.partitions.shapes(sorted({one.shape for one in found}))
+        shapes: dict[int, list[Shape]] = {}
+        for text in texts.values():
+            shape = msgspec.json.decode(text, type=Shape)
+            shapes.setdefault(shape.version, []).append(shape)
+        return shapes
+
     def _require_known(self, endpoint: str) -> None:
         environment = self._predictions.environment
         with self._database.reading() as tx:
@@ -250,14 +202,6 @@ def _version_stats(key: tuple[str, int], partitions: Sequence[Partition]) -> Ver
         since=min(one.since for one in partitions),
         until=max(one.until for one in partitions),
     )
-
-
-def _shapes(partitions: Sequence[Partition]) -> dict[int, list[Shape]]:
-    texts = {(one.version, one.shape) for one in partitions if one.shape}
-    shapes: dict[int, list[Shape]] = {}
-    for version, text in sorted(texts):
-        shapes.setdefault(version, []).append(msgspec.json.decode(text, type=Shape))
-    return shapes
 
 
 def _answers(rows: Sequence[dict[str, Any]], shapes: dict[int, list[Shape]]) -> Iterator[Answered]:

@@ -5,6 +5,7 @@ An array that is made for each value of each request costs more than all the res
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from math import prod
@@ -14,6 +15,7 @@ import msgspec
 import numpy as np
 
 from shipway.core.captures import Feedback, Role, Shape
+from shipway.core.tensors import data_type_of
 from shipway.wire.spool import HEAD_BYTES, MAGIC, Kind, payloads
 
 Content = bytes | list[Any]
@@ -119,7 +121,15 @@ def _length(dtype: str, shape: tuple[int, ...]) -> tuple[type, int]:
 
 @lru_cache(maxsize=256)
 def _itemsize(dtype: str) -> int:
-    kind = np.dtype(dtype)
-    if kind.kind not in "biufSU" or not kind.itemsize:
-        raise ValueError(f"numpy type `{dtype}` is none of the log's")
+    if _DTYPE.fullmatch(dtype) is None:
+        raise ValueError(f"`{dtype[:20]}` is no type of the log's arrays")
+    try:
+        kind = np.dtype(dtype)
+        data_type_of(np.empty(0, kind))
+    except TypeError as exc:
+        raise ValueError(str(exc)) from exc
     return kind.itemsize
+
+
+# Whatever else numpy would make of a text: records, dates, objects.
+_DTYPE = re.compile(r"[<>|=]?[biufSU][1-9][0-9]{0,8}")

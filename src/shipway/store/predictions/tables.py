@@ -17,6 +17,9 @@ from shipway.core.versions import NAME
 from shipway.wire.packed import Content, Packed, PackedPrediction, packed_frames
 
 _AT = pa.timestamp("us", tz="UTC")
+_PART_BYTES = 1024 * 1024
+"""Of a segment are Python's objects at once; a hundred bytes of it take a kilobyte."""
+
 _FARTHEST_US = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 
 FEEDBACK_SCHEMA = pa.schema(
@@ -71,7 +74,7 @@ def rows_of(data: bytes) -> Read:
     """The rows of a segment, up to the first frame that cannot be read. Never raises for its bytes."""
     groups = _Groups()
     feedback: dict[tuple[str, str], list[Feedback]] = {}
-    frames, good = 0, 0
+    frames, good, settled = 0, 0, 0
     for end, found in packed_frames(data):
         try:
             if isinstance(found, PackedPrediction):
@@ -83,6 +86,9 @@ def rows_of(data: bytes) -> Read:
             break
         frames += found is not None
         good = end
+        if end - settled >= _PART_BYTES:
+            groups.settle()
+            settled = end
     rows = [*groups.rows(), *(_feedback_rows(*place, said) for place, said in feedback.items())]
     return Read(rows=rows, frames=frames, good_bytes=good)
 
@@ -123,6 +129,7 @@ class _Groups:
     def __init__(self) -> None:
         self._forms: dict[tuple[object, ...], _Form] = {}
         self._groups: dict[tuple[object, ...], _Group] = {}
+        self._tables: dict[str, tuple[Shape, list[pa.Table]]] = {}
 
     def add(self, one: PackedPrediction) -> None:
         """Adds a prediction; one without rows adds nothing.
@@ -140,9 +147,9 @@ class _Groups:
             form.group.add(one, form)
 
     def _form(self, one: PackedPrediction) -> _Form:
-        kinds = tuple([a and (a[0], len(a[1])) for a in one.arrays])
-        group = self._groups.setdefault((id(one.shape), kinds), _Group(one))
         lengths, rows, sizes = one.lengths(), one.rows, one.sizes()
+        key = (id(one.shape), tuple([a and (a[0], len(a[1])) for a in one.arrays]))
+        group = self._groups.get(key) or self._groups.setdefault(key, _Group(one))
         for size, array, is_list in zip(sizes, one.arrays, group.is_list, strict=True):
             whole = size == rows or (is_list and not (size % rows if rows else size))
             if array is not None and not whole:
@@ -150,14 +157,18 @@ class _Groups:
         widths = [size // rows if rows else 0 for size in sizes]
         return _Form(group=group, lengths=lengths, rows=rows, widths=widths)
 
-    def rows(self) -> list[Rows]:
-        """All of them; groups that have one shape in the end, together."""
-        tables: dict[str, tuple[Shape, list[pa.Table]]] = {}
+    def settle(self) -> None:
+        """Makes tables of what was added so far."""
         for group in self._groups.values():
             if group.counts:
                 text = msgspec.json.encode(group.shape).decode()
-                tables.setdefault(text, (group.shape, []))[1].append(group.table())
-        return [_rows(shape, pa.concat_tables(parts)) for shape, parts in tables.values()]
+                self._tables.setdefault(text, (group.shape, []))[1].append(group.table())
+        self._forms, self._groups = {}, {}
+
+    def rows(self) -> list[Rows]:
+        """All of them; groups that have one shape in the end, together."""
+        self.settle()
+        return [_rows(shape, pa.concat_tables(parts)) for shape, parts in self._tables.values()]
 
 
 def _rows(shape: Shape, table: pa.Table) -> Rows:
@@ -185,11 +196,14 @@ class _Group:
         """Takes the types from the first, without adding it.
 
         Raises:
-            ValueError: its environment or endpoint has no name.
+            ValueError: its environment, endpoint or version is none.
         """
         shape = first.shape
+        self._declared = shape  # kept, so that its id is nobody else's
         fields = [*shape.inputs, *shape.outputs]
-        _require_place(shape.environment, shape.endpoint)
+        _require_names(shape.environment, shape.endpoint, shape.model)
+        if not 0 < shape.version < 2**31:
+            raise ValueError("the version is none")
         self._base = int(shape.batchable)
         actual = [
             field if array is None else _as_it_is(field, array, self._base)
@@ -278,13 +292,13 @@ def _kind_of_texts(items: Content) -> DataType:
     return DataType.BYTES if isinstance(first, bytes) else DataType.STRING
 
 
-def _require_place(environment: str, endpoint: str) -> None:
-    """Refuses names that could lead out of the log's place in the store.
+def _require_names(*names: str) -> None:
+    """Refuses names that could lead out of the log's place in the store, or that no column holds.
 
     Raises:
-        ValueError: one is no name of an environment or endpoint.
+        ValueError: one is no name of an environment, endpoint or model.
     """
-    for name in (environment, endpoint):
+    for name in names:
         if NAME.fullmatch(name) is None or ".." in name:
             raise ValueError(f"`{name}` is no name")
 
@@ -323,7 +337,7 @@ def _texts(values: Sequence[str]) -> pa.Array:
 
 
 def _require_sound(said: Feedback) -> None:
-    _require_place(said.environment, said.endpoint)
+    _require_names(said.environment, said.endpoint)
     if not 0 <= said.at_us < _FARTHEST_US or not 0 <= (said.row or 0) < 2**31:
         raise ValueError("its time or its row is none")
 
