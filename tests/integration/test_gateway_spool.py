@@ -38,17 +38,19 @@ class Notes:
         self.gate.set()
         self.at_gate = threading.Event()
 
-    def opening(self, number):
+    is_slow = False
+
+    def opening(self):
         return b""
 
-    def payload(self, number, entry):
+    def payload(self, entry):
         self.at_gate.set()
         self.gate.wait(30)
         if entry.startswith("bad"):
             raise ValueError(entry)
         return feedback_payload(feedback(entry))
 
-    def batch(self, number, entries):
+    def batch(self, entries):
         return None
 
     def counted(self, column):

@@ -253,7 +253,7 @@ def _merged(before: EndpointState | None, fields: Mapping[str, Any]) -> dict[str
     """The spec so far with the given fields over it; parts are merged key by key."""
     known: dict[str, Any] = {} if before is None else msgspec.to_builtins(before.spec)
     merged = {**known, **fields}
-    for key in ("limits", "scaling", "rollout"):
+    for key in ("limits", "scaling", "rollout", "capture"):
         given = fields.get(key)
         if isinstance(given, Mapping):
             merged[key] = {**(known.get(key) or {}), **given}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import count
 from urllib.parse import quote
 
@@ -15,24 +15,18 @@ LONGEST = 200
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _TRIPLES = [a + b + c for a in _DIGITS for b in _DIGITS for c in _DIGITS]
-_TRIPLE = len(_TRIPLES)
 
 
-class RequestIds:
-    """Makes ids that no other process makes: ten random characters, and a count in base 36."""
-
-    def __init__(self) -> None:
-        number = secrets.randbelow(36**10)
-        self._prefix = "".join(_DIGITS[number // 36**place % 36] for place in range(10))
-        self._count = count()
-
-    def made(self) -> str:
-        """The next id: `k3j9x2ab0c-00000f`."""
-        high, low = divmod(next(self._count), _TRIPLE)
-        if high < _TRIPLE:
-            return f"{self._prefix}-{_TRIPLES[high]}{_TRIPLES[low]}"
-        higher, high = divmod(high, _TRIPLE)
-        return f"{self._prefix}-{higher}{_TRIPLES[high]}{_TRIPLES[low]}"
+def made_ids() -> Iterator[str]:
+    """Ids that no other process makes: ten random characters, and a count (`k3j9x2ab0c-00000f`)."""
+    number = secrets.randbelow(36**10)
+    prefix = "".join(_DIGITS[number // 36**place % 36] for place in range(10))
+    for high in count():
+        # After two thousand million of them, they get longer.
+        more, middle = divmod(high, len(_TRIPLES))
+        start = f"{prefix}-{more or ''}{_TRIPLES[middle]}"
+        for low in _TRIPLES:
+            yield start + low
 
 
 def own_id(asked_id: str, headers: Mapping[bytes, bytes]) -> str:

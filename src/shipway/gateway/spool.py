@@ -1,9 +1,10 @@
 """The spool of a gateway: what is recorded, in a bounded queue and then, by a thread, in segments on disk.
 
-Whoever records never waits for the disk: past the queue's bounds an entry is lost, and counted. Encoding
-and writing are the thread's. While the disk takes nothing, the queue keeps what it can hold, and the thread
-tries again. A *commit* is an entry that somebody waits for: all that wait at once share one fdatasync, and
-when they cannot be written, they are told at once.
+Whoever records never waits for the disk: past the queue's bounds an entry is lost, and counted. Small
+entries are encoded by the event loop, many at once, while they are at hand in the processor's caches; large
+ones, and those that are redacted, by the thread, which writes. While the disk takes nothing, the queue keeps
+what it can hold, and the thread tries again. A *commit* is an entry that somebody waits for: all that wait
+at once share one fdatasync, and when they cannot be written, they are told at once.
 """
 
 from __future__ import annotations
@@ -20,10 +21,26 @@ from shipway.core.errors import PredictionUnrecorded
 from shipway.core.spooling import SpoolBounds
 from shipway.core.telemetry import Column
 from shipway.engines.incidents import log_unexpected
-from shipway.gateway.spool_writer import FEEDBACK, Item, Source, SpoolWriter
+from shipway.gateway.spool_writer import (
+    FEEDBACK,
+    Item,
+    Source,
+    SpoolWriter,
+    entries_in,
+    together,
+)
 
 GATHER_S = 0.02
-"""Entries that nobody waits for are written together with what comes within so long."""
+"""Entries that nobody waits for are encoded together with what comes within so long."""
+
+WRITE_EVERY_S = 0.1
+"""And written with what comes within so long: each time the thread runs, the event loop stands still."""
+
+TOGETHER = 32
+"""So many entries of one source are encoded at once."""
+
+SMALL_BYTES = 16 * 1024
+"""Larger entries are encoded by the thread."""
 
 RETRY_S = 0.5
 """A disk that took nothing is tried again after so long; at once when somebody waits."""
@@ -52,6 +69,8 @@ class Spool:
         self.directory = directory
         self._bounds = bounds or SpoolBounds()
         self._writer = SpoolWriter(directory, gateway, self._bounds)
+        self._gathering: dict[Source, list[tuple[Any, int]]] = {}
+        self._gathered: asyncio.TimerHandle | None = None
         self._offered: deque[Item] = deque()
         self._commits: deque[Item] = deque()
         # Counters of what came in are the event loop's, of what went out the thread's: no lock.
@@ -73,7 +92,36 @@ class Spool:
             return
         self._items_in += 1
         self._bytes_in += size_bytes
-        self._offered.append((source, entry, size_bytes, None))
+        if size_bytes > SMALL_BYTES or source.is_slow:
+            self._put((source, entry, size_bytes, None))
+            return
+        gathering = self._gathering.get(source)
+        if gathering is None:
+            gathering = self._gathering[source] = []
+        gathering.append((entry, size_bytes))
+        if len(gathering) >= TOGETHER:
+            self._encode(source)
+        elif self._gathered is None:
+            loop = asyncio.get_running_loop()
+            self._gathered = loop.call_later(GATHER_S, self._encode_all)
+
+    def _encode_all(self) -> None:
+        self._gathered = None
+        for source in list(self._gathering):
+            self._encode(source)
+
+    def _encode(self, source: Source) -> None:
+        """Encodes what was gathered; what does not go together is left to the thread."""
+        gathering = self._gathering.pop(source)
+        encoded = together(source, [entry for entry, _ in gathering])
+        if encoded is not None:
+            self._put((source, encoded, sum(size for _, size in gathering), None))
+            return
+        for entry, size_bytes in gathering:
+            self._put((source, entry, size_bytes, None))
+
+    def _put(self, item: Item) -> None:
+        self._offered.append(item)
         if self._is_idle:
             self._is_idle = False
             self._wake.set()
@@ -99,6 +147,9 @@ class Spool:
 
     async def close(self) -> None:
         """Writes what is left, seals the segment and ends the thread; waits for a slow disk 5 s at most."""
+        if self._gathered is not None:
+            self._gathered.cancel()
+        self._encode_all()
         self._is_closing = True
         self._wake.set()
         await asyncio.to_thread(self._thread.join, CLOSE_S)
@@ -134,7 +185,7 @@ class Spool:
         self._wake.clear()
         has_many = len(self._offered) >= MOST_AT_ONCE and not self._trouble
         if self._offered and not (self._commits or self._is_closing or has_many):
-            self._wake.wait(RETRY_S if self._trouble else GATHER_S)
+            self._wake.wait(RETRY_S if self._trouble else WRITE_EVERY_S)
 
     def _write(self) -> None:
         """Writes the next entries. In trouble, those that somebody waits for are tried by themselves."""
@@ -147,25 +198,25 @@ class Spool:
             invalid = self._writer.write(items, synced=bool(commits))
         except OSError as exc:
             self._trouble = exc.strerror or str(exc)
-            _tell(commits, self._trouble)
             self._let_go(commits)
+            _tell(commits, self._trouble)
             self._try_again(offered)
             return
         self._trouble = ""
+        self._let_go(items)
         _tell(invalid, "it cannot be encoded")
         _tell(commits)
-        self._let_go(items)
 
     def _try_again(self, items: list[Item]) -> None:
         if not self._is_closing:
             self._offered.extendleft(reversed(items))
             return
-        for source, *_ in (*items, *self._offered):
-            source.row.add(Column.LOST_DISK)
+        for item in (*items, *self._offered):
+            item[0].row.values[Column.LOST_DISK] += entries_in(item)
         self._offered.clear()
 
     def _let_go(self, items: Sequence[Item]) -> None:
-        self._items_out += len(items)
+        self._items_out += sum(map(entries_in, items))
         self._bytes_out += sum(size_bytes for _, _, size_bytes, _ in items)
 
 

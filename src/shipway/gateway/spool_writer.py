@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from shipway.core.captures import Feedback
 from shipway.core.spooling import SpoolBounds
@@ -24,28 +24,53 @@ LOOK_EVERY_S = 1.0
 
 
 class Source(Protocol):
-    """What entries are from: knows how they are encoded. Asked in the spool's thread."""
+    """What entries are from: knows how they are encoded, in any thread."""
 
     @property
     def row(self) -> Row:
         """Where its entries are counted."""
         ...
 
-    def opening(self, number: int) -> bytes:
+    @property
+    def is_slow(self) -> bool:
+        """Whether encoding takes longer than an event loop should be held up."""
+        ...
+
+    def opening(self) -> bytes:
         """The payload that stands before the first of its entries in a segment; empty for none."""
         ...
 
-    def payload(self, number: int, entry: Any) -> bytes:
-        """The payload of an entry. `number` is the source's own in this segment."""
+    def payload(self, entry: Any) -> bytes:
+        """The payload of an entry. May raise."""
         ...
 
-    def batch(self, number: int, entries: Sequence[Any]) -> bytes | None:
-        """The payload of several entries together, None where they do not go together. May raise."""
+    def batch(self, entries: Sequence[Any]) -> bytes | None:
+        """The payload of several entries together; None where they do not go together. May raise."""
         ...
+
+
+class Encoded(NamedTuple):
+    """So many entries in one payload."""
+
+    payload: bytes
+    number: int
 
 
 Item = tuple[Source, Any, int, "asyncio.Future[None] | None"]
-"""A source, an entry of it, about how many bytes that keeps in memory, and who waits for it."""
+"""A source; an entry of it, or `Encoded` ones; about how many bytes that keeps in memory; who waits for it."""
+
+
+def together(source: Source, entries: Sequence[Any]) -> Encoded | None:
+    """Entries of a source in one payload; None where they must be encoded one by one."""
+    with suppress(Exception):  # whichever entry is to blame is found one by one
+        payload = source.batch(entries)
+        return None if payload is None else Encoded(payload, len(entries))
+    return None
+
+
+def entries_in(item: Item) -> int:
+    """How many entries an item has."""
+    return item[1].number if isinstance(item[1], Encoded) else 1
 
 
 class SpoolWriter:
@@ -57,7 +82,7 @@ class SpoolWriter:
         self._bounds = bounds
         self._segment: OpenSegment | None = None
         self._began = 0.0
-        self._numbers: dict[Source, int] = {}
+        self._opened: set[Source] = set()
         self._room = 0
         self._looked_at = -LOOK_EVERY_S
 
@@ -68,14 +93,10 @@ class SpoolWriter:
             OSError: none is written, or with `synced` it is not sure that all are on disk. They may be
                 tried again.
         """
-        known = len(self._numbers)
         frames, counts, invalid = self._encoded(items)
-        try:
-            if frames:
-                self._append(frames, synced=synced)
-        except OSError:
-            self._numbers = dict(list(self._numbers.items())[:known])
-            raise
+        if frames:
+            self._append(self._openings(counts) + frames, synced=synced)
+            self._opened |= counts.keys()
         for source, count in counts.items():
             source.row.values[Column.CAPTURED] += count
         for source, *_ in invalid:
@@ -102,7 +123,7 @@ class SpoolWriter:
             self._forget()
 
     def _encoded(self, items: Sequence[Item]) -> tuple[list[bytes], dict[Source, int], list[Item]]:
-        """The frames, how many items of each source are in them, and the items that are not."""
+        """The frames, how many entries of each source are in them, and the items that are not."""
         frames: list[bytes] = []
         counts: dict[Source, int] = {}
         invalid: list[Item] = []
@@ -110,22 +131,16 @@ class SpoolWriter:
         for item in items:
             groups.setdefault(item[0], []).append(item)
         for source, group in groups.items():
-            made, unmade = self._frames_of(source, group)
-            frames += made
+            made, unmade = _encoded_ones(source, group)
             invalid += unmade
-            counts[source] = len(group) - len(unmade)
+            if made:
+                frames += [frame(one.payload) for one in made]
+                counts[source] = sum(one.number for one in made)
         return frames, counts, invalid
 
-    def _frames_of(self, source: Source, items: Sequence[Item]) -> tuple[list[bytes], list[Item]]:
-        """The frames of one source's items, and the items that cannot be encoded."""
-        known = self._numbers.get(source)
-        number = len(self._numbers) if known is None else known
-        payloads, invalid = _payloads(source, number, items)
-        if payloads and known is None:
-            opening = source.opening(number)
-            payloads = [opening, *payloads] if opening else payloads
-            self._numbers[source] = number
-        return [frame(payload) for payload in payloads], invalid
+    def _openings(self, sources: Iterable[Source]) -> list[bytes]:
+        openings = (source.opening() for source in sources if source not in self._opened)
+        return [frame(opening) for opening in openings if opening]
 
     def _append(self, frames: Sequence[bytes], *, synced: bool) -> None:
         data = b"".join(frames)
@@ -151,7 +166,7 @@ class SpoolWriter:
 
     def _forget(self) -> None:
         self._segment = None
-        self._numbers = {}
+        self._opened = set()
 
     def _require_room(self, size_bytes: int) -> None:
         """Leaves the disk alone where the spool has as much of it as it may.
@@ -177,39 +192,36 @@ class SpoolWriter:
         )
 
 
-def _payloads(source: Source, number: int, items: Sequence[Item]) -> tuple[list[bytes], list[Item]]:
-    """The payloads of one source's items, one for all where that can be, and the items that have none."""
-    if len(items) > 1:
-        with suppress(Exception):  # whichever entry is to blame is found below
-            batch = source.batch(number, [entry for _, entry, _, _ in items])
-            if batch is not None:
-                return [batch], []
-    payloads: list[bytes] = []
+def _encoded_ones(source: Source, items: Sequence[Item]) -> tuple[list[Encoded], list[Item]]:
+    """One source's items, those that are not encoded yet together if they can be; and those that cannot."""
+    made = [item[1] for item in items if isinstance(item[1], Encoded)]
+    raw = [item for item in items if not isinstance(item[1], Encoded)]
+    if len(raw) > 1 and (all_of_them := together(source, [item[1] for item in raw])) is not None:
+        return [*made, all_of_them], []
     invalid: list[Item] = []
-    for item in items:
+    for item in raw:
         try:
-            payloads.append(source.payload(number, item[1]))
+            made.append(Encoded(source.payload(item[1]), 1))
         except Exception as exc:  # noqa: BLE001 - one entry's fate never decides another's
             log_unexpected(exc, heading="An entry of the prediction log cannot be encoded.\n")
             invalid.append(item)
-    return payloads, invalid
+    return made, invalid
 
 
 class _FeedbackSource:
     """Entries are `Feedback`. They are no predictions, and counted in a row that nobody looks at."""
 
     row = Row()
+    is_slow = False
 
-    def opening(self, number: int) -> bytes:
-        del number
+    def opening(self) -> bytes:
         return b""
 
-    def payload(self, number: int, entry: Feedback) -> bytes:
-        del number
+    def payload(self, entry: Feedback) -> bytes:
         return feedback_payload(entry)
 
-    def batch(self, number: int, entries: Sequence[Feedback]) -> None:
-        del number, entries
+    def batch(self, entries: Sequence[Feedback]) -> None:
+        del entries
 
 
 FEEDBACK: Source = _FeedbackSource()
