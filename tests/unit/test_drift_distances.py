@@ -97,9 +97,7 @@ def test_pooling_rare_cells_keeps_every_row_and_never_adds_distance(one, other):
 @given(one=cells, other=cells)
 def test_jensen_shannon_and_chi_square_are_scipys(one, other):
     assume(one.sum() and other.sum())
-    assert jensen_shannon(one, other) == pytest.approx(
-        jensenshannon(one, other, base=2), abs=1e-6
-    )
+    assert jensen_shannon(one, other) == pytest.approx(jensenshannon(one, other, base=2), abs=1e-6)
     held = (one + other) > 0
     assume(held.sum() > 1)
     theirs = stats.chi2_contingency(np.array([one[held], other[held]]), correction=False)
