@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipway.bootstrap import log_to_stderr
+from shipway.engines.logs import log_to_stderr
 from shipway.core.endpoints import EndpointSpec
 from shipway.core.errors import InvalidSpec, SecretUnavailable
 from shipway.core.masking import MASK, masked
