@@ -35,7 +35,11 @@ def labels_of(series):
     """The labels of a series as pages have it; None when none has it."""
     for suffix, more in (("_bucket", {"le"}), ("_sum", set()), ("_count", set())):
         family = FAMILIES.get(series.removesuffix(suffix))
-        if series.endswith(suffix) and family is not None and family.kind == "histogram":
+        if (
+            series.endswith(suffix)
+            and family is not None
+            and family.kind in ("histogram", "summary")
+        ):
             return {*family.labels, *more}
     family = FAMILIES.get(series)
     return None if family is None or family.kind == "histogram" else set(family.labels)

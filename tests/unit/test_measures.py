@@ -19,7 +19,7 @@ from shipway.core.resolutions import (
     stretches,
 )
 from shipway.core.tallies import BUCKETS, NAMES, added, grown, is_sound, tally_of
-from shipway.core.telemetry import BOUNDS_S, COLUMNS, Column, Outcome, count_answer
+from shipway.core.telemetry import BOUNDS_S, COLUMNS, STEPS_PER_S, Column, Outcome, count_answer
 from shipway.wire.tallies import decoded, encoded
 
 NOW = datetime(2026, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
@@ -87,6 +87,9 @@ MINUTE = {
     "looks": 30.0, "samples": 60.0, "measured": 30.0, "ready": 45.0, "starting": 3.0,
     "in_flight": 60.0, "cpu_ms": 90_000.0, "memory_kib": 30 * 2048.0,
     "cold_starts": 1.0, "exits": 2.0,
+    "queue_le_0.01": 3.0, "queue_le_60": 1.0, "queue_steps": 4 * 0.002 * STEPS_PER_S,
+    "run_le_0.01": 4.0, "run_steps": 4 * 0.008 * STEPS_PER_S, "batches": 2.0, "batch_rows": 9.0,
+    "captured": 90.0, "lost_queue": 4.0, "lost_disk": 2.0, "lost_invalid": 1.0,
 }  # fmt: skip
 """A minute with 120 requests, looked at 30 times."""
 
@@ -100,6 +103,8 @@ MINUTE = {
         ("p99_ms", 30_000 + 30_000 * 0.9), ("cache_hit_rate", 0.25), ("fallback_rate", 0.05),
         ("retries", 4.0), ("in_flight", 2.0), ("replicas_ready", 1.5), ("replicas_starting", 0.1),
         ("cpu_cores", 1.5), ("memory_mb", 2.0), ("cold_starts", 1.0), ("restarts", 2.0),
+        ("queue_ms", 2.0), ("infer_ms", 8.0), ("batch_rows", 4.5), ("captured", 90.0),
+        ("capture_lost", 7.0),
     ],
 )  # fmt: skip
 def test_measures_of_a_minute(name, value):
