@@ -210,6 +210,9 @@ class Control:
         await asyncio.sleep(0.1)
         return Answer(304, b"", ())
 
+    def failed(self, request, answer):
+        return answer
+
     def body_limit(self, request):
         return 1 << 20
 

@@ -42,6 +42,9 @@ class WhoHttp:
             return Answer(200, b"x" * 4_000_000, TEXT)
         return Answer(200, request.peer.encode() + b"|" + request.body, TEXT)
 
+    def failed(self, request, answer):
+        return answer
+
     def body_limit(self, request):
         return 10_000_000
 
@@ -53,6 +56,9 @@ class WhoGrpc:
     """`/who/Am` answers with the identity of the peer."""
 
     methods: ClassVar = {b"/who/Am": Method(lambda data, timeout_s, metadata: Reply.carrying(metadata.peer.encode()))}  # fmt: skip
+
+    def failed(self, metadata, reply):
+        return reply
 
     def message_limit(self):
         return 1000
