@@ -7,7 +7,7 @@ ATHERIS := atheris==3.0.0
 PEERS  ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-peers overload soak shadow many-models rollout-errors prediction-log fuzz lock clean
+.PHONY: help demo test check bench bench-peers overload soak shadow many-models rollout-errors prediction-log drift-bench drift-streams fuzz lock clean
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,12 @@ rollout-errors: $(VENV)/.dev ## simulate rollouts: how often they decide wrongly
 
 prediction-log: $(VENV)/.dev ## what the prediction log takes: rows a second, bytes a row, a query; LOG="--segments 4" passes options
 	$(BIN)/python benchmarks/prediction_log.py $(LOG)
+
+drift-bench: $(VENV)/.dev ## time and memory of a drift run over ten million predictions; DRIFT="--rows 1000000" passes options
+	$(BIN)/python benchmarks/drift.py $(DRIFT)
+
+drift-streams: $(VENV)/.dev ## how soon drift is found in known streams, and how often where there is none
+	$(BIN)/python benchmarks/drift_streams.py $(STREAMS)
 
 fuzz: $(VENV)/.dev $(VENV)/.fuzz ## bytes of strangers against all that reads them, ten minutes; FUZZ="--seconds 60 --target http1"
 	nice $(BIN)/python tests/fuzz/run.py $(FUZZ)
