@@ -7,7 +7,7 @@ ATHERIS := atheris==3.0.0
 PEERS  ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-peers overload soak shadow many-models rollout-errors fuzz lock clean
+.PHONY: help demo test check bench bench-peers overload soak shadow many-models rollout-errors prediction-log fuzz lock clean
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ many-models: $(VENV)/.dev ## 100 models behind one server whose memory holds ten
 
 rollout-errors: $(VENV)/.dev ## simulate rollouts: how often they decide wrongly, how soon rightly; ERRORS="--runs 200" passes options
 	$(BIN)/python benchmarks/rollout_errors.py $(ERRORS)
+
+prediction-log: $(VENV)/.dev ## what the prediction log takes: rows a second, bytes a row, a query; LOG="--segments 4" passes options
+	$(BIN)/python benchmarks/prediction_log.py $(LOG)
 
 fuzz: $(VENV)/.dev $(VENV)/.fuzz ## bytes of strangers against all that reads them, ten minutes; FUZZ="--seconds 60 --target http1"
 	nice $(BIN)/python tests/fuzz/run.py $(FUZZ)

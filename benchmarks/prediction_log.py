@@ -25,7 +25,7 @@ from shipway.core.signature import Field
 from shipway.core.tensors import DataType
 from shipway.monitoring.questions import Format
 from shipway.store.objects.artifacts import ArtifactStore
-from shipway.store.predictions.parts import partition_of
+from shipway.store.predictions.parts import hash_of, partition_of
 from shipway.store.predictions.tables import Rows, schema_of
 from shipway.store.predictions.writing import write_table
 from shipway.store.sql.database import Database, sqlite_url
@@ -130,7 +130,7 @@ def filled_log(
         partition = partition_of(part, start.date(), name, draft.stat().st_size)
         artifacts.log.put(partition.path, draft)
         with database.transaction() as tx:
-            tx.partitions.add([partition])
+            tx.partitions.add([partition], dict([hash_of(shape)]))
         start = partition.until + timedelta(milliseconds=1)
     draft.unlink()
     return Predictions(database, artifacts, environment="dev", state_dir=state_dir)

@@ -24,8 +24,10 @@ from shipway.api.rules import About, rule_of
 from shipway.api.services import Services
 from shipway.cli.main import app
 from shipway.cli.messages import MESSAGES, Exit, Words
+from shipway.client.alerting import ChannelFields
 from shipway.client.auditing import AuditFilters
 from shipway.client.evaluating.question import EvaluateOptions
+from shipway.client.logged import LogFilters
 from shipway.client.packing import PackOptions
 from shipway.client.synchronous import Client
 from shipway.control import exposition
@@ -39,6 +41,11 @@ from shipway.core import (
     strategies,
     telemetry,
 )
+from shipway.core.alerts import plan as alert_plan
+from shipway.core.alerts import rules as alert_rules
+from shipway.core.alerts.defaults import DEFAULT_RULES, SERVER_RULES, runbook_of
+from shipway.core.alerts.plan import AlertPlan, Notify, Override, Reaction, Slo
+from shipway.core.alerts.rules import Absence, Anomaly, BurnRate, Change, Threshold
 from shipway.core.budgets import Budget
 from shipway.core.capturing import Capture, Reading, Redact
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Scaling
@@ -106,13 +113,14 @@ _SPEC_WORDS = {
     "secrets": "Variables of the model's process, each by reference:"
     " `HF_TOKEN: {env: MODEL_HF_TOKEN}`, `DB_PASSWORD: {file: /run/secrets/models/db}`. See"
     " [keep secrets](../howto/keep-secrets.md).",
-    "alerts": "Its rules, who is told, and what is done; the default rules when left out.",
     "monitors": "The checks of what is kept, below; the defaults when left out, none for `[]`. See"
     " [watch for drift](../howto/monitors.md).",
     "use_case": "A tag that costs are summed by; up to 63 characters.",
     "budget": "What the endpoint may cost, below; no bound when left out.",
     "capture": "What is kept of predictions, below; nothing when left out. See"
     " [capture predictions](../howto/capture-predictions.md).",
+    "alerts": "Its alert rules, who is told, and what is done; the default rules when left out. See"
+    " [alerts](alerts.md).",
 }
 
 _METRICS_WORDS = """\
@@ -292,6 +300,91 @@ def _plan_default(field: Any) -> str:
     return "on" if isinstance(field.default, msgspec.Struct) else _value(field.default)
 
 
+_RULE_KINDS = (Threshold, Change, Anomaly, Absence, BurnRate)
+
+
+def alerts() -> str:
+    """Every key below `alerts` of an endpoint spec, and the default rules."""
+    parts = [
+        "# Alerts\n",
+        "What `alerts` of an [EndpointSpec](endpoint-spec.md) may hold. [Alerts](../howto/alerts.md) says how"
+        " they are used.\n",
+        "## Default rules\n",
+        "Every endpoint has them from its first moment; the last one is the server's.\n",
+        _table(["rule", "severity", "fires when", "runbook"], _default_rules()),
+        "## alerts\n",
+        _alert_table("alerts", alert_plan, AlertPlan),
+    ]
+    for key, kind in (
+        ("rules.NAME", Override),
+        ("slos[]", Slo),
+        ("notify[]", Notify),
+        ("actions[]", Reaction),
+    ):
+        parts += [f"`{key}`: {kind.__doc__}\n", _alert_table(key, alert_plan, kind)]
+    deeds = _attribute_docs(alert_plan, "Deed")
+    parts.append(_table(["do", "what"], [(f"`{k.lower()}`", text) for k, text in deeds.items()]))
+    parts += ["## Kinds of rule\n", "Each `extra` rule has a `kind`, and these keys:\n"]
+    shared = _attribute_docs(alert_rules, "_Rule")
+    parts.append(_alert_rows("extra[]", shared, Threshold))
+    for kind in _RULE_KINDS:
+        tag = cast(Any, kind).__struct_config__.tag
+        parts.append(f"`kind: {tag}`: {kind.__doc__}\n")
+        words = _attribute_docs(alert_rules, kind.__name__)
+        parts.append(_alert_rows("extra[]", words, kind))
+    return "\n".join(parts)
+
+
+def _default_rules() -> list[tuple[str, ...]]:
+    return [
+        (
+            f"`{rule.name}`",
+            rule.severity.value,
+            _WHEN[rule.name],
+            f"[{rule.name}](../runbooks/{Path(runbook_of(rule.name, rule.runbook)).name})",
+        )
+        for rule in (*DEFAULT_RULES, *SERVER_RULES)
+    ]
+
+
+_WHEN = {
+    "no-replicas": "the version that should serve cannot answer for 30 s",
+    "error-rate": "more than 5 % of 20 requests or more in a minute fail, for 10 s",
+    "latency": "p99 is 6 robust deviations, and half as much again, above the same time of past days",
+    "overload": "more than 5 % of requests in two minutes are shed (429), for 30 s",
+    "capture-loss": "a prediction that should have been kept was lost",
+    "stuck-rollout": "a rollout stays longer in its step than its plan allows",
+    "drift": "a drift monitor finds something",
+    "prediction_drift": "a monitor of predictions finds something",
+    "quality": "a data quality monitor finds something",
+    "performance": "a monitor of live performance finds something",
+    "monitor-failed": "a monitor could not come to a verdict",
+    "budget": "a budget is, or will be, used up",
+    "gateway-down": "there are endpoints, and no gateway has reported for 15 s",
+}
+
+
+def _alert_table(key: str, module: Any, kind: type[msgspec.Struct]) -> str:
+    return _alert_rows(key, _attribute_docs(module, kind.__name__), kind)
+
+
+def _alert_rows(key: str, words: dict[str, str], kind: type[msgspec.Struct]) -> str:
+    rows = [
+        (f"`{key}.{field.name}`", _alert_default(field), words[field.name])
+        for field in msgspec.structs.fields(kind)
+        if field.name in words
+    ]
+    return _table(["key", "default", "what"], rows)
+
+
+def _alert_default(field: Any) -> str:
+    if field.default is msgspec.NODEFAULT:
+        return "required" if field.default_factory is msgspec.NODEFAULT else ""
+    if isinstance(field.default, tuple):
+        return "those of the SRE workbook" if field.default else ""
+    return "" if field.default == "" else _value(field.default)
+
+
 def environment_policy() -> str:
     """Every key of an environment's policy."""
     sections = [
@@ -429,9 +522,7 @@ def _spec_default(field: Any) -> str:
 
 
 def _right(method: str, path: str) -> str:
-    rule = rule_of(
-        method, path.replace("{path}", "{path:path}").replace("{request_id}", "{request_id:path}")
-    )
+    rule = rule_of(method, re.sub(r"{(path|request_id)}", r"{\1:path}", path))
     assert rule is not None, f"{method} {path} has no rule"
     if rule.right is None:
         return "-" if rule.about is About.NOTHING else "known"
@@ -554,6 +645,8 @@ def sdk() -> str:
     parts.append(f"## Options of `register`\n\n```text\n{inspect.getdoc(PackOptions)}\n```\n")
     parts.append(f"## Options of `evaluate`\n\n```text\n{inspect.getdoc(EvaluateOptions)}\n```\n")
     parts.append(f"## Filters of `audit`\n\n```text\n{inspect.getdoc(AuditFilters)}\n```\n")
+    parts.append(f"## Filters of `predictions`\n\n```text\n{inspect.getdoc(LogFilters)}\n```\n")
+    parts.append(f"## Fields of `add_channel`\n\n```text\n{inspect.getdoc(ChannelFields)}\n```\n")
     return "\n".join(parts)
 
 
@@ -643,6 +736,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings,
     "endpoint-spec.md": endpoint_spec,
     "environment-policy.md": environment_policy,
+    "alerts.md": alerts,
     "api.md": api,
     "errors.md": errors_page,
     "sdk.md": sdk,

@@ -37,6 +37,7 @@ from shipway.bundles.scanning.process import Scanner
 from shipway.control.access import LOCAL_KEYS, Access
 from shipway.control.alerting.acting import Acting
 from shipway.control.alerting.channels import Channels
+from shipway.control.alerting.courier import Courier
 from shipway.control.alerting.loop import AlertLoop
 from shipway.control.alerting.measuring import Evaluation
 from shipway.control.alerting.sending import Secrets, Sender
@@ -460,6 +461,7 @@ def _alerting(
         secrets=secrets,
         policy=settings.outbound_policy,
         clock=clock,
+        carrier=Courier(),
     )
     alerts = Alerts(
         database,

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from shipway.bootstrap import clock
+from shipway.control.alerting.courier import Courier
 from shipway.control.alerting.sending import Secrets, Sender
 from shipway.core.addresses import OutboundPolicy
 from shipway.store.sealing import Sealer
@@ -13,13 +14,13 @@ from shipway.store.sql.database import Database
 POLICY = OutboundPolicy(networks=("127.0.0.0/8",), plain=True)
 
 
-def die(parcel):
-    """What a power cut does: before the message left, or after."""
-    if sys.argv[3] == "after":
-        from shipway.control.alerting.courier import carry
+class PowerCut(Courier):
+    """Ends control before the message left, or after."""
 
-        carry(parcel)
-    os._exit(9)
+    def carry(self, parcel):
+        if sys.argv[3] == "after":
+            super().carry(parcel)
+        os._exit(9)
 
 
 def main():
@@ -30,7 +31,7 @@ def main():
         secrets=Secrets(Sealer(Path(sys.argv[2])), os.environ),
         policy=POLICY,
         clock=clock,
-        carrying=die,
+        carrier=PowerCut(),
     ).deliver()
 
 

@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from shipway.control.alerting.channels import ChannelRequest, Channels
+from shipway.control.alerting.courier import Courier
 from shipway.control.alerting.sending import Secrets, Sender
 from shipway.control.alerting.silencing import SilenceRequest, Silences
 from shipway.control.alerts import ACTOR, Alerts
@@ -21,6 +22,7 @@ from shipway.control.changes import Request
 from shipway.core.addresses import OutboundPolicy
 from shipway.core.alerts.lifecycle import Phase
 from shipway.core.alerts.plan import AlertPlan, Deed, Mode, Notify, Override, Reaction
+from shipway.core.alerts.rules import Threshold
 from shipway.core.alerts.sending import CRITICAL_WAIT_S, LEASE_S, MOST_ATTEMPTS, Sending
 from shipway.core.endpoints import EndpointSpec, EndpointState
 from shipway.core.endpoints import Phase as EndpointPhase
@@ -36,7 +38,7 @@ NOW = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
 LOOPBACK = OutboundPolicy(networks=("127.0.0.0/8",), plain=True)
 ADA = Request(actor="ada", now=NOW)
 DO = AlertPlan(
-    actions=(Reaction(on="error-rate", do=Deed.ROLLBACK, mode=Mode.DO),),
+    actions=(Reaction(when="error-rate", do=Deed.ROLLBACK, mode=Mode.DO),),
 )
 
 
@@ -58,13 +60,29 @@ class Acting:
         return "churn:1 serves again"
 
 
+class Carrying:
+    """What was carried; it is not taken where a test wants that."""
+
+    def __init__(self):
+        self.parcels = []
+        self.fault = None
+
+    def carry(self, parcel):
+        if self.fault is not None:
+            raise self.fault
+        self.parcels.append(parcel)
+
+    def close(self):
+        pass
+
+
 class Control:
     """One control's alerts, in a world where carrying is what a test says."""
 
-    def __init__(self, database: Database, keys: Path, *, now=NOW, carrying=None):
+    def __init__(self, database: Database, keys: Path, *, now=NOW, carrier=None):
         self.now = now
         self.acting = Acting()
-        self.carried = []
+        self.carrier = carrier or Carrying()
         secrets = Secrets(Sealer(keys), {"OPS_URL": "https://example.com/from-env"})
         self.alerts = Alerts(database, environment="dev", acting=self.acting)
         self.silences = Silences(database, environment="dev")
@@ -74,7 +92,7 @@ class Control:
             secrets=secrets,
             policy=LOOPBACK,
             clock=lambda: self.now,
-            carrying=carrying or self.carried.append,
+            carrier=self.carrier,
         )
         self.channels = Channels(
             database,
@@ -83,6 +101,10 @@ class Control:
             rules=SecretRules(allowed=("env:OPS_*",)),
             sender=self.sender,
         )
+
+    @property
+    def carried(self):
+        return self.carrier.parcels
 
     def hear(self, seconds, *signals):
         self.now = at(seconds)
@@ -162,7 +184,7 @@ def test_a_message_says_what_since_when_with_what_numbers_and_what_to_do(control
 
 
 def test_two_controls_that_hear_the_same_tell_and_do_it_once(control, database, keys):
-    endpoint(database, plan=AlertPlan(actions=(Reaction(on="critical", do=Deed.ROLLBACK, mode=Mode.DO),)))  # fmt: skip
+    endpoint(database, plan=AlertPlan(actions=(Reaction(when="critical", do=Deed.ROLLBACK, mode=Mode.DO),)))  # fmt: skip
     other = Control(database, keys)
     for second in range(4):
         together([
@@ -197,11 +219,8 @@ def test_two_senders_never_hold_the_same_message(control, database, keys):
 
 
 def test_a_message_that_does_not_arrive_is_tried_again_and_given_up_visibly(control):
-    def refuse(_):
-        raise ServerUnreachable("It answered with 500.")
-
     control.hear(0, signal(0))
-    control.sender._carry = refuse
+    control.carrier.fault = ServerUnreachable("It answered with 500.")
     tries, second = 0, 0.0
     while second < 2 * 24 * 3600 and tries < 2 * MOST_ATTEMPTS:
         tries += control.send(second)
@@ -238,11 +257,9 @@ def test_control_killed_while_sending_loses_no_message(control, database, keys, 
         with database.reading() as tx:
             (left,) = tx.notifications.of_channel("dev", "ops", limit=10)
         assert left.state is Sending.WAITING
-        from shipway.control.alerting.courier import carry
-
-        control.sender._carry = carry
-        control.now = left.leased_until + timedelta(seconds=1)
-        assert control.sender.deliver() == 1
+        other = Control(database, keys, carrier=Courier())
+        other.now = left.leased_until + timedelta(seconds=1)
+        assert other.sender.deliver() == 1
         assert len(hook.heard) == (2 if moment == "after" else 1)
         assert list(hook.taken) == [left.id]
 
@@ -269,7 +286,7 @@ def test_what_is_declared_is_done_once_in_its_limit_and_recorded(control, databa
 
 
 def test_by_default_it_is_only_suggested_and_a_person_does_it(control, database):
-    endpoint(database, plan=AlertPlan(actions=(Reaction(on="critical", do=Deed.ROLLBACK),)))
+    endpoint(database, plan=AlertPlan(actions=(Reaction(when="critical", do=Deed.ROLLBACK),)))
     control.hear(0, signal(0))
     assert control.acting.done == []
     control.send(5)
@@ -286,7 +303,7 @@ def test_by_default_it_is_only_suggested_and_a_person_does_it(control, database)
 
 
 def test_nothing_is_done_by_evidence_that_is_old(control, database):
-    plan = AlertPlan(actions=(Reaction(on="drift", do=Deed.ROLLBACK, mode=Mode.DO),))
+    plan = AlertPlan(actions=(Reaction(when="drift", do=Deed.ROLLBACK, mode=Mode.DO),))
     endpoint(database, plan=plan)
     control.hear(1000, signal(0, rule="drift"))
     (alert,) = control.alerts.newest()
@@ -295,7 +312,7 @@ def test_nothing_is_done_by_evidence_that_is_old(control, database):
 
 
 def test_what_cannot_be_done_is_on_the_alerts_record(control, database):
-    endpoint(database, plan=AlertPlan(actions=(Reaction(on="critical", do=Deed.PAUSE, mode=Mode.DO),)))  # fmt: skip
+    endpoint(database, plan=AlertPlan(actions=(Reaction(when="critical", do=Deed.PAUSE, mode=Mode.DO),)))  # fmt: skip
     control.acting.fault = ConflictError("There is no rollout.")
     control.hear(0, signal(0))
     (alert,) = control.alerts.newest()
@@ -361,6 +378,15 @@ def test_a_declared_severity_counts_for_monitors_too(control, database):
     endpoint(database, plan=AlertPlan(rules={"drift": Override(severity=Severity.INFO)}))
     control.hear(0, signal(0, rule="drift:hourly"))
     assert control.alerts.newest()[0].severity is Severity.INFO
+
+
+def test_alerts_of_a_rule_that_is_gone_expire_as_that_rule_would(control, database):
+    mine = Threshold(name="slow-queue", measure="queue_ms", value=1)
+    endpoint(database, plan=AlertPlan(extra=(mine,)))
+    control.hear(0, signal(0))
+    endpoint(database)
+    control.hear(3601)
+    assert control.alerts.newest() == []
 
 
 def test_alerts_of_a_deleted_endpoint_end(control, database):

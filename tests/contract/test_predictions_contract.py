@@ -19,6 +19,7 @@ from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
 from shipway.core.errors import InvalidRequest
 from shipway.core.redaction import Capture
 from shipway.core.tensors import DataType
+from shipway.store.predictions.parts import hash_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from spooling import NOW, ids, micros, prediction, rows, segment, shape, texts
@@ -153,8 +154,8 @@ def kill_in_commit(patch: pytest.MonkeyPatch, database) -> None:
 
     real = PartitionRows.add
 
-    def dying(self, partitions):
-        real(self, partitions)
+    def dying(self, *arguments):
+        real(self, *arguments)
         raise Killed
 
     patch.setattr(PartitionRows, "add", dying)
@@ -370,5 +371,7 @@ def test_a_segment_is_known_for_as_long_as_its_rows_may_be_there(log, upkeep):
     upkeep.expire(NOW + 31 * DAY)
     assert not log.ingest(data, gateway="g", now=NOW + 31 * DAY)
     upkeep.expire(NOW + 33 * DAY)
+    with log._database.reading() as tx:
+        assert tx.partitions.shapes([hash_of(shape())[0]]) == {}
     assert log.ingest(data, gateway="g", now=NOW + 33 * DAY)
     assert upkeep.expire(NOW + 33 * DAY) == 1

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from shipway.control.alerting.channels import ChannelRequest, Channels
-from shipway.control.alerting.courier import Parcel, Way, carry
+from shipway.control.alerting.courier import Courier, Parcel, Way
 from shipway.control.alerting.outbox import put_message
 from shipway.control.alerting.sending import Secrets, Sender
 from shipway.control.changes import Request
@@ -28,6 +28,7 @@ from shipway.wire.webhooks import SIGNATURE, is_signed
 NOW = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
 LOOPBACK = OutboundPolicy(networks=("127.0.0.0/8",), plain=True)
 ADA = Request(actor="ada", now=NOW)
+carry = Courier(timeout_s=20).carry
 WANTED = Message(
     kind=MessageKind.RETRAIN,
     environment="dev",
@@ -56,6 +57,7 @@ class World:
             secrets=secrets,
             policy=policy,
             clock=lambda: self.now,
+            carrier=Courier(),
         )
         self.channels = Channels(
             self.database,
@@ -112,8 +114,23 @@ def test_a_slow_webhook_is_given_up_for_now_and_holds_up_nobody_longer(hook):
         way=Way.WEBHOOK, url=hook.url, policy=LOOPBACK, headers={"idempotency-key": "1"}
     )
     with pytest.raises(ServerUnreachable, match="within 3 s"):
-        carry(parcel, timeout_s=3)
+        Courier(timeout_s=3).carry(parcel)
     assert LEASE_S > 2 * 30
+
+
+def test_control_that_ends_waits_for_no_slow_webhook(world, hook):
+    hook.hold.clear()
+    world.add(hook.url)
+    world.put()
+    sending = threading.Thread(target=world.sender.deliver)
+    sending.start()
+    while not hook.heard:
+        sending.join(0.05)
+    world.sender.close()
+    sending.join(5)
+    assert not sending.is_alive()
+    (channel,) = world.channels.list()
+    assert (channel.sent, channel.waiting) == (0, 1)
 
 
 def test_an_answer_without_an_end_is_not_waited_for():
@@ -135,7 +152,7 @@ def test_an_answer_without_an_end_is_not_waited_for():
         thread.start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
         try:
-            carry(Parcel(way=Way.WEBHOOK, url=url, policy=LOOPBACK), timeout_s=20)
+            carry(Parcel(way=Way.WEBHOOK, url=url, policy=LOOPBACK))
         finally:
             ended.set()
             thread.join()

@@ -8,7 +8,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import msgspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +22,7 @@ from shipway.core.tensors import NUMPY_OF, DataType
 from shipway.store.predictions.reading import LogFiles, connected
 from shipway.store.predictions.tables import Rows, rows_of
 from shipway.store.predictions.writing import batches_of, write_table, write_tables
+from shipway.wire.spool import frame, segment_head, shape_payload
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 from spooling import NOW, micros, prediction, rows, segment, shape, texts
@@ -174,10 +177,6 @@ def test_bytes_of_strangers_are_read_as_far_as_they_make_sense(data):
 
 def sealed(*payload_parts) -> bytes:
     """A segment with a frame of any content whose checksum is right."""
-    import msgspec
-
-    from shipway.wire.spool import frame, segment_head, shape_payload
-
     body = [frame(shape_payload(0, shape())), frame(msgspec.msgpack.encode(payload_parts))]
     return segment_head(b"\2" * 16) + b"".join(body)
 
@@ -213,6 +212,14 @@ def test_a_frame_that_says_nonsense_is_not_taken(facts, fields):
 
 def test_the_good_frame_of_that_table_is_taken():
     assert rows_of(sealed(1, 0, AT, "r", 0, 1, "", "", "", *GOOD)).frames == 1
+
+
+@pytest.mark.parametrize(
+    "facts", [{"model": "x" * 64}, {"model": "a/b"}, {"version": 2**31}, {"version": 0}]
+)
+def test_a_shape_that_the_catalogue_could_not_hold_is_not_taken(facts):
+    of = msgspec.structs.replace(shape(), **facts)
+    assert rows_of(segment([prediction(of=of)])).rows == []
 
 
 def test_a_hashed_number_is_a_text_and_the_plain_ones_beside_it_stay():
@@ -284,8 +291,6 @@ def test_files_of_many_rows_are_the_same_whatever_their_encodings(tmp_path):
     assert len(part.table) == 2 * count
     write_table(part.table, tmp_path / "a.parquet")
     write_tables(batches_of([tmp_path / "a.parquet"] * 2), tmp_path / "b.parquet")
-    import pyarrow.parquet as pq
-
     found = pq.read_table(tmp_path / "b.parquet")
     assert found.slice(0, 2 * count).equals(part.table)
     file = pq.ParquetFile(tmp_path / "b.parquet").metadata.row_group(0)

@@ -252,6 +252,7 @@ def test_failure_is_marked_where_it_happened_and_found_in_both_logs(traced, coll
     (incident,) = [line for line in traced.lines("replica") if "unlucky" in line["message"]]
     assert incident["trace_id"] == spans["request"].trace
     assert answer.json()["error"].split("`")[1] in incident["message"]
+    assert spans["request"].attributes["shipway.incident"] in incident["message"]
 
 
 def test_callers_mistake_is_no_failure_of_ours(traced, collector):

@@ -71,7 +71,7 @@ def test_a_model_that_dies_is_noticed_told_rolled_back_and_resolved(server, hook
     assert server.settled("churn")["phase"] == "live"
     plan = {
         "rules": NOTICE_AT_ONCE,
-        "actions": [{"on": "no-replicas", "do": "rollback", "mode": "do"}],
+        "actions": [{"when": "no-replicas", "do": "rollback", "mode": "do"}],
     }
     server.deploy("churn", "churn:2", placement="process", alerts=plan)
     assert server.settled("churn")["active"] == "churn:2"

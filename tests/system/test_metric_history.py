@@ -160,6 +160,9 @@ def test_tenant_sees_its_own_endpoints_and_nothing_of_the_server(server):
         ({"since": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}, "not before"),
         ({"since": "2020-01-01T00:00:00Z", "step": "1"}, "at most 5,000 points"),
         ({"step": "0"}, "step"),
+        ({"until": "0001-01-01T00:00:00Z"}, "not between 1971 and 9000"),
+        ({"until": "9999-12-31T23:59:59Z"}, "not between 1971 and 9000"),
+        ({"version": "\0"}, "version"),
     ],
 )
 def test_question_without_an_answer_is_refused(server, params, fact):

@@ -396,7 +396,7 @@ TestAlerts.settings = settings(max_examples=80, stateful_step_count=20, deadline
 
 
 def reaction(**fields):
-    return Reaction(**({"on": "error-rate", "do": Deed.ROLLBACK, "mode": Mode.DO} | fields))
+    return Reaction(**({"when": "error-rate", "do": Deed.ROLLBACK, "mode": Mode.DO} | fields))
 
 
 @pytest.mark.parametrize(
@@ -411,17 +411,17 @@ def reaction(**fields):
 )
 def test_an_action_is_for_a_rule_a_kind_or_a_severity(on, rule_name, severity, matches):
     alert = replace(fired_alert(), rule=rule_name, severity=severity)
-    found = reactions_to(alert, AlertPlan(actions=(reaction(on=on),)))
+    found = reactions_to(alert, AlertPlan(actions=(reaction(when=on),)))
     assert bool(found) == matches
 
 
 def test_a_deed_is_done_once_though_two_declarations_match():
-    plan = AlertPlan(actions=(reaction(), reaction(on="warning", mode=Mode.SUGGEST)))
+    plan = AlertPlan(actions=(reaction(), reaction(when="warning", mode=Mode.SUGGEST)))
     assert reactions_to(fired_alert(), plan) == (reaction(),)
 
 
 def test_the_default_is_to_suggest():
-    assert Reaction(on="drift", do=Deed.PAUSE).mode is Mode.SUGGEST
+    assert Reaction(when="drift", do=Deed.PAUSE).mode is Mode.SUGGEST
     assert refusal_of(reaction(mode=Mode.SUGGEST), fired_alert(), [], NOW)
 
 

@@ -17,8 +17,11 @@ from shipway.control.top import TopRow, TopView
 from shipway.core.access import SERVER, Right, permits
 from shipway.core.errors import InvalidRequest
 from shipway.core.measures import measure_of
+from shipway.core.versions import parse_version
 
 _PERIOD = timedelta(hours=1)
+_BEGIN, _END = datetime(1971, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""Windows have their beginnings counted from 1970."""
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,9 +66,14 @@ def measure(
 ) -> Response:
     """A measure over a period, and its course when `step` is given."""
     end = _utc(until) or services.now()
-    start = _utc(since) or end - _PERIOD
-    if not start < end:
-        raise InvalidRequest("`since` is not before `until`.", path="since")
+    start = _utc(since) or max(end, _BEGIN + _PERIOD) - _PERIOD
+    if not _BEGIN <= start < end <= _END:
+        raise InvalidRequest(
+            f"`since` is not before `until`, or they are not between {_BEGIN.year} and {_END.year}.",
+            path="since",
+        )
+    if version:
+        parse_version(version)
     asked = measure_of(measure, name)
     services.endpoints.get(name)
     period = {"version": version, "since": start, "until": end}
@@ -97,5 +105,5 @@ def top(services: UsesServices, caller: Caller) -> Response:
 
 
 def _utc(time: datetime | None) -> datetime | None:
-    """A time without a zone is meant as UTC."""
+    """A time in UTC; one without a zone is meant so."""
     return time.replace(tzinfo=UTC) if time is not None and time.tzinfo is None else time

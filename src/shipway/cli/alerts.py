@@ -122,9 +122,7 @@ def show_rules(found: AlertRules) -> None:
     ]
     typer.echo(f"\ntold: {', '.join(told) or 'nobody'}")
     for one in found.actions:
-        how = (
-            f"on {one.on}: {one.do.value} ({one.mode.value}, at most {one.most} in {one.per_s:g} s)"
-        )
+        how = f"when {one.when}: {one.do.value} ({one.mode.value}, at most {one.most} in {one.per_s:g} s)"
         typer.echo(how)
     for name in found.unknown:
         show_note(f"There is no channel `{name}` for it: `shipway alerts channels add {name} URL`.")

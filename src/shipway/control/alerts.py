@@ -283,7 +283,7 @@ def _chosen(alert: Alert, deed: Deed | None, declared: Sequence[Reaction]) -> Re
         )
     if not alert.endpoint:
         raise ConflictError(f"Alert `{alert.id}` is of the server, not of an endpoint.")
-    return Reaction(on=alert.rule, do=deed, mode=Mode.DO)
+    return Reaction(when=alert.rule, do=deed, mode=Mode.DO)
 
 
 def _announced(reaction: Reaction, alert: Alert, refusal: str) -> str:

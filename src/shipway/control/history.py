@@ -182,7 +182,7 @@ class History:
         for name, tally in counts.items():
             new = grown(known.get(name, {}), tally)
             if new is None:
-                self._telemetry.note_behind(source)
+                self._telemetry.expect(source, name, known[name])
             elif new:
                 news[name] = new
         counted = {name: counts[name] for name in news}

@@ -18,6 +18,7 @@ import msgspec
 from shipway.core.errors import InvalidRequest
 from shipway.core.partitions import KEEP_DAYS, Contents, Partition
 from shipway.store.objects.artifacts import ArtifactStore
+from shipway.store.objects.faults import translated_faults
 from shipway.store.predictions.reading import LogFiles, connected
 from shipway.store.sql.database import Database, Transaction
 from shipway.store.staging import Staging
@@ -70,6 +71,7 @@ class Predictions:
 
     def _taken_in(self, data: bytes, name: str, *, gateway: str, now: datetime) -> bool:
         # pyarrow is not loaded before there is something to write.
+        from shipway.store.predictions.parts import hash_of
         from shipway.store.predictions.tables import rows_of
 
         with _uncollected():
@@ -80,11 +82,12 @@ class Predictions:
             kept = self._set_aside(data)
             _log.warning("Segment %s is damaged after %s bytes: %s", name, read.good_bytes, kept)
         partitions = self._stored(read, name, now)
+        shapes = dict(hash_of(one.shape) for one in read.rows if one.shape is not None)
         with self._database.transaction() as tx:
             if tx.segments.has(name):
                 return False
             tx.segments.add(name, gateway=gateway, at=now, facts=(read.frames, len(data)))
-            tx.partitions.add(_with_keep_days(tx, partitions))
+            tx.partitions.add(_with_keep_days(tx, partitions), shapes)
         return True
 
     def _stored(self, read: Read, name: str, now: datetime) -> list[Partition]:
@@ -109,11 +112,12 @@ class Predictions:
 
     def _set_aside(self, data: bytes) -> Path:
         """Keeps bytes that make no sense, under their hash: the same ones are kept once."""
-        self._rejected.mkdir(parents=True, exist_ok=True)
         path = self._rejected / f"{sha256(data).hexdigest()[:32]}.seg"
         draft = path.with_suffix(f".{os.getpid()}.draft")
-        draft.write_bytes(data)
-        draft.replace(path)
+        with translated_faults(str(self._rejected)):
+            self._rejected.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(data)
+            draft.replace(path)
         return path
 
     @contextmanager

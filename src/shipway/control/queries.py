@@ -100,7 +100,7 @@ class Queries:
                 f"The log of `{endpoint}` has no request `{request_id}`.",
                 next_step="A request is there a few seconds after its answer, if it was captured at all.",
             )
-        shapes = _shapes(self._partitions(endpoint))
+        shapes = self._shapes(endpoint)
         return Explanation(
             endpoint=endpoint,
             request_id=request_id,
@@ -153,6 +153,17 @@ class Queries:
         with self._database.reading() as tx:
             return tx.partitions.of(self._predictions.environment, endpoint)
 
+    def _shapes(self, endpoint: str) -> dict[int, list[Shape]]:
+        """What is kept of each version."""
+        with self._database.reading() as tx:
+            found = tx.partitions.of(self._predictions.environment, endpoint)
+            texts = tx.partitions.shapes(sorted({one.shape for one in found}))
+        shapes: dict[int, list[Shape]] = {}
+        for text in texts.values():
+            shape = msgspec.json.decode(text, type=Shape)
+            shapes.setdefault(shape.version, []).append(shape)
+        return shapes
+
     def _require_known(self, endpoint: str) -> None:
         environment = self._predictions.environment
         with self._database.reading() as tx:
@@ -191,14 +202,6 @@ def _version_stats(key: tuple[str, int], partitions: Sequence[Partition]) -> Ver
         since=min(one.since for one in partitions),
         until=max(one.until for one in partitions),
     )
-
-
-def _shapes(partitions: Sequence[Partition]) -> dict[int, list[Shape]]:
-    texts = {(one.version, one.shape) for one in partitions if one.shape}
-    shapes: dict[int, list[Shape]] = {}
-    for version, text in sorted(texts):
-        shapes.setdefault(version, []).append(msgspec.json.decode(text, type=Shape))
-    return shapes
 
 
 def _answers(rows: Sequence[dict[str, Any]], shapes: dict[int, list[Shape]]) -> Iterator[Answered]:

@@ -9,7 +9,7 @@ from threading import Lock
 import msgspec
 
 from shipway.core.errors import ConflictError, InvalidRequest
-from shipway.core.tallies import grown, is_sound
+from shipway.core.tallies import Tally, grown, is_sound
 from shipway.core.telemetry import Name
 from shipway.wire.tallies import TelemetryReport
 
@@ -38,7 +38,6 @@ class Telemetry:
         self._lock = Lock()
         self._newest: dict[str, Counts] = {}
         self._heard: dict[str, float] = {}
-        self._behind: set[str] = set()
         self._uses: dict[tuple[str, int], GatewayUse] = {}
 
     def note(self, report: TelemetryReport, *, steady_s: float) -> None:
@@ -51,10 +50,6 @@ class Telemetry:
         _require_sound(report)
         with self._lock:
             source = report.source
-            if source in self._behind:
-                self._behind.discard(source)
-                self._newest.pop(source, None)
-                raise _behind(source)
             held = self._newest.setdefault(source, {})
             for endpoint, version, tally in report.rows:
                 if grown(held.get((endpoint, version), {}), tally) is None:
@@ -76,10 +71,12 @@ class Telemetry:
         with self._lock:
             return dict(self._uses)
 
-    def note_behind(self, source: str) -> None:
-        """Notes that more is known of a source than it says; it is told so with its next report."""
+    def expect(self, source: str, name: Name, known: Tally) -> None:
+        """Notes that so much is known of a source; what it says from now on must be as much."""
         with self._lock:
-            self._behind.add(source)
+            held = self._newest.setdefault(source, {})
+            if grown(known, held.get(name, {})) is None:
+                held[name] = dict(known)
 
     def forget_silent(self, steady_s: float) -> None:
         """Drops what was written and is over."""
@@ -88,7 +85,6 @@ class Telemetry:
             for source in [one for one, heard_s in self._heard.items() if heard_s < oldest]:
                 del self._heard[source]
                 self._newest.pop(source, None)
-                self._behind.discard(source)
             self._uses = {k: use for k, use in self._uses.items() if use.heard_s >= oldest}
 
 

@@ -73,7 +73,7 @@ class Upkeep:
         with self._database.transaction() as tx:
             if tx.partitions.retire([one.path for one in group], now=now) != len(group):
                 raise ConflictError("Another process has merged these files, or let them go.")
-            tx.partitions.add([merged])
+            tx.partitions.add([merged], {})
 
     def expire(self, now: datetime) -> int:
         """Lets go what is older than its endpoint's `capture.keep_days`; how many files.
@@ -91,6 +91,7 @@ class Upkeep:
         self._retire(old, "predictions.expire", now)
         self._collect(now, longest_days=max(keep_days.values(), default=0))
         self._sweep(found, now)
+        Staging(self._cache / "open").sweep(unused_since=now - ORPHAN_AFTER)
         return len(old)
 
     def _retire(self, partitions: Sequence[Partition], action: str, now: datetime) -> None:

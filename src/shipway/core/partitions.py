@@ -37,7 +37,7 @@ class Partition(msgspec.Struct, frozen=True, kw_only=True):
 
     Its rows are of one version (0 for feedback) and one `day` (UTC; the day on which it came in where
     that is earlier, and for feedback), between `since` and `until`, both included. `shape` is the
-    `Shape` of its predictions as JSON. `keep_days` is what the endpoint said when it was written.
+    hash of the `Shape` of its predictions, empty for feedback. `keep_days` is what the endpoint said when it was written.
     """
 
     path: str

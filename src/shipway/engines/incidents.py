@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import secrets
-import sys
 import traceback
-from contextlib import suppress
-from time import time  # noqa: TID251 - when a line was written
 
 from shipway.core.errors import ModelFailed
 from shipway.core.masking import masked
-from shipway.core.text import indented
-from shipway.engines.logs import is_json, json_line
+from shipway.engines.logs import is_json, say
 
 REDACTS = "SHIPWAY_REDACTS"
 """Set in the environment of a replica whose endpoint redacts: an exception's message may quote a value."""
@@ -57,21 +53,11 @@ def _without_messages(exc: BaseException) -> str:
 
 
 def _write(text: str, trace: str) -> None:
-    """Writes to this process's log.
-
-    A log that cannot be written, because its disk is full or model code closed it, must not turn
-    one failure into a dead process. Nor may the model's own settings of `logging` swallow the line.
-    """
+    """Writes to this process's log; the model's own settings of `logging` cannot swallow it."""
     trace_id = trace.split("-")[1] if trace.count("-") == 3 else ""
-    with suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(_line(text.rstrip("\n"), trace_id) + "\n")
-        sys.stderr.flush()
-
-
-def _line(text: str, trace_id: str) -> str:
-    if is_json():
-        of_trace = {"trace_id": trace_id} if trace_id else {}
-        return json_line("ERROR", "shipway.incidents", text, time(), **of_trace)
-    first, _, rest = text.partition("\n")
-    of_trace_text = f" (trace {trace_id})" if trace_id else ""
-    return indented(f"{first}{of_trace_text}\n{rest}" if rest else first + of_trace_text)
+    text = text.rstrip("\n")
+    if trace_id and not is_json():
+        first, newline, rest = text.partition("\n")
+        text = f"{first} (trace {trace_id}){newline}{rest}"
+    of_trace = {"trace_id": trace_id} if trace_id else {}
+    say(text, level="ERROR", logger="shipway.incidents", **of_trace)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from time import time  # noqa: TID251 - when a line was written
 
 import msgspec
 
@@ -83,6 +86,21 @@ def _sound(members: dict[str, object]) -> dict[str, object]:
         else value
         for name, value in members.items()
     }
+
+
+def say(
+    text: str, *, level: str = "WARNING", logger: str = "shipway.gateway", **fields: object
+) -> None:
+    """Writes one line to this process's log without the loggers, for what must not fail or get lost.
+
+    A log that cannot be written, because its disk is full or model code closed it, must not turn
+    one failure into a dead process.
+    """
+    is_object = is_json()
+    line = json_line(level, logger, text, time(), **fields) if is_object else indented(masked(text))
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
 _plain = logging.Formatter()

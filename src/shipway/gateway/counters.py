@@ -16,7 +16,6 @@ import mmap
 import os
 import re
 import secrets
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +31,7 @@ from shipway.core.telemetry import (
     count_run,
     merged,
 )
+from shipway.engines.logs import say
 from shipway.gateway.neighbours import Neighbours
 from shipway.wire.counters import (
     BLOCK_BYTES,
@@ -85,7 +85,7 @@ class Counters:
             directory.mkdir(parents=True, exist_ok=True)
             self._file = _OwnFile(directory, gateway)
         except OSError as exc:
-            _say(f"The counters are not shared, and the limits are this gateway's alone: {exc}.")
+            say(f"The counters are not shared, and the limits are this gateway's alone: {exc}.")
         self._neighbours = Neighbours(directory, self._file.name if self._file else "")
         self.look()
         self._neighbours.fold()
@@ -205,7 +205,7 @@ class _OwnFile:
             self._grow()
         except OSError as exc:
             if not self._is_short:
-                _say(f"The counters of some versions are not shared: {exc}.")
+                say(f"The counters of some versions are not shared: {exc}.")
             self._is_short = True
             return False
         return True
@@ -226,10 +226,3 @@ class _OwnFile:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def _say(line: str) -> None:
-    """One line to this process's log, if that can be written."""
-    with suppress(OSError, ValueError):
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()

@@ -15,7 +15,7 @@ from shipway.core.redaction import Redaction
 from shipway.core.strategies import Source
 from shipway.core.tensors import Array
 from shipway.gateway.counters import Row
-from shipway.gateway.request_ids import RequestIds, header_of, own_id
+from shipway.gateway.request_ids import REQUEST_ID, header_of, made_ids, own_id
 from shipway.gateway.spool import Spool, unrecorded
 from shipway.wire.callers import READERS, Sent
 from shipway.wire.codec import Headers
@@ -45,7 +45,7 @@ class Recorder:
     """Records the predictions of one version behind an endpoint. A `spool_writer.Source`.
 
     Made when a snapshot is swapped in, so that a request pays look-ups only. `is_synced`: answers wait
-    until they are recorded. `segment_of` and `key_of` read these from a request, None where there is
+    until they are recorded. `has_texts`: outputs may be arrays of objects. `segment_of` and `key_of` read these from a request, None where there is
     none to read.
     """
 
@@ -64,26 +64,24 @@ class Recorder:
         self.is_slow = redaction.is_on
         self._number = next(_numbers)
         self._redaction = redaction
-        self._has_texts = not all(field.dtype.is_numeric for field in shape.outputs)
+        self.has_texts = not all(field.dtype.is_numeric for field in shape.outputs)
         self._inputs = [field.name for field in self.shape.inputs]
         self._outputs = [field.name for field in self.shape.outputs]
 
     def begin(self, sent: Sent, asked: InferenceRequest, inputs: Arrays, who: str) -> Record:
         """The record of a request that was read; `who` is its caller's name."""
-        return Record(self, sent, inputs, own_id(asked.id, sent.headers) or _ids.made(), who)
+        if asked.id or REQUEST_ID in sent.headers:
+            own = own_id(asked.id, sent.headers)
+            if own:
+                return Record(self, sent, inputs, who, own, header_of(own))
+        made = next(_ids)
+        return Record(self, sent, inputs, who, made, ((REQUEST_ID, made.encode()),))
 
     def keeps(self, request_id: str) -> bool:
         """Whether the prediction of that id is among those that are kept; the same in every gateway."""
         return self.is_whole or is_moved(
             place_of(self.shape.endpoint, request_id), self.capture.share_pct
         )
-
-    def size_of(self, outputs: Arrays) -> int:
-        """About how many bytes an answer keeps in memory."""
-        size = _ENTRY_BYTES
-        for array in outputs.values():
-            size += array.size * _OBJECT_BYTES if self._has_texts else array.nbytes
-        return size
 
     def opening(self) -> bytes:
         """See `spool_writer.Source`."""
@@ -128,27 +126,32 @@ class Recorder:
 
 
 class Record:
-    """One request on its way into the prediction log. Its arrays may not change any more."""
+    """One request on its way into the prediction log. Its arrays may not change any more.
 
-    __slots__ = ("_inputs", "_recorder", "_sent", "_who", "request_id")
+    `marks` are the header or trailer that tells the caller its id.
+    """
+
+    __slots__ = ("_inputs", "_recorder", "_request_id", "_sent", "_who", "marks")
 
     def __init__(
-        self, recorder: Recorder, sent: Sent, inputs: Arrays, request_id: str, who: str
+        self,
+        recorder: Recorder,
+        sent: Sent,
+        inputs: Arrays,
+        who: str,
+        request_id: str,
+        marks: Headers,
     ) -> None:
         self._recorder = recorder
         self._sent = sent
         self._inputs = inputs
         self._who = who
-        self.request_id = request_id
-
-    @property
-    def marks(self) -> Headers:
-        """The header or trailer that tells the caller the id."""
-        return header_of(self.request_id)
+        self._request_id = request_id
+        self.marks = marks
 
     def by(self, recorder: Recorder, inputs: Arrays) -> Record:
         """The record of the same request where another version answers it."""
-        return Record(recorder, self._sent, inputs, self.request_id, self._who)
+        return Record(recorder, self._sent, inputs, self._who, self._request_id, self.marks)
 
     def keep(self, outputs: Arrays, role: Role, started: float) -> asyncio.Future[None] | None:
         """Records the answer to a request that was read at `started`, by `perf_counter`.
@@ -156,25 +159,27 @@ class Record:
         Gives what the answer waits for; None where it waits for nothing: nobody waits for a copy.
         """
         recorder, sent, inputs = self._recorder, self._sent, self._inputs
-        if not (recorder.is_whole or recorder.keeps(self.request_id)):
+        if not (recorder.is_whole or recorder.keeps(self._request_id)):
             return None
         told = (
             time_ns() // 1000,
-            self.request_id,
-            int(role),
+            self._request_id,
+            role,
             int((perf_counter() - started) * 1e6),
             self._who,
             "" if recorder.segment_of is None else recorder.segment_of(sent, inputs),
             "" if recorder.key_of is None else recorder.key_of(sent, inputs),
         )
-        entry, size_bytes = (told, inputs, outputs), sent.size_bytes + recorder.size_of(outputs)
+        size = _ENTRY_BYTES + sent.size_bytes
+        for array in outputs.values():
+            size += array.size * _OBJECT_BYTES if recorder.has_texts else array.nbytes
         if recorder.is_synced and role is not Role.SHADOW:
-            return recorder.spool.commit(recorder, entry, size_bytes)
-        recorder.spool.offer(recorder, entry, size_bytes)
+            return recorder.spool.commit(recorder, (told, inputs, outputs), size)
+        recorder.spool.offer(recorder, (told, inputs, outputs), size)
         return None
 
 
-_ids = RequestIds()
+_ids = made_ids()
 _numbers = count()
 
 

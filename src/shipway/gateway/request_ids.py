@@ -17,25 +17,16 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _TRIPLES = [a + b + c for a in _DIGITS for b in _DIGITS for c in _DIGITS]
 
 
-class RequestIds:
-    """Makes ids that no other process makes: ten random characters, and a count in base 36."""
-
-    def __init__(self) -> None:
-        number = secrets.randbelow(36**10)
-        self._prefix = "".join(_DIGITS[number // 36**place % 36] for place in range(10))
-        self._made = self._all()
-
-    def made(self) -> str:
-        """The next id: `k3j9x2ab0c-00000f`."""
-        return next(self._made)
-
-    def _all(self) -> Iterator[str]:
-        for high in count():
-            # After two thousand million of them, ids get longer.
-            more, middle = divmod(high, len(_TRIPLES))
-            start = f"{self._prefix}-{more or ''}{_TRIPLES[middle]}"
-            for low in _TRIPLES:
-                yield start + low
+def made_ids() -> Iterator[str]:
+    """Ids that no other process makes: ten random characters, and a count (`k3j9x2ab0c-00000f`)."""
+    number = secrets.randbelow(36**10)
+    prefix = "".join(_DIGITS[number // 36**place % 36] for place in range(10))
+    for high in count():
+        # After two thousand million of them, they get longer.
+        more, middle = divmod(high, len(_TRIPLES))
+        start = f"{prefix}-{more or ''}{_TRIPLES[middle]}"
+        for low in _TRIPLES:
+            yield start + low
 
 
 def own_id(asked_id: str, headers: Mapping[bytes, bytes]) -> str:

@@ -40,6 +40,7 @@ from shipway.gateway.variants import LiveVariant
 from shipway.wire.open_inference import encode_metadata
 from shipway.wire.snapshot import Route, Snapshot, Variant, VariantReport
 
+_PRIMARY = Role.PRIMARY
 _NOTHING = (0.0,) * COLUMNS
 
 
@@ -196,8 +197,9 @@ class LiveRoute:
 
     def role_of(self, variant: LiveVariant) -> Role:
         """The place of a variant behind the endpoint, for callers that see its answers."""
-        is_candidate = self.trial is not None and variant is self.trial.candidate
-        return Role.CANDIDATE if is_candidate else Role.PRIMARY
+        if self.trial is None:
+            return _PRIMARY
+        return Role.CANDIDATE if variant is self.trial.candidate else _PRIMARY
 
     def metadata(self, number: str | None) -> bytes:
         """The Open Inference metadata answer."""

@@ -148,9 +148,10 @@ class Serving:
             if number is None and route.fallback is not None and covers(route.fallback, exc):
                 return self._fall_back_later(codec, message, ending, known(exc))
             return _refused(codec, ending, known(exc))
-        kept = None if record is None else record.keep(finished, route.role_of(variant), started)
-        if kept is not None:
-            return self._give_later(codec, Ending(route, variant, started), answer, asked, kept)
+        if record is not None:
+            kept = record.keep(finished, route.role_of(variant), started)
+            if kept is not None:
+                return self._give_later(codec, Ending(route, variant, started), answer, asked, kept)
         route.leave_at_once()
         count(variant.row, _OK, started)
         return answer

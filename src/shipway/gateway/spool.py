@@ -31,7 +31,10 @@ from shipway.gateway.spool_writer import (
 )
 
 GATHER_S = 0.02
-"""Entries that nobody waits for are encoded, and written, together with what comes within so long."""
+"""Entries that nobody waits for are encoded together with what comes within so long."""
+
+WRITE_EVERY_S = 0.1
+"""And written with what comes within so long: each time the thread runs, the event loop stands still."""
 
 TOGETHER = 32
 """So many entries of one source are encoded at once."""
@@ -182,7 +185,7 @@ class Spool:
         self._wake.clear()
         has_many = len(self._offered) >= MOST_AT_ONCE and not self._trouble
         if self._offered and not (self._commits or self._is_closing or has_many):
-            self._wake.wait(RETRY_S if self._trouble else GATHER_S)
+            self._wake.wait(RETRY_S if self._trouble else WRITE_EVERY_S)
 
     def _write(self) -> None:
         """Writes the next entries. In trouble, those that somebody waits for are tried by themselves."""

@@ -134,6 +134,9 @@ class TracedServing(Serving):
             found["shipway.role"] = self._role_of(trace)
         if trace.error is not None:
             found["error.type"] = trace.error.code
+            incident = trace.error.details.get("incident")
+            if incident:  # under which the traceback is in a log
+                found["shipway.incident"] = shown(str(incident))
         for name, value in trace.marks:
             word = name.decode().removeprefix("x-shipway-").replace("-", "_")
             found[f"shipway.{word}"] = shown(value.decode("latin-1"))

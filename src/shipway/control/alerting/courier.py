@@ -9,8 +9,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
+from threading import Lock
+from typing import Protocol
 
 import msgspec
 
@@ -47,30 +50,75 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     for_good: bool = False
 
 
-def carry(parcel: Parcel, *, timeout_s: float = TIMEOUT_S) -> None:
-    """Carries a parcel out. Blocks.
+class Carrier(Protocol):
+    """Carries parcels out."""
 
-    Raises:
-        InvalidRequest: it may not be carried there, or never will be taken.
-        ServerUnreachable: it was not taken now.
-    """
-    try:
-        ended = subprocess.run(
-            [sys.executable, "-m", "shipway.control.alerting.courier"],
-            input=msgspec.json.encode(parcel),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=_environment(os.environ),
-            timeout=timeout_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as exc:
-        raise ServerUnreachable(f"It was not taken within {timeout_s:g} s.") from exc
-    if ended.returncode != 0:
-        raise ServerUnreachable(f"Its courier ended with {ended.returncode}.")
-    receipt = msgspec.json.decode(ended.stdout, type=Receipt)
-    if receipt.fault:
-        raise (InvalidRequest if receipt.for_good else ServerUnreachable)(receipt.fault)
+    def carry(self, parcel: Parcel) -> None:
+        """Carries one out. Blocks, for a bounded time.
+
+        Raises:
+            InvalidRequest: it may not be carried there, or never will be taken.
+            ServerUnreachable: it was not taken now.
+        """
+        ...
+
+    def close(self) -> None:
+        """Ends what is under way, as not taken; nothing is carried afterwards."""
+        ...
+
+
+class Courier:
+    """A `Carrier` that starts a process for each parcel. Thread-safe."""
+
+    def __init__(self, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._lock = Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._is_closed = False
+
+    def carry(self, parcel: Parcel) -> None:
+        """See `Carrier`."""
+        with self._started() as process:
+            try:
+                answer, _ = process.communicate(msgspec.json.encode(parcel), self._timeout_s)
+            except subprocess.TimeoutExpired as exc:
+                raise ServerUnreachable(f"It was not taken within {self._timeout_s:g} s.") from exc
+        if process.returncode != 0:
+            raise ServerUnreachable(f"Its courier ended with {process.returncode}.")
+        receipt = msgspec.json.decode(answer, type=Receipt)
+        if receipt.fault:
+            raise (InvalidRequest if receipt.for_good else ServerUnreachable)(receipt.fault)
+
+    def close(self) -> None:
+        """See `Carrier`."""
+        with self._lock:
+            self._is_closed = True
+            for process in self._running:
+                process.kill()
+
+    @contextmanager
+    def _started(self) -> Iterator[subprocess.Popen[bytes]]:
+        """A process; it has ended when the block does."""
+        with self._lock:
+            if self._is_closed:
+                raise ServerUnreachable("Control is ending.")
+            process = subprocess.Popen(
+                [sys.executable, "-m", "shipway.control.alerting.courier"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=_environment(os.environ),
+            )
+            self._running.add(process)
+        try:
+            with process:
+                try:
+                    yield process
+                finally:
+                    process.kill()
+        finally:
+            with self._lock:
+                self._running.discard(process)
 
 
 def _environment(own: Mapping[str, str]) -> dict[str, str]:

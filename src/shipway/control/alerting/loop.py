@@ -14,7 +14,7 @@ from shipway.core.errors import ShipwayError
 
 LOOK_EVERY_S = 10.0
 SEND_EVERY_S = 1.0
-TIDY_EVERY_S = 24 * 3600.0
+TIDY_EVERY_S = 600.0
 
 _log = logging.getLogger(__name__)
 
@@ -37,10 +37,14 @@ class AlertLoop:
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._repeat(self._tidy, TIDY_EVERY_S), name="alerts: tidy")
-            tasks.create_task(self._repeat(self._look, LOOK_EVERY_S), name="alerts: look")
-            tasks.create_task(self._repeat(self._send, SEND_EVERY_S), name="alerts: send")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._repeat(self._tidy, TIDY_EVERY_S), name="alerts: tidy")
+                tasks.create_task(self._repeat(self._look, LOOK_EVERY_S), name="alerts: look")
+                tasks.create_task(self._repeat(self._send, SEND_EVERY_S), name="alerts: send")
+        finally:
+            # Threads cannot be cancelled; control would wait for the slowest receiver.
+            self._sender.close()
 
     def _tidy(self) -> None:
         self._alerts.recover(self._clock())

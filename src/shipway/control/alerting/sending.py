@@ -13,7 +13,7 @@ from functools import partial
 
 import msgspec
 
-from shipway.control.alerting.courier import Parcel, Way, carry
+from shipway.control.alerting.courier import Carrier, Parcel, Way
 from shipway.core.addresses import OutboundPolicy
 from shipway.core.alerts.channels import Channel, ChannelKind, Hidden
 from shipway.core.alerts.messages import document_of, filled, text_of, title_of
@@ -76,14 +76,14 @@ class Sender:
         secrets: Secrets,
         policy: OutboundPolicy,
         clock: Callable[[], datetime],
-        carrying: Callable[[Parcel], None] = carry,
+        carrier: Carrier,
     ) -> None:
         self._database = database
         self._environment = environment
         self._secrets = secrets
         self._policy = policy
         self._clock = clock
-        self._carry = carrying
+        self._carrier = carrier
 
     def deliver(self) -> int:
         """Sends what is due now, some at the same time; how many messages were tried."""
@@ -94,13 +94,17 @@ class Sender:
                 list(pool.map(self._try, due))
         return len(due)
 
+    def close(self) -> None:
+        """Ends what is under way; these messages are tried again later."""
+        self._carrier.close()
+
     def send(self, channel: Channel, one: Notification) -> None:
         """Sends one message now.
 
         Raises:
             ShipwayError: it was not taken.
         """
-        self._carry(self._parcel(channel, one))
+        self._carrier.carry(self._parcel(channel, one))
 
     def _try(self, one: Notification) -> None:
         try:

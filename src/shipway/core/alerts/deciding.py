@@ -120,7 +120,7 @@ class _Life:
             return
         if signal.is_firing:
             self._hear_trouble(signal, handling)
-        elif self.alert is not None:
+        elif self.alert is not None and self.alert.phase is not Phase.RESOLVED:
             since = self.alert.clear_since or signal.at
             self.alert = _replace(self.alert, heard_at=signal.at, clear_since=since)
             if self.alert.phase is Phase.PENDING:
@@ -149,6 +149,7 @@ class _Life:
             report=signal.report,
             next_step=signal.next_step,
             runbook=handling.runbook,
+            stale_s=handling.stale_s,
         )
         if is_worse:
             self._move(Event.WORSEN, f"Now {severity.value}: {signal.summary}")
@@ -166,8 +167,8 @@ class _Life:
         elif alert.clear_since is not None:
             if _s(alert.clear_since, now) >= hold_s(alert, handling):
                 self._move(Event.CLEAR, "The rule does not hold any more.")
-        elif _s(alert.heard_at, now) > handling.stale_s:
-            self._move(Event.EXPIRE, f"Nothing was measured for {handling.stale_s:g} s.")
+        elif _s(alert.heard_at, now) > alert.stale_s:
+            self._move(Event.EXPIRE, f"Nothing was measured for {alert.stale_s:g} s.")
 
     def tell(self) -> None:
         """Tells what is owed, and who else is to know because nobody acknowledged."""

@@ -107,7 +107,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     the evidence that raised it, `heard_at` that of the last one, `clear_since` that of the first one since which the rule does not hold. `firings`
     counts how often it fired, `fired_at` is the last time. `owed` is what people are still to be told,
     `told_at` when they were told that it fires; None when they do not know. `escalations` counts the
-    channels that were told because nobody acknowledged it.
+    channels that were told because nobody acknowledged it. Without evidence for `stale_s` it expires.
     """
 
     id: str
@@ -134,6 +134,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     report: str = ""
     next_step: str = ""
     runbook: str = ""
+    stale_s: float = 3600.0
 
     @property
     def key(self) -> Key:

@@ -13,6 +13,9 @@ from shipway.core.alerts.defaults import command_of
 from shipway.core.alerts.lifecycle import RANK, Alert, Event
 from shipway.core.signals import Severity
 
+MOST_IN_TEXT = 20
+"""So many alerts are told in words; the document has all of them."""
+
 
 class MessageKind(StrEnum):
     """What a message is."""
@@ -129,7 +132,9 @@ def text_of(message: Message) -> str:
         since, until = message.window or (None, None)
         span = f" Data from {_time(since)} to {_time(until)}." if since and until else ""
         return f"A new model is wanted: {message.reason}{span}"
-    return "\n\n".join("\n".join(_lines(item)) for item in message.items)
+    told = ["\n".join(_lines(item)) for item in message.items[:MOST_IN_TEXT]]
+    more = len(message.items) - MOST_IN_TEXT
+    return "\n\n".join([*told, f"And {more} more." if more > 0 else ""]).rstrip()
 
 
 def _lines(item: Item) -> list[str]:

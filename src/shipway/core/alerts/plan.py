@@ -103,7 +103,7 @@ class Mode(StrEnum):
 class Reaction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is done when an alert fires."""
 
-    on: str
+    when: str
     """A rule's name, the kind of a monitor (`drift`), or a severity."""
 
     do: Deed

@@ -18,7 +18,7 @@ def reactions_to(alert: Alert, plan: AlertPlan | None) -> tuple[Reaction, ...]:
     names = (alert.rule, alert.rule.partition(":")[0], alert.severity.value)
     found: dict[Deed, Reaction] = {}
     for one in declared:
-        if one.on in names:
+        if one.when in names:
             found.setdefault(one.do, one)
     return tuple(found.values())
 

@@ -108,15 +108,15 @@ def wasserstein_noise(edges: Array, pooled: Array, one: float, other: float) -> 
 
 
 def pooled(one: Array, other: Array) -> tuple[Array, Array]:
-    """The same samples with their rare cells made one: those expected to have fewer than five in either.
+    """The same samples with their rare cells added to the last one, which holds all that have no name.
 
-    Expected where both samples are alike. Of [50, 1, 1] and [50, 2, 0] the last two become one.
+    Rare are those that either sample is expected to have fewer than five of, were both alike. Of
+    [50, 1, 0] and [50, 1, 1] the second goes to the third: [50, 1] and [50, 2].
     """
     both = one + other
     smaller = min(one.sum(), other.sum()) / max(both.sum(), 1)
     is_rare = both * smaller < LEAST_EXPECTED
-    if not is_rare.any():
-        return one, other
+    is_rare[-1] = True
     first, second = (np.append(each[~is_rare], each[is_rare].sum()) for each in (one, other))
     return first, second
 

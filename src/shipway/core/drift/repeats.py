@@ -34,5 +34,5 @@ def design_effect(parts: Sequence[Sequence[int]]) -> float:
     gaps = (one * np.sqrt(others / mine)[:, None] - other * np.sqrt(mine / others)[:, None]) ** 2
     statistics = np.divide(gaps, both, out=np.zeros_like(both), where=both > 0).sum(axis=1)
     degrees = np.maximum((both > 0).sum(axis=1) - 1, 1)
-    typical = np.array([typical_chi_square(int(each)) for each in degrees])
+    typical = typical_chi_square(degrees)
     return max(1.0, float(np.median(statistics / typical)))

@@ -35,7 +35,8 @@ def _numbers(ours: Numbers, theirs: Numbers) -> str:
 
 def _categories(baseline: ColumnSummary, cells: Cells) -> str:
     before, after = shares(cells.baseline), shares(cells.current)
-    most = int(np.argmax(np.abs(after - before)))
+    # Of two that moved alike, the one that was more frequent.
+    most = int(np.argmax(np.abs(after - before).round(9)))
     named = tuple(baseline.categories.counts) if baseline.categories else ()
     name = f"`{named[most]}`" if most < len(named) else OTHER
     return _change(f"share of {name}", before[most], after[most], write=percent)

@@ -10,6 +10,7 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 
+from shipway.core.captures import Shape
 from shipway.core.partitions import Contents, Partition
 from shipway.store.predictions.objects import ROOT
 from shipway.store.predictions.tables import Rows
@@ -33,11 +34,11 @@ def by_day(rows: Sequence[Rows], today: date) -> Iterator[tuple[Rows, date]]:
 def partition_of(rows: Rows, day: date, segment: str, size_bytes: int) -> Partition:
     """The file of rows of one day, which came in a segment."""
     at = rows.table["_at"]
-    shape = "" if rows.shape is None else msgspec.json.encode(rows.shape).decode()
+    shape = "" if rows.shape is None else hash_of(rows.shape)[0]
     version, model = (0, "") if rows.shape is None else (rows.shape.version, rows.shape.model)
     kind = Contents.FEEDBACK if rows.shape is None else Contents.PREDICTIONS
     # Two shapes of one version, or two days, may be in one segment.
-    name = f"{segment}-{sha256(shape.encode()).hexdigest()[:8]}.parquet"
+    name = f"{segment}-{shape[:8]}.parquet"
     return Partition(
         path=f"{_directory(rows.environment, rows.endpoint, day, kind, version)}-{name}",
         contents=kind,
@@ -52,6 +53,12 @@ def partition_of(rows: Rows, day: date, segment: str, size_bytes: int) -> Partit
         until=at[-1].as_py(),
         shape=shape,
     )
+
+
+def hash_of(shape: Shape) -> tuple[str, str]:
+    """The hash by which the catalogue knows a shape, and the JSON that it is of."""
+    text = msgspec.json.encode(shape)
+    return sha256(text).hexdigest()[:32], text.decode()
 
 
 def _directory(environment: str, endpoint: str, day: date, kind: Contents, version: int) -> str:

@@ -198,12 +198,14 @@ class _Group:
         """Takes the types from the first, without adding it.
 
         Raises:
-            ValueError: its environment or endpoint has no name.
+            ValueError: its environment, endpoint or version is none.
         """
         shape = first.shape
         self._declared = shape  # kept, so that its id is nobody else's
         fields = [*shape.inputs, *shape.outputs]
-        _require_place(shape.environment, shape.endpoint)
+        _require_names(shape.environment, shape.endpoint, shape.model)
+        if not 0 < shape.version < 2**31:
+            raise ValueError("the version is none")
         self._base = int(shape.batchable)
         actual = [
             field if array is None else _as_it_is(field, array, self._base)
@@ -292,13 +294,13 @@ def _kind_of_texts(items: Content) -> DataType:
     return DataType.BYTES if isinstance(first, bytes) else DataType.STRING
 
 
-def _require_place(environment: str, endpoint: str) -> None:
-    """Refuses names that could lead out of the log's place in the store.
+def _require_names(*names: str) -> None:
+    """Refuses names that could lead out of the log's place in the store, or that no column holds.
 
     Raises:
-        ValueError: one is no name of an environment or endpoint.
+        ValueError: one is no name of an environment, endpoint or model.
     """
-    for name in (environment, endpoint):
+    for name in names:
         if NAME.fullmatch(name) is None or ".." in name:
             raise ValueError(f"`{name}` is no name")
 
@@ -337,7 +339,7 @@ def _texts(values: Sequence[str]) -> pa.Array:
 
 
 def _require_sound(said: Feedback) -> None:
-    _require_place(said.environment, said.endpoint)
+    _require_names(said.environment, said.endpoint)
     if not 0 <= said.at_us < _FARTHEST_US or not 0 <= (said.row or 0) < 2**31:
         raise ValueError("its time or its row is none")
 

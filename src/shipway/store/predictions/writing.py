@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shipway.store.objects.faults import translated_faults
 from shipway.store.predictions.tables import in_order
 
 ROW_GROUP_ROWS = 131_072
@@ -32,10 +33,17 @@ def write_tables(tables: Iterable[pa.Table], path: Path) -> None:
     """Writes tables of one schema, of which there is at least one, as one file.
 
     In memory is one row group at a time; its rows are put in the order of `_at`.
+
+    Raises:
+        StoreUnavailable: it cannot be written, or what is merged cannot be read.
     """
     groups = _row_groups(tables)
     first = next(groups)
-    with pq.ParquetWriter(path, first.schema, **_OPTIONS, **_encodings(first)) as writer:
+    encodings = _encodings(first)
+    with (
+        translated_faults(str(path.parent)),
+        pq.ParquetWriter(path, first.schema, **_OPTIONS, **encodings) as writer,
+    ):
         writer.write_table(first, row_group_size=ROW_GROUP_ROWS)
         for group in groups:
             writer.write_table(group, row_group_size=ROW_GROUP_ROWS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from shipway.core.partitions import KEEP_DAYS, Contents, Partition
 from shipway.store.sql.tables import prediction_files as files
+from shipway.store.sql.tables import prediction_shapes as shapes
 from shipway.store.sql.tables import segments
 
 _AT_ONCE = 500
@@ -46,11 +47,21 @@ class PartitionRows:
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
 
-    def add(self, partitions: Iterable[Partition]) -> None:
-        """Adds files."""
+    def add(self, partitions: Iterable[Partition], kept: Mapping[str, str]) -> None:
+        """Adds files; `kept` are the shapes that they name, as JSON by hash."""
+        for name in kept.keys() - self.shapes(list(kept)).keys():
+            self._connection.execute(sa.insert(shapes).values(hash=name, shape=kept[name]))
         rows = [_row(one) for one in partitions]
         if rows:
             self._connection.execute(sa.insert(files), rows)
+
+    def shapes(self, hashes: Sequence[str]) -> dict[str, str]:
+        """Those of the shapes that are known, as JSON by hash."""
+        found: dict[str, str] = {}
+        for part in _parts(hashes):
+            query = sa.select(shapes.c.hash, shapes.c.shape).where(shapes.c.hash.in_(part))
+            found.update((row.hash, row.shape) for row in self._connection.execute(query))
+        return found
 
     def of(self, environment: str, endpoint: str) -> list[Partition]:
         """The files of an endpoint, oldest first."""
@@ -76,9 +87,12 @@ class PartitionRows:
         return list(self._connection.scalars(query))
 
     def forget(self, paths: Sequence[str]) -> None:
-        """Forgets files."""
+        """Forgets files, and shapes that no other one names."""
         for part in _parts(paths):
             self._connection.execute(sa.delete(files).where(files.c.path.in_(part)))
+        if paths:
+            named = sa.select(files.c.shape)
+            self._connection.execute(sa.delete(shapes).where(shapes.c.hash.not_in(named)))
 
     def known(self, paths: Sequence[str]) -> set[str]:
         """Those of the paths that are of files, retired ones too."""

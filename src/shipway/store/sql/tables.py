@@ -312,7 +312,7 @@ prediction_files = sa.Table(
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("since", Instant, nullable=False),
     sa.Column("until", Instant, nullable=False),
-    sa.Column("shape", sa.Text, nullable=False),
+    sa.Column("shape", sa.String(32), nullable=False),
     sa.Column("keep_days", sa.Integer, nullable=False),
     sa.Column("retired_at", Instant, nullable=True, index=True),
     sa.Index("ix_prediction_files_endpoint", "environment", "endpoint", "day"),
@@ -414,4 +414,12 @@ notifications = sa.Table(
     sa.Column("ended_at", Instant, nullable=True),
     sa.Column("message", sa.Text, nullable=False),
     sa.Index("ix_notifications_due", "environment", "state", "due_at"),
+)
+
+# What the files of `prediction_files` hold, by the hash that they name.
+prediction_shapes = sa.Table(
+    "prediction_shapes",
+    metadata,
+    sa.Column("hash", sa.String(32), primary_key=True),
+    sa.Column("shape", sa.Text, nullable=False),
 )

@@ -37,7 +37,7 @@ def upgrade() -> None:
         sa.Column("size_bytes", sa.BigInteger, nullable=False),
         sa.Column("since", Instant, nullable=False),
         sa.Column("until", Instant, nullable=False),
-        sa.Column("shape", sa.Text, nullable=False),
+        sa.Column("shape", sa.String(32), nullable=False),
         sa.Column("keep_days", sa.Integer, nullable=False),
         sa.Column("retired_at", Instant, nullable=True),
         sa.PrimaryKeyConstraint("path", name="pk_prediction_files"),
@@ -46,8 +46,15 @@ def upgrade() -> None:
     op.create_index(
         "ix_prediction_files_endpoint", "prediction_files", ["environment", "endpoint", "day"]
     )
+    op.create_table(
+        "prediction_shapes",
+        sa.Column("hash", sa.String(32), nullable=False),
+        sa.Column("shape", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("hash", name="pk_prediction_shapes"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("prediction_shapes")
     op.drop_table("prediction_files")
     op.drop_table("segments")
