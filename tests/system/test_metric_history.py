@@ -162,7 +162,7 @@ def test_tenant_sees_its_own_endpoints_and_nothing_of_the_server(server):
         ({"step": "0"}, "step"),
         ({"until": "0001-01-01T00:00:00Z"}, "not between 1971 and 9000"),
         ({"until": "9999-12-31T23:59:59Z"}, "not between 1971 and 9000"),
-        ({"version": "\0"}, "version"),
+        ({"version": "\0"}, "not a valid model name"),
     ],
 )
 def test_question_without_an_answer_is_refused(server, params, fact):
