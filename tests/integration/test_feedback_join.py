@@ -256,6 +256,13 @@ def test_a_key_finds_the_request_that_callers_saw_and_its_shadow_not_a_later_sha
     assert [(s.version, s.predictions, s.labelled) for s in found.slices] == [(1, 1, 1), (2, 2, 1)]
 
 
+@pytest.mark.parametrize(("later", "right"), [("key", 1), ("request", 0)])
+def test_the_latest_holds_whether_it_names_the_request_or_the_key_a_row_or_all(later, right):
+    times = (300, 200) if later == "key" else (200, 300)
+    by_key = {"_key": "k", "_row": 0, "label": "1", "at_us": times[0]}
+    assert right_of(whole(ASKED, [by_key, said(label="0", at_us=times[1])])) == (right, 1)
+
+
 def test_clients_that_number_all_requests_alike_are_kept_apart_by_key():
     rows = [{"_request_id": "1", "at_us": 100 + n, "_key": f"k{n}", "label": 1} for n in range(5)]
     one = whole(rows, [{"_key": "k3", "label": "1", "at_us": 500}])
