@@ -23,7 +23,7 @@ import numpy as np
 from drift_data import Stream, controls, streams
 from shipway.core.drift.report import Verdict
 from shipway.core.drift.rules import DriftRules
-from shipway.core.drift.significance import kolmogorov_smirnov_p, shares_p
+from shipway.core.drift.significance import chi_square_p, kolmogorov_smirnov_p, shares_p
 from shipway.core.drift.summaries import Summary
 from shipway.core.drift.verdicts import compare
 from shipway.core.profile import histogram_of
@@ -154,8 +154,15 @@ def _may_alarm(ours: np.ndarray, windows: np.ndarray) -> np.ndarray:
         bits = np.nan_to_num(before * np.log2(before / middle)) + np.nan_to_num(
             after * np.log2(after / middle)
         )
+    # Pooling makes both smaller, and with more degrees of freedom more is asked of chi-square.
+    ratio, both = BASELINE / size, np.maximum(ours + windows, 1)
+    squares = ((ours / ratio**0.5 - windows * ratio**0.5) ** 2 / both).sum(axis=-1)
+    is_odd = (
+        squares >= next(x for x in range(999) if chi_square_p(x, 1) <= rules.alpha / len(ours)) - 1
+    )
     is_few = (ours > 0).sum(axis=-1) < 10
-    is_far = np.where(is_few, np.sqrt(bits.sum(axis=-1) / 2) >= rules.effect, gaps >= least)
+    is_moved = np.sqrt(bits.sum(axis=-1) / 2) >= rules.effect
+    is_far = np.where(is_few, is_moved & is_odd, gaps >= least)
     alpha = QualityRules().alpha / (3 * len(ours))
     most = next(c for c in range(size) if shares_p((2, BASELINE), (c, size)) <= alpha)
     outside = windows[..., 0] + windows[..., 21] >= most

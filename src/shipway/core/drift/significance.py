@@ -1,12 +1,12 @@
-"""How probable differences are when nothing changed: the one place of the core that imports SciPy."""
+"""How probable differences are when nothing changed: the one place of the core that imports SciPy.
+
+It is imported with the first question: a replica imports all of the core, and has no SciPy.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
-
-from scipy.special import kolmogorov
-from scipy.stats import chi2, fisher_exact, norm, t
 
 from shipway.core.tensors import Array
 
@@ -19,6 +19,8 @@ def kolmogorov_smirnov_p(distance: float, one: float, other: float) -> float:
     Dvoretzky-Kiefer-Wolfowitz inequalities", 2012), where the common corrections for small samples give
     less than the exact chance. For 0.3 and 100 values each it is 0.000247; exact is 0.000225.
     """
+    from scipy.special import kolmogorov
+
     return float(kolmogorov(sqrt(one * other / (one + other)) * distance))
 
 
@@ -27,6 +29,8 @@ def chi_square_p(statistic: float, degrees: int) -> float:
 
     For 6.667 and one degree it is 0.0098.
     """
+    from scipy.stats import chi2
+
     return float(chi2.sf(statistic, degrees)) if degrees else 1.0
 
 
@@ -35,17 +39,23 @@ def shares_p(one: tuple[int, int], other: tuple[int, int]) -> float:
 
     For 1 of 10 and 9 of 10 it is 0.0011.
     """
+    from scipy.stats import fisher_exact
+
     table = [[part, whole - part] for part, whole in (one, other)]
     return float(fisher_exact(table).pvalue)
 
 
 def normal_p(z: float) -> float:
     """The chance of a standard normal value above `z`: 0.025 for 1.96."""
+    from scipy.stats import norm
+
     return float(norm.sf(z))
 
 
 def student_p(value: float, degrees: float) -> float:
     """The chance of a value of Student's distribution this far from 0, either way: 0.05 for 2.571 and 5."""
+    from scipy.stats import t
+
     return float(2 * t.sf(abs(value), degrees))
 
 
