@@ -27,6 +27,7 @@ from shipway.cli.messages import MESSAGES, Exit, Words
 from shipway.client.alerting import ChannelFields
 from shipway.client.auditing import AuditFilters
 from shipway.client.evaluating.question import EvaluateOptions
+from shipway.client.feedback import TruthFields
 from shipway.client.logged import LogFilters
 from shipway.client.packing import PackOptions
 from shipway.client.synchronous import Client
@@ -644,6 +645,7 @@ def sdk() -> str:
         parts.append(f"### {name}\n\n```python\nclient.{name}{signature}\n```\n\n{_fenced(doc)}\n")
     parts.append(f"## Options of `register`\n\n```text\n{inspect.getdoc(PackOptions)}\n```\n")
     parts.append(f"## Options of `evaluate`\n\n```text\n{inspect.getdoc(EvaluateOptions)}\n```\n")
+    parts.append(f"## Fields of `feedback`\n\n```text\n{inspect.getdoc(TruthFields)}\n```\n")
     parts.append(f"## Filters of `audit`\n\n```text\n{inspect.getdoc(AuditFilters)}\n```\n")
     parts.append(f"## Filters of `predictions`\n\n```text\n{inspect.getdoc(LogFilters)}\n```\n")
     parts.append(f"## Fields of `add_channel`\n\n```text\n{inspect.getdoc(ChannelFields)}\n```\n")

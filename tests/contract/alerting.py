@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from shipway.bootstrap import clock
+from shipway.bootstrap.clock import clock
 from shipway.control.alerting.courier import Courier
 from shipway.control.alerting.sending import Secrets, Sender
 from shipway.core.addresses import OutboundPolicy

@@ -14,7 +14,7 @@ import pytest
 
 from shipway.api import internal
 from shipway.api.rules import PREFIX, About, rule_of
-from shipway.bootstrap import clock
+from shipway.bootstrap.clock import clock
 from shipway.control.alerts import Alerts
 from shipway.core.signals import Signal
 from shipway.gateway.app import Gateway

@@ -4,6 +4,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -127,6 +128,12 @@ def test_drift_says_since_when(bucket):
     after[bucket * 200 :] += 2
     found = judged(random.normal(size=5000), after)
     assert found.since == SINCE + timedelta(hours=bucket)
+
+
+def test_drift_of_a_sample_without_times_has_no_since():
+    ours = baseline(x=RANDOM(13).normal(size=500))
+    now = msgspec.structs.replace(counted(ours, x=RANDOM(14).normal(3, size=500)), starts=())
+    assert only(compare(ours, now)).since is None
 
 
 def test_callers_who_repeat_themselves_do_not_make_drift():

@@ -107,15 +107,19 @@ def act(
     dry_run: DryRun = False,
     server: Server = None,
     state_dir: StateDir = None,
+    as_json: Json = False,
 ) -> None:
     """Do something about an alert: roll back, pause, fall back, or ask for a new model."""
+    from shipway.cli.output import show_json
     from shipway.cli.sessions import client_of
 
     with client_of(server, state_dir) as client:
         done = client.act_on_alert(
             alert, None if do is None else do.value, reason=reason, dry_run=dry_run
         )
-    typer.echo(f"Would be done: {done}." if dry_run else f"Done: {done}.")
+    if as_json:
+        return show_json({"done": done, "dry_run": dry_run})
+    return typer.echo(f"Would be done: {done}." if dry_run else f"Done: {done}.")
 
 
 def silence(

@@ -85,24 +85,28 @@ def list_channels(
     return show_json(found) if as_json else show_channels(found)
 
 
-def try_out(name: ChannelName, *, server: Server = None, state_dir: StateDir = None) -> None:
+def try_out(
+    name: ChannelName, *, server: Server = None, state_dir: StateDir = None, as_json: Json = False
+) -> None:
     """Send a channel a message that says that nothing is wrong."""
-    from shipway.cli.output import show_note
+    from shipway.cli.output import show_json, show_note
     from shipway.cli.sessions import client_of
 
     with client_of(server, state_dir) as client:
-        client.test_channel(name)
-    show_note(f"`{name}` took the message.")
+        found = client.test_channel(name)
+    return show_json(found) if as_json else show_note(f"`{name}` took the message.")
 
 
-def remove(name: ChannelName, *, server: Server = None, state_dir: StateDir = None) -> None:
+def remove(
+    name: ChannelName, *, server: Server = None, state_dir: StateDir = None, as_json: Json = False
+) -> None:
     """Forget a channel; messages that wait for it are given up."""
-    from shipway.cli.output import show_note
+    from shipway.cli.output import show_json, show_note
     from shipway.cli.sessions import client_of
 
     with client_of(server, state_dir) as client:
-        client.remove_channel(name)
-    show_note(f"`{name}` is told of nothing any more.")
+        gone = client.remove_channel(name)
+    return show_json(gone) if as_json else show_note(f"`{name}` is told of nothing any more.")
 
 
 def add_to(app: typer.Typer) -> None:

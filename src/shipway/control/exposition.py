@@ -65,11 +65,6 @@ EXITS = _counter(
     "Replicas that ended without being asked to, since control started.",
     _VERSION,
 )
-COLD_STARTS = _counter(
-    "shipway_cold_starts_total",
-    "Requests' wakings of an endpoint that slept, since control started.",
-    _ENDPOINT,
-)
 ROLLOUT = _gauge(
     "shipway_rollout_weight_ratio",
     "The candidate's share (0 to 1) of requests in a rollout under way.",
@@ -92,7 +87,7 @@ CPU = _counter("shipway_control_cpu_seconds_total", "Processor time of control."
 MEMORY = _gauge("shipway_control_resident_memory_bytes", "Resident memory of control.")
 
 FAMILIES = (
-    *(BUILD, PHASE, ASLEEP, READY, REPLICAS, REPLICA_MEMORY, REPLICA_CPU, EXITS, COLD_STARTS),
+    *(BUILD, PHASE, ASLEEP, READY, REPLICAS, REPLICA_MEMORY, REPLICA_CPU, EXITS),
     *(ROLLOUT, ROLLOUT_START, ROLLOUT_STEP, GATEWAYS, AUDIT, GPU, CPU, MEMORY),
 )
 """Every metric, in the order of the page."""
@@ -140,8 +135,6 @@ class Exposition:
             EXITS,
             [({"endpoint": e, "version": v}, float(n)) for (e, v), n in sorted(exits.items())],
         )
-        woken = sorted(self._gauges.cold_starts.items())
-        yield from simple(COLD_STARTS, [({"endpoint": name}, float(n)) for name, n in woken])
 
 
 def _of_endpoints(seen: Seen) -> Iterator[str]:

@@ -33,7 +33,7 @@ _ON_THE_WAY = (ReplicaState.BUILDING, ReplicaState.STARTING)
 class Gauges:
     """Looks again and again. Not for threads, but for one at a time.
 
-    `exits` of replicas and `cold_starts` of endpoints are counted since this process began.
+    `exits` of replicas are counted since this process began.
     """
 
     def __init__(self, *, use: UseOf = use_of, gpus: Gpus | None = None) -> None:
@@ -42,10 +42,8 @@ class Gauges:
         self._sums: dict[Name, dict[str, float]] = {}
         self._cpu_s: dict[object, float] = {}
         self.exits: dict[Name, int] = {}
-        self.cold_starts: dict[str, int] = {}
         self._ids: set[str] | None = None
         self._exited: set[str] = set()
-        self._woken: dict[str, float] | None = None
 
     def look(
         self, seen: Seen, gateways: Mapping[tuple[str, int], GatewayUse], *, steady_s: float
@@ -56,9 +54,6 @@ class Gauges:
             self._add(name, tally)
         for name, tally in _of_endpoints(seen):
             self._add(name, tally)
-        for endpoint in self._newly_woken(seen):
-            self._add((endpoint, ""), {"cold_starts": 1})
-            self.cold_starts[endpoint] = self.cold_starts.get(endpoint, 0) + 1
         self._add(SERVER, self._of_server(gateways, seen_cpu_s, steady_s))
         self._cpu_s = seen_cpu_s
         replicas = seen.observed.replicas
@@ -77,13 +72,6 @@ class Gauges:
     def drop(self) -> None:
         """Forgets what was taken, once it is written."""
         self._sums = {}
-
-    def _newly_woken(self, seen: Seen) -> list[str]:
-        """The endpoints whose last waking was not there at the last look."""
-        before, self._woken = self._woken, dict(seen.woken)
-        if before is None:
-            return []
-        return [name for name, took_s in seen.woken.items() if before.get(name) != took_s]
 
     def _add(self, name: Name, tally: Tally) -> None:
         self._sums[name] = added((self._sums.get(name, {}), tally))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
@@ -16,7 +16,7 @@ from shipway.core.bundles import Content
 from shipway.core.captures import Shape
 from shipway.core.capturing import Capture
 from shipway.core.errors import EndpointNotFound, NotFound, QueueFull
-from shipway.core.partitions import Contents
+from shipway.core.partitions import Contents, Partition
 from shipway.core.performance import By, Performance
 from shipway.core.targets import Target, target_of
 from shipway.core.versions import VersionRef
@@ -129,21 +129,28 @@ class Performances:
             files = [
                 one
                 for one in tx.partitions.of(environment, endpoint)
-                if one.contents is Contents.PREDICTIONS and one.shape
+                if one.contents is Contents.PREDICTIONS
             ]
             if state is None and not files:
                 raise _unknown(tx, environment, endpoint)
             capture = None if state is None else state.spec.capture
-            targets: dict[str, Target] = {}
-            for one in sorted(files, key=lambda file: file.until):
-                record = tx.versions.get(VersionRef(one.model, one.version))
-                shape = msgspec.json.decode(one.shape, type=Shape)
-                target = (
-                    None if record is None else _target(record.manifest.content, shape, capture)
-                )
-                if target is not None:
-                    targets[str(one.version)] = target
-        return targets
+            return dict(_targets_of(tx, files, capture))
+
+
+def _targets_of(
+    tx: Transaction, files: Sequence[Partition], capture: Capture | None
+) -> Iterator[tuple[str, Target]]:
+    """Of each version that files hold, by what was kept of it last."""
+    newest = {one.version: one for one in sorted(files, key=lambda file: file.until)}
+    shapes = tx.partitions.shapes(sorted({one.shape for one in newest.values()}))
+    for version, one in newest.items():
+        record = tx.versions.get(VersionRef(one.model, version))
+        if record is None or one.shape not in shapes:
+            continue
+        shape = msgspec.json.decode(shapes[one.shape], type=Shape)
+        target = _target(record.manifest.content, shape, capture)
+        if target is not None:
+            yield str(version), target
 
 
 def _target(content: Content, shape: Shape, capture: Capture | None) -> Target | None:

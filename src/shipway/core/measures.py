@@ -246,7 +246,7 @@ _ALL = (
     _measure(
         "cold_starts",
         "count",
-        "Requests' wakings of an endpoint that slept.",
+        "Requests that were held until a replica had started, because none ran.",
         partial(_count, "cold_starts"),
     ),
     _measure(

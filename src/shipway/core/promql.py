@@ -40,6 +40,14 @@ def _mean(family: str, more: str = "") -> str:
     return f"avg_over_time((sum({family}{{$of{more}}}))[$window:10s])"
 
 
+def _per_sample(family: str) -> str:
+    return f"{_increase(family + '_sum')} / ({_increase(family + '_count')} > 0)"
+
+
+def _mean_ms(family: str) -> str:
+    return f"1000 * {_per_sample(family)}"
+
+
 _HITS, _MISSES = _increase("shipway_cache_hits_total"), _increase("shipway_cache_misses_total")
 
 QUERIES: Mapping[str, str] = {
@@ -62,6 +70,11 @@ QUERIES: Mapping[str, str] = {
     "memory_mb": f"{_mean('shipway_replica_resident_memory_bytes')} / 1048576",
     "cold_starts": _increase("shipway_cold_starts_total"),
     "restarts": _increase("shipway_replica_exits_total"),
+    "queue_ms": _mean_ms("shipway_queue_seconds"),
+    "infer_ms": _mean_ms("shipway_inference_seconds"),
+    "batch_rows": _per_sample("shipway_batch_rows"),
+    "captured": _increase("shipway_predictions_captured_total"),
+    "capture_lost": _increase("shipway_predictions_lost_total"),
     "control_cpu_cores": _rate("shipway_control_cpu_seconds_total"),
     "control_memory_mb": f"{_mean('shipway_control_resident_memory_bytes')} / 1048576",
     "gateway_cpu_cores": _rate("shipway_gateway_cpu_seconds_total"),

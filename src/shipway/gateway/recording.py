@@ -221,7 +221,14 @@ def reader(reading: Reading | None, redaction: Redaction) -> Read | None:
         return READERS[reading.by](sent, name)
 
     read = {Source.INPUT: of_input, Source.KEY: of_api_key}.get(reading.by, elsewhere)
-    return lambda sent, inputs: (read(sent, inputs) or "")[:LONGEST_TEXT]
+
+    def text_of(sent: Sent, inputs: Arrays) -> str:
+        try:
+            return (read(sent, inputs) or "")[:LONGEST_TEXT]
+        except Exception:  # noqa: BLE001 - what cannot be read names nobody; the answer is made already
+            return ""
+
+    return text_of
 
 
 def _only(names: list[str], arrays: Arrays) -> dict[str, Array]:

@@ -102,7 +102,7 @@ class Serving:
             return self._metering.answer(codec, visit, way, route.gate.row)
         return self._let_in(codec, message, route, number, started, caller.name)
 
-    def _let_in(  # noqa: PLR0915 - one function that reads like the line
+    def _let_in(  # noqa: C901, PLR0915 - one function that reads like the line
         self,
         codec: Codec[R, A],
         message: R,

@@ -202,6 +202,11 @@ class Spool:
             _tell(commits, self._trouble)
             self._try_again(offered)
             return
+        except Exception:
+            self._let_go(items)
+            _count(items, Column.LOST_INVALID)
+            _tell(commits, "of a fault in the gateway")
+            raise
         self._trouble = ""
         self._let_go(items)
         _tell(invalid, "it cannot be encoded")
@@ -211,8 +216,7 @@ class Spool:
         if not self._is_closing:
             self._offered.extendleft(reversed(items))
             return
-        for item in (*items, *self._offered):
-            item[0].row.values[Column.LOST_DISK] += entries_in(item)
+        _count([*items, *self._offered], Column.LOST_DISK)
         self._offered.clear()
 
     def _let_go(self, items: Sequence[Item]) -> None:
@@ -228,6 +232,11 @@ def _taken(queue: deque[Item]) -> list[Item]:
         taken.append(queue.popleft())
         size += taken[-1][2]
     return taken
+
+
+def _count(items: Sequence[Item], column: Column) -> None:
+    for item in items:
+        item[0].row.values[column] += entries_in(item)
 
 
 def _tell(items: Sequence[Item], why: str = "") -> None:

@@ -72,13 +72,19 @@ WHERE message = '' OR stamp IN (SELECT stamp FROM firsts)
 """
 """A stamp orders messages by time, then arrival, in one number: microseconds and 40 bits of a count."""
 
+_ASKED = """
+CREATE OR REPLACE TEMP TABLE asked AS SELECT * FROM said WHERE id = '' AND key <> ''
+"""
+_HEADS = """
+CREATE OR REPLACE TEMP TABLE heads AS
+SELECT _key AS key, epoch_us(_at) AS at_us, min(_request_id) AS id FROM predictions
+WHERE _role <> 'shadow' AND _key IN (SELECT key FROM asked) GROUP BY ALL
+"""
+"""Tables of their own: only from their true sizes does DuckDB see that a join of all with all would not do."""
+
 _MEANT = """
 CREATE OR REPLACE TEMP TABLE meant AS
-WITH asked AS (SELECT * FROM said WHERE id = '' AND key <> ''),
-heads AS (
-  SELECT _key AS key, epoch_us(_at) AS at_us, min(_request_id) AS id FROM predictions
-  WHERE _role <> 'shadow' AND _key IN (SELECT key FROM asked) GROUP BY ALL),
-found AS (
+WITH found AS (
   SELECT asked.* EXCLUDE (id), heads.id, heads.at_us FROM asked ASOF JOIN heads
   ON asked.key = heads.key AND CAST(asked.stamp >> 40 AS BIGINT) >= heads.at_us)
 SELECT 'r' || id AS handle, row, stamp, label, score, outcomes FROM said WHERE id <> ''
@@ -120,7 +126,7 @@ def matched(connection: DuckDBPyConnection, targets: Mapping[int, Target], wante
     `answers` are the predictions looked at, of the versions that `targets` has; `judged` those whose
     truth is known, beside it; `business` the outcomes of predictions.
     """
-    for statement in (_MACROS, _SAID, _MEANT, _TRUTHS, _RESULTS):
+    for statement in (_MACROS, _SAID, _ASKED, _HEADS, _MEANT, _TRUTHS, _RESULTS):
         connection.execute(statement)
     kinds = dict(
         connection.execute("SELECT column_name, column_type FROM (DESCRIBE predictions)").fetchall()

@@ -130,7 +130,7 @@ def _finding(
 
 
 def _since(column: Column, starts: Sequence[datetime]) -> datetime | None:
-    if not column.current.parts or not _is_counted_alike(column):
+    if not starts or not column.current.parts or not _is_counted_alike(column):
         return None
     inside = _risen(column)
     usual = float(shares(column.cells.baseline)[inside].sum())
