@@ -1,6 +1,8 @@
 """A monitor's run in its real process: what it names, what it draws, and how it ends."""
 
+import os
 import re
+import subprocess
 import sys
 import threading
 import xml.dom.minidom
@@ -8,6 +10,7 @@ from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
@@ -336,3 +339,30 @@ def test_closing_ends_the_process_and_no_other_starts(tmp_path):
     assert answers == [None]
     assert not psutil.pid_exists(pid)
     assert process.run(order(tmp_path / "run", log)) is None
+
+
+CONTROL = """
+import sys
+from pathlib import Path
+import msgspec
+from shipway.monitoring.order import Order
+from shipway.monitoring.process import RunProcess
+order = msgspec.json.decode(sys.stdin.readline(), type=Order)
+RunProcess(Path(order.directory)).run(order)
+"""
+
+
+def test_run_ends_with_a_control_that_is_killed(tmp_path):
+    # Nobody ever writes into the pipe, so that its reader waits.
+    os.mkfifo(tmp_path / "log.parquet")
+    text = msgspec.json.encode(order(tmp_path / "run", str(tmp_path / "log.parquet")))
+    control = subprocess.Popen([sys.executable, "-c", CONTROL], stdin=subprocess.PIPE)
+    control.stdin.write(text + b"\n")
+    control.stdin.flush()
+    while not (children := psutil.Process(control.pid).children()):
+        assert control.poll() is None
+    control.kill()
+    control.wait()
+    control.stdin.close()
+    gone, alive = psutil.wait_procs(children, timeout=60)
+    assert (len(gone), alive) == (1, [])
