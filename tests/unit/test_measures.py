@@ -242,3 +242,22 @@ def test_ends_move_by_no_more_than_a_window_that_is_kept():
 )  # fmt: skip
 def test_series_has_steps_of_what_is_kept(wanted_s, back, step_s):
     assert step_for(wanted_s, NOW - back, NOW) == step_s
+
+
+@pytest.mark.parametrize(
+    ("bound", "share"), [("10", 0.7), ("15", 0.4), ("20", 0.1), ("60000", 0.0), ("99999", 0.0)]
+)
+def test_share_of_answers_above_a_bound(bound, share):
+    assert value_of(f"slower_than_ms:{bound}", MINUTE, 60.0) == pytest.approx(share)
+    assert measure_of(f"slower_than_ms:{bound}", "churn").unit == "ratio"
+    assert query_of(f"slower_than_ms:{bound}", of='endpoint="churn"', window="5m").startswith(
+        "1 - "
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["slower_than_ms", "slower_than_ms:", "slower_than_ms:-1", "slower_than_ms:x"]
+)
+def test_bound_that_is_none_is_no_measure(name):
+    with pytest.raises(InvalidRequest):
+        measure_of(name, "churn")

@@ -16,6 +16,9 @@ from shipway.core.errors import InvalidRequest
 from shipway.core.tallies import BUCKETS, QUEUE_BUCKETS, RUN_BUCKETS, Tally
 from shipway.core.telemetry import BOUNDS_S, STEPS_PER_S
 
+SLOWER = "slower_than_ms"
+"""The family of measures whose names end in a bound: `slower_than_ms:250`."""
+
 SAMPLES = "samples"
 """Counts the looks at a version, over which its gauges are summed."""
 
@@ -316,9 +319,14 @@ OF_SERVER = frozenset(one.name for one in _OF_SERVER)
 def measure_of(name: str, endpoint: str) -> Measure:
     """The measure of that name, of an endpoint; of Shipway's own processes where that is empty.
 
+    `slower_than_ms:250` is the share of good answers that took longer than 250 ms.
+
     Raises:
         InvalidRequest: there is none.
     """
+    slower = _slower(name) if endpoint else None
+    if slower is not None:
+        return slower
     known = [one for one in MEASURES if (one in OF_SERVER) != bool(endpoint)]
     if name not in known:
         raise InvalidRequest(
@@ -331,4 +339,38 @@ def measure_of(name: str, endpoint: str) -> Measure:
 
 def value_of(name: str, tally: Tally, seconds: float) -> float | None:
     """What a measure comes to; None of a period in which nothing was kept."""
-    return MEASURES[name].compute(tally, seconds) if tally else None
+    if not tally:
+        return None
+    measure = _slower(name) or MEASURES[name]
+    return measure.compute(tally, seconds)
+
+
+def bound_ms(name: str) -> float | None:
+    """The bound in the name of a `slower_than_ms`; None for other measures, and for no positive number."""
+    family, _, text = name.partition(":")
+    try:
+        bound = float(text) if family == SLOWER else 0.0
+    except ValueError:
+        return None
+    return bound if 0 < bound < float("inf") else None
+
+
+def _slower(name: str) -> Measure | None:
+    bound = bound_ms(name)
+    if bound is None:
+        return None
+    words = f"Good answers that took longer than {bound:g} ms."
+    return _measure(name, "ratio", words, partial(_slower_than, bound / 1000))
+
+
+def _slower_than(bound_s: float, tally: Tally, seconds: float) -> float | None:
+    """The share of answers above a bound; within its bucket they are taken to be spread evenly."""
+    del seconds
+    counts = [tally.get(name, 0.0) for name in BUCKETS]
+    if not sum(counts):
+        return None
+    slower, start = counts[-1] if bound_s <= BOUNDS_S[-1] else 0.0, 0.0
+    for end, count in zip(BOUNDS_S, counts, strict=False):
+        slower += count * min(1.0, max(0.0, (end - bound_s) / (end - start)))
+        start = end
+    return slower / sum(counts)

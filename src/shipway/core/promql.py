@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from string import Template
 
+from shipway.core.measures import bound_ms
+from shipway.core.telemetry import BOUNDS_S
+
 ERRORS = "deadline|unavailable|failed"
 """Outcomes that no caller is to blame for."""
 
@@ -91,7 +94,17 @@ def query_of(measure: str, *, of: str, window: str) -> str:
     `query_of("retries", of='endpoint="churn"', window="5m")` is
     `sum(increase(shipway_retries_total{endpoint="churn"}[5m]))`.
     """
-    return Template(QUERIES[measure]).substitute(of=of, window=window)
+    bound = bound_ms(measure)
+    query = QUERIES[measure] if bound is None else _slower(bound / 1000)
+    return Template(query).substitute(of=of, window=window)
+
+
+def _slower(bound_s: float) -> str:
+    """The share of answers above the end of the bucket that the bound is in: Prometheus has buckets alone."""
+    end = next((one for one in BOUNDS_S if one >= bound_s), None)
+    le = "+Inf" if end is None else f"{end:g}"
+    within = _increase("shipway_request_seconds_bucket", f', le="{le}"')
+    return f"1 - {within} / ({_increase('shipway_request_seconds_count')} > 0)"
 
 
 def selector_of(endpoint: str, version: str = "") -> str:

@@ -24,7 +24,7 @@ SPEC = {
     "name": ENDPOINT,
     "capture": {},
     "monitors": [{"kind": MONITOR, "window": "1h"}],
-    "alerts": {"actions": [{"on": MONITOR, "do": "rollback", "mode": "do"}]},
+    "alerts": {"actions": [{"when": MONITOR, "do": "rollback", "mode": "do"}]},
 }
 """All that somebody declares: keep predictions, watch their inputs, and go back when they drift."""
 
