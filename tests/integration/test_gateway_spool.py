@@ -376,4 +376,5 @@ async def test_a_caller_that_leaves_changes_nothing_for_the_others(tmp_path):
         await stays
         assert names_in(tmp_path) == ["leaves", "stays"]
     with pytest.raises(PredictionUnrecorded):
-        await spool.commit(source, "late", 10)
+        async with asyncio.timeout(10):
+            await spool.commit(source, "late", 10)
