@@ -211,6 +211,6 @@ def _with_keep_days(tx: Transaction, partitions: Sequence[Partition]) -> list[Pa
     for one in partitions:
         state = said[one.environment, one.endpoint]
         capture = None if state is None else state.spec.capture
-        keep_days = getattr(capture, "keep_days", KEEP_DAYS)
+        keep_days = KEEP_DAYS if capture is None else capture.keep_days
         kept.append(msgspec.structs.replace(one, keep_days=keep_days))
     return kept

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shipway.core.audit import Change
 from shipway.core.errors import ConflictError
-from shipway.core.partitions import KEEP_DAYS, Partition, has_expired, merges
+from shipway.core.partitions import Partition, has_expired, merges
 from shipway.store.objects.artifacts import ArtifactStore
 from shipway.store.sql.database import Database, Transaction
 from shipway.store.staging import Staging
@@ -139,7 +139,7 @@ def _keep_days(tx: Transaction, environment: str) -> dict[str, int]:
     """How long each endpoint of now keeps its log, where it says that."""
     states = [state for state in tx.endpoints.list() if state.spec.environment == environment]
     return {
-        state.spec.name: getattr(state.spec.capture, "keep_days", KEEP_DAYS)
+        state.spec.name: state.spec.capture.keep_days
         for state in states
         if state.spec.capture is not None
     }
