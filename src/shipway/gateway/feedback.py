@@ -15,7 +15,7 @@ from shipway.core.errors import ConflictError, DeadlineExceeded, QueueFull, Stor
 from shipway.gateway.faults import known
 from shipway.gateway.http import Request
 from shipway.gateway.paths import OPEN_INFERENCE
-from shipway.gateway.routes import RouteTable
+from shipway.gateway.routes import LiveRoute, RouteTable
 from shipway.wire.codec import JSON_ONLY, Answer
 from shipway.wire.feedback import Truth, decode_truths, feedback_of
 
@@ -72,7 +72,8 @@ class FeedbackDoor:
 
     def _taken(self, request: Request, name: str) -> asyncio.Task[Answer]:
         principal = self._table.door.admit(request, name).principal
-        if not self._table.route(name).keeps_predictions:
+        route = self._table.route(name)
+        if not route.keeps_predictions:
             raise ConflictError(
                 f"Endpoint `{name}` keeps no predictions that feedback could be about.",
                 next_step="Add `capture: {}` to its spec, and `shipway apply` it.",
@@ -81,7 +82,7 @@ class FeedbackDoor:
         now = self._now()
         sender = "" if principal.kind is PrincipalKind.NOBODY else principal.name
         truths = decode_truths(request.body, now)
-        kept = [self._feedback(truth, name, sender, now) for truth in truths]
+        kept = [self._feedback(truth, route, sender, now) for truth in truths]
         self._waiting += 1
         task = asyncio.ensure_future(_kept(sink, kept))
         task.add_done_callback(self._leave)
@@ -105,10 +106,14 @@ class FeedbackDoor:
             )
         return self._sink
 
-    def _feedback(self, truth: Truth, name: str, sender: str, now: datetime) -> Feedback:
-        return feedback_of(
-            truth, environment=self._environment, endpoint=name, principal=sender, now=now
+    def _feedback(self, truth: Truth, route: LiveRoute, sender: str, now: datetime) -> Feedback:
+        said = feedback_of(
+            truth, environment=self._environment, endpoint=route.name, principal=sender, now=now
         )
+        recorder = route.variant(None).recorder if said.key and route.variants else None
+        if recorder is None:
+            return said
+        return msgspec.structs.replace(said, key=recorder.key_as_kept(said.key))
 
 
 async def _kept(sink: Sink, feedback: Sequence[Feedback]) -> Answer:

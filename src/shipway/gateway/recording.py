@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from time import perf_counter, time_ns
 
+import numpy as np
+
 from shipway.core.assignment import is_moved, place_of, row_key
 from shipway.core.captures import Role, Shape
 from shipway.core.capturing import Capture, Durability, Reading, kept_shape
 from shipway.core.inference import InferenceRequest
 from shipway.core.redaction import Redaction
 from shipway.core.strategies import Source
-from shipway.core.tensors import Array
+from shipway.core.tensors import NUMPY_OF, Array
 from shipway.gateway.counters import Row
 from shipway.gateway.request_ids import REQUEST_ID, header_of, made_ids, own_id
 from shipway.gateway.spool import Spool, unrecorded
@@ -62,6 +64,7 @@ class Recorder:
         self.segment_of = reader(capture.segment, redaction)
         self.key_of = reader(capture.key, redaction)
         self.is_slow = redaction.is_on
+        self.key_as_kept = key_as_kept(capture.key, shape, redaction)
         self._number = next(_numbers)
         self._redaction = redaction
         self.has_texts = not all(field.dtype.is_numeric for field in shape.outputs)
@@ -229,6 +232,28 @@ def reader(reading: Reading | None, redaction: Redaction) -> Read | None:
             return ""
 
     return text_of
+
+
+def key_as_kept(
+    reading: Reading | None, shape: Shape, redaction: Redaction
+) -> Callable[[str], str]:
+    """What makes of a business key, as somebody says it later, the text that the log has for it."""
+    if reading is not None and reading.by is Source.KEY:
+        return lambda text: redaction.token(text) or ""
+    fields = {field.name: field.dtype for field in shape.inputs}
+    if reading is None or reading.by is not Source.INPUT or reading.name not in fields:
+        return lambda text: text
+    name, dtype = reading.name, fields[reading.name]
+
+    def kept(text: str) -> str:
+        try:
+            value = np.array([text], dtype=object)
+            array = value.astype(NUMPY_OF[dtype]) if dtype.is_numeric else value
+        except ValueError:
+            return text  # no key of this endpoint, and none that could be found
+        return (row_key(redaction.arrays({name: array}).get(name)) or "")[:LONGEST_TEXT]
+
+    return kept
 
 
 def _only(names: list[str], arrays: Arrays) -> dict[str, Array]:
