@@ -121,7 +121,7 @@ def _monitoring(
         clock=clock,
         scratch=state_dir / "run",
     )
-    monitors = Monitors(database, reports, environment=settings.environment)
+    monitors = Monitors(database, reports, environment=settings.environment, poke=runner.poke)
     return replace(services, monitors=monitors), runner
 
 

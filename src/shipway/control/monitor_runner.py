@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -67,6 +68,8 @@ class MonitorRunner:
         self._observe = observe
         self._clock = clock
         self._scratch = scratch
+        self._news = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._holder = uuid4().hex
         self._looked_at: datetime | None = None
         self._swept_at: datetime | None = None
@@ -74,12 +77,21 @@ class MonitorRunner:
 
     async def run(self) -> None:
         """Plans and carries out runs until it is cancelled; then the process that runs is ended."""
+        self._loop = asyncio.get_running_loop()
         try:
             while True:
-                await asyncio.sleep(TICK_S)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(TICK_S):
+                        await self._news.wait()
+                self._news.clear()
                 await asyncio.to_thread(self._tick_safely)
         finally:
             self._process.close()
+
+    def poke(self) -> None:
+        """Lets it look for runs now. Thread-safe."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._news.set)
 
     def _tick_safely(self) -> None:
         try:

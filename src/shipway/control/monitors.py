@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
@@ -23,8 +24,17 @@ _LOOKED_AT = 20
 class Monitors:
     """The monitors of one environment. Thread-safe; methods block and may raise StoreUnavailable."""
 
-    def __init__(self, database: Database, reports: ReportObjects, *, environment: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        reports: ReportObjects,
+        *,
+        environment: str,
+        poke: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`poke` tells who carries runs out that there is one."""
         self.environment = environment
+        self._poke = poke
         self._database = database
         self._reports = reports
 
@@ -52,6 +62,7 @@ class Monitors:
             run = self._new(endpoint, spec, request)
             tx.monitor_runs.add(run)
             tx.audit.append(_change(run, request))
+        self._poke()
         return run
 
     def runs(self, endpoint: str, monitor: str, *, limit: int) -> tuple[MonitorRun, ...]:

@@ -23,7 +23,7 @@ _POLL_S = 0.1
 SPEC = {
     "name": ENDPOINT,
     "capture": {},
-    "monitors": [{"kind": MONITOR, "window": "1h"}],
+    "monitors": [{"kind": MONITOR, "window": "1h", "severity": "critical"}],
     "alerts": {"actions": [{"when": MONITOR, "do": "rollback", "mode": "do"}]},
 }
 """All that somebody declares: keep predictions, watch their inputs, and go back when they drift."""
