@@ -172,7 +172,10 @@ def test_a_torn_segment_counts_as_far_as_it_goes_and_the_rest_is_kept(log, state
     assert kept.read_bytes() == torn
 
 
-@pytest.mark.parametrize("data", [b"", b"nonsense", segment([prediction()])[:40] + b"\xff" * 50])
+NO_SEGMENTS = [b"", b"nonsense", segment([prediction()])[:40] + b"\xff" * 50]
+
+
+@pytest.mark.parametrize("data", NO_SEGMENTS, ids=["empty", "foreign", "torn at once"])
 def test_what_is_no_segment_is_refused_and_kept(log, state_dir, data):
     for _ in range(2):
         with pytest.raises(InvalidRequest, match="spool-rejected"):
