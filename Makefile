@@ -7,7 +7,7 @@ ATHERIS := atheris==3.0.0
 PEERS  ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-peers overload soak shadow many-models rollout-errors drift-bench drift-streams fuzz lock clean
+.PHONY: help demo test check bench bench-peers overload soak shadow many-models rollout-errors prediction-log drift-bench drift-streams fuzz lock clean
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,7 +22,7 @@ check: $(VENV)/.dev ## format, lint, types, import contracts, unit and docs test
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q -n 2 tests/unit tests/docs tests/architecture
 
-test: check ## everything
+test: check $(VENV)/.test-tools ## everything
 	$(BIN)/pytest -q -n 2 tests/contract tests/integration tests/fuzz
 	$(BIN)/pytest -q tests/system
 
@@ -46,6 +46,9 @@ many-models: $(VENV)/.dev ## 100 models behind one server whose memory holds ten
 
 rollout-errors: $(VENV)/.dev ## simulate rollouts: how often they decide wrongly, how soon rightly; ERRORS="--runs 200" passes options
 	$(BIN)/python benchmarks/rollout_errors.py $(ERRORS)
+
+prediction-log: $(VENV)/.dev ## what the prediction log takes: rows a second, bytes a row, a query; LOG="--segments 4" passes options
+	$(BIN)/python benchmarks/prediction_log.py $(LOG)
 
 drift-bench: $(VENV)/.dev ## time and memory of a drift run over ten million predictions; DRIFT="--rows 1000000" passes options
 	$(BIN)/python benchmarks/drift.py $(DRIFT)
@@ -89,6 +92,12 @@ $(VENV)/.fuzz: $(VENV)/.uv
 $(VENV)/.bench-tools:
 	command -v wrk && command -v h2load && /usr/bin/python3 -c 'import ensurepip' || \
 		{ apt-get update -qq && apt-get install -y -qq wrk nghttp2-client python3-venv; }
+	mkdir -p $(@D) && touch $@
+
+# prometheus, with promtool: no package index has a server that tests could start.
+$(VENV)/.test-tools:
+	command -v prometheus && command -v promtool || \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus; }
 	mkdir -p $(@D) && touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml requirements-dev.lock

@@ -39,14 +39,20 @@ def _save_for_mlflow(place: Place) -> None:
         subprocess.run(command, check=True, stdout=output, stderr=output, cwd=place.directory)
 
 
-def _prepare_shipway(placement: str) -> Callable[[Place], None]:
+def _prepare_shipway(placement: str, durability: str) -> Callable[[Place], None]:
     return lambda place: shipway_state.prepare(
-        place.directory / "state", place.model, placement=placement
+        place.directory / "state", place.model, placement=placement, durability=durability
     )
 
 
 def _shipway(
-    name: str, title: str, *, placement: str = "auto", options: str = "", home: str | None = None
+    name: str,
+    title: str,
+    *,
+    placement: str = "auto",
+    options: str = "",
+    home: str | None = None,
+    durability: str = "",
 ) -> Server:
     return Server(
         name=name,
@@ -58,9 +64,10 @@ def _shipway(
         has_grpc=True,
         grpc_model="{model}",
         placement=placement,
+        models=frozenset({"iris"}) if durability else None,
         key_file=None if "--no-auth" in options else "{directory}/state/keys/admin.key",
         home=home,
-        prepare=_prepare_shipway(placement),
+        prepare=_prepare_shipway(placement, durability),
     )
 
 
@@ -98,6 +105,8 @@ ALL = (
     _shipway(SHIPWAY, "Shipway"),
     _shipway("shipway-2", "Shipway, 2 gateways", options="--gateways 2", home=SHIPWAY),
     _shipway("shipway-no-auth", "Shipway, no access control", options="--no-auth", home=SHIPWAY),
+    _shipway("shipway-capture", "Shipway, predictions captured", durability="buffered"),
+    _shipway("shipway-synced", "Shipway, predictions synced", durability="synced"),
     _shipway("shipway-process", "Shipway, placement process", placement="process"),
     _shipway("shipway-inline", "Shipway, placement inline", placement="inline"),
     Server(

@@ -112,6 +112,10 @@ class Judge:
         yield _at_most("iris, 1 connection: p99 of the floor's", p99, 2)
         kept = ratio(ours, Spot(server="shipway-no-auth"))
         yield _at_least("iris, 32 connections: req/s without access control", kept, 0.95)
+        kept = ratio(Spot(server="shipway-capture"), ours)
+        yield _at_least("iris, 32 connections: req/s with all predictions captured", kept, 0.9)
+        text = "iris, 32 connections: req/s with all predictions synced before their answers"
+        yield _at_least(text, ratio(Spot(server="shipway-synced"), ours), 0.25)
         process = Spot(server="shipway-process")
         text = "iris, placement process: req/s of the floor's"
         yield _at_least(text, ratio(process, floor), 0.4)

@@ -19,8 +19,10 @@ class NotPrepared(Exception):
     """A command failed; its output is the message."""
 
 
-def prepare(state: Path, model: Model, *, placement: str) -> None:
+def prepare(state: Path, model: Model, *, placement: str, durability: str = "") -> None:
     """`up`, `register`, `deploy` and the end of it; nothing when that was done before.
+
+    With a `durability`, the endpoint captures all of its predictions so.
 
     Raises:
         NotPrepared: one of the commands failed.
@@ -39,10 +41,19 @@ def prepare(state: Path, model: Model, *, placement: str) -> None:
         source = str(model.pickled or model.onnx)
         _run("register", source, "--name", model.name, "--sample", str(model.sample), state=state)
         _run("deploy", model.name, "--placement", placement, state=state)
+        if durability:
+            _run("apply", "--file", str(_captured(state, model, durability)), state=state)
     finally:
         up.terminate()
         up.wait(_READY_S)
     done.touch()
+
+
+def _captured(state: Path, model: Model, durability: str) -> Path:
+    file = state / "endpoint.yaml"
+    spec = {"name": model.name, "model": model.name, "capture": {"durability": durability}}
+    file.write_text(json.dumps(spec))
+    return file
 
 
 def serving(state: Path) -> str:

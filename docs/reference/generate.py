@@ -24,14 +24,36 @@ from shipway.api.rules import About, rule_of
 from shipway.api.services import Services
 from shipway.cli.main import app
 from shipway.cli.messages import MESSAGES, Exit, Words
+from shipway.client.alerting import ChannelFields
 from shipway.client.auditing import AuditFilters
 from shipway.client.evaluating.question import EvaluateOptions
+from shipway.client.feedback import TruthFields
+from shipway.client.logged import LogFilters
 from shipway.client.packing import PackOptions
 from shipway.client.synchronous import Client
-from shipway.core import endpoints, errors, isolation, policy, redaction, strategies, telemetry
+from shipway.control import exposition
+from shipway.core import (
+    capturing,
+    endpoints,
+    errors,
+    isolation,
+    monitors,
+    policy,
+    strategies,
+    telemetry,
+)
+from shipway.core.alerts import plan as alert_plan
+from shipway.core.alerts import rules as alert_rules
+from shipway.core.alerts.defaults import DEFAULT_RULES, SERVER_RULES, runbook_of
+from shipway.core.alerts.plan import AlertPlan, Notify, Override, Reaction, Slo
+from shipway.core.alerts.rules import Absence, Anomaly, BurnRate, Change, Threshold
+from shipway.core.budgets import Budget
+from shipway.core.capturing import Capture, Reading, Redact
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Scaling
 from shipway.core.errors import ShipwayError
 from shipway.core.isolation import Sandbox
+from shipway.core.measures import MEASURES, OF_SERVER
+from shipway.core.monitors import Against, MonitorSpec
 from shipway.core.policy import (
     AllowedStrategy,
     Approvals,
@@ -46,7 +68,7 @@ from shipway.core.policy import (
     SliceOf,
 )
 from shipway.core.rates import RateLimit
-from shipway.core.redaction import Capture, Redact
+from shipway.core.resolutions import FINE, HOURS, MINUTES
 from shipway.core.strategies import (
     Ab,
     BlueGreen,
@@ -69,6 +91,7 @@ from shipway.core.telemetry import BOUNDS_S, Outcome
 from shipway.gateway.grpc.status import code_of
 from shipway.gateway.metrics import FAMILIES
 from shipway.settings import Settings
+from shipway.wire.exposition import Family
 from shipway.wire.problems import status_of
 
 HERE = Path(__file__).parent
@@ -91,7 +114,14 @@ _SPEC_WORDS = {
     "secrets": "Variables of the model's process, each by reference:"
     " `HF_TOKEN: {env: MODEL_HF_TOKEN}`, `DB_PASSWORD: {file: /run/secrets/models/db}`. See"
     " [keep secrets](../howto/keep-secrets.md).",
-    "capture": "What may be kept of requests and answers, below; all that is kept today when left out.",
+    "monitors": "The checks of what is kept, below; the defaults when left out, none for `[]`. See"
+    " [watch for drift](../howto/monitors.md).",
+    "use_case": "A tag that costs are summed by; up to 63 characters.",
+    "budget": "What the endpoint may cost, below; no bound when left out.",
+    "capture": "What is kept of predictions, below; nothing when left out. See"
+    " [capture predictions](../howto/capture-predictions.md).",
+    "alerts": "Its alert rules, who is told, and what is done; the default rules when left out. See"
+    " [alerts](alerts.md).",
 }
 
 _METRICS_WORDS = """\
@@ -105,6 +135,15 @@ Buckets of `shipway_request_seconds` end at {bounds} seconds; rates of 429 and 5
 Counters do not go backwards when a gateway ends or is killed, nor when the server is started again:
 its counts stay in `run/counters/past.bin` of the state directory. Its requests in flight are gone at
 once. Scrape one address; a second gateway's page would count everything twice.
+"""
+
+_MEASURES_WORDS = f"""\
+What `shipway metrics`, `GET /api/v1/endpoints/NAME/metrics` and alert rules name. Each is computed from the counts of
+a whole period, so that a day's value is that of the day's requests. It is none where the period does not say, such as
+the error rate of no requests. Quantiles are off by at most the width of their latency bucket.
+
+Counts are kept in windows of {FINE.step_s} s for {FINE.keep_s // 3600} hours, of a minute for {MINUTES.keep_s // 86400}
+days, and of an hour for {HOURS.keep_s // 86400} days.
 """
 
 _EXITS = {
@@ -194,7 +233,9 @@ def endpoint_spec() -> str:
             *nested,
             _table(["placement", "what"], _choices("Placement")),
             _table(["residency", "what"], _choices("Residency")),
-            _table(["how", "what"], _choices("How", redaction)),
+            _table(["how", "what"], _choices("How", capturing)),
+            _table(["durability", "what"], _choices("Durability", capturing)),
+            _table(["kind", "what"], _choices("MonitorKind", monitors)),
             _table(["boundary", "what a replica is kept from"], _boundaries()),
             *_rollout_keys(),
         ]
@@ -258,6 +299,91 @@ def _plan_default(field: Any) -> str:
     if isinstance(field.default, tuple):
         return f"`{list(field.default)}`" if field.default else ""
     return "on" if isinstance(field.default, msgspec.Struct) else _value(field.default)
+
+
+_RULE_KINDS = (Threshold, Change, Anomaly, Absence, BurnRate)
+
+
+def alerts() -> str:
+    """Every key below `alerts` of an endpoint spec, and the default rules."""
+    parts = [
+        "# Alerts\n",
+        "What `alerts` of an [EndpointSpec](endpoint-spec.md) may hold. [Alerts](../howto/alerts.md) says how"
+        " they are used.\n",
+        "## Default rules\n",
+        "Every endpoint has them from its first moment; the last one is the server's.\n",
+        _table(["rule", "severity", "fires when", "runbook"], _default_rules()),
+        "## alerts\n",
+        _alert_table("alerts", alert_plan, AlertPlan),
+    ]
+    for key, kind in (
+        ("rules.NAME", Override),
+        ("slos[]", Slo),
+        ("notify[]", Notify),
+        ("actions[]", Reaction),
+    ):
+        parts += [f"`{key}`: {kind.__doc__}\n", _alert_table(key, alert_plan, kind)]
+    deeds = _attribute_docs(alert_plan, "Deed")
+    parts.append(_table(["do", "what"], [(f"`{k.lower()}`", text) for k, text in deeds.items()]))
+    parts += ["## Kinds of rule\n", "Each `extra` rule has a `kind`, and these keys:\n"]
+    shared = _attribute_docs(alert_rules, "_Rule")
+    parts.append(_alert_rows("extra[]", shared, Threshold))
+    for kind in _RULE_KINDS:
+        tag = cast(Any, kind).__struct_config__.tag
+        parts.append(f"`kind: {tag}`: {kind.__doc__}\n")
+        words = _attribute_docs(alert_rules, kind.__name__)
+        parts.append(_alert_rows("extra[]", words, kind))
+    return "\n".join(parts)
+
+
+def _default_rules() -> list[tuple[str, ...]]:
+    return [
+        (
+            f"`{rule.name}`",
+            rule.severity.value,
+            _WHEN[rule.name],
+            f"[{rule.name}](../runbooks/{Path(runbook_of(rule.name, rule.runbook)).name})",
+        )
+        for rule in (*DEFAULT_RULES, *SERVER_RULES)
+    ]
+
+
+_WHEN = {
+    "no-replicas": "the version that should serve cannot answer for 30 s",
+    "error-rate": "more than 5 % of 20 requests or more in a minute fail, for 10 s",
+    "latency": "p99 is 6 robust deviations, and half as much again, above the same time of past days",
+    "overload": "more than 5 % of requests in two minutes are shed (429), for 30 s",
+    "capture-loss": "a prediction that should have been kept was lost",
+    "stuck-rollout": "a rollout stays longer in its step than its plan allows",
+    "drift": "a drift monitor finds something",
+    "prediction_drift": "a monitor of predictions finds something",
+    "quality": "a data quality monitor finds something",
+    "performance": "a monitor of live performance finds something",
+    "monitor-failed": "a monitor could not come to a verdict",
+    "budget": "a budget is, or will be, used up",
+    "gateway-down": "there are endpoints, and no gateway has reported for 15 s",
+}
+
+
+def _alert_table(key: str, module: Any, kind: type[msgspec.Struct]) -> str:
+    return _alert_rows(key, _attribute_docs(module, kind.__name__), kind)
+
+
+def _alert_rows(key: str, words: dict[str, str], kind: type[msgspec.Struct]) -> str:
+    rows = [
+        (f"`{key}.{field.name}`", _alert_default(field), words[field.name])
+        for field in msgspec.structs.fields(kind)
+        if field.name in words
+    ]
+    return _table(["key", "default", "what"], rows)
+
+
+def _alert_default(field: Any) -> str:
+    if field.default is msgspec.NODEFAULT:
+        return "required" if field.default_factory is msgspec.NODEFAULT else ""
+    if isinstance(field.default, tuple):
+        return "those of the SRE workbook" if field.default else ""
+    return "" if field.default == "" else _value(field.default)
 
 
 def environment_policy() -> str:
@@ -364,8 +490,12 @@ _NESTED_SPECS: dict[str, type[msgspec.Struct]] = {
     "scaling": Scaling,
     "cache": Cache,
     "fallback": Fallback,
+    "budget": Budget,
     "capture": Capture,
     "capture.redact[]": Redact,
+    "capture.key": Reading,
+    "monitors[]": MonitorSpec,
+    "monitors[].against": Against,
 }
 
 
@@ -393,7 +523,7 @@ def _spec_default(field: Any) -> str:
 
 
 def _right(method: str, path: str) -> str:
-    rule = rule_of(method, path.replace("{path}", "{path:path}"))
+    rule = rule_of(method, re.sub(r"{(path|request_id)}", r"{\1:path}", path))
     assert rule is not None, f"{method} {path} has no rule"
     if rule.right is None:
         return "-" if rule.about is About.NOTHING else "known"
@@ -515,7 +645,10 @@ def sdk() -> str:
         parts.append(f"### {name}\n\n```python\nclient.{name}{signature}\n```\n\n{_fenced(doc)}\n")
     parts.append(f"## Options of `register`\n\n```text\n{inspect.getdoc(PackOptions)}\n```\n")
     parts.append(f"## Options of `evaluate`\n\n```text\n{inspect.getdoc(EvaluateOptions)}\n```\n")
+    parts.append(f"## Fields of `feedback`\n\n```text\n{inspect.getdoc(TruthFields)}\n```\n")
     parts.append(f"## Filters of `audit`\n\n```text\n{inspect.getdoc(AuditFilters)}\n```\n")
+    parts.append(f"## Filters of `predictions`\n\n```text\n{inspect.getdoc(LogFilters)}\n```\n")
+    parts.append(f"## Fields of `add_channel`\n\n```text\n{inspect.getdoc(ChannelFields)}\n```\n")
     return "\n".join(parts)
 
 
@@ -561,12 +694,21 @@ def _table(columns: list[str], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in cells) + "\n"
 
 
-def metrics_page() -> str:
-    """Every metric of `GET /metrics`, and the outcomes."""
-    rows = [
+def _families(families: Iterable[Family]) -> list[tuple[str, str, str, str]]:
+    return [
         (f"`{f.name}`", f.kind, ", ".join(f"`{label}`" for label in f.labels), f.help)
-        for f in FAMILIES
+        for f in families
     ]
+
+
+def _measures(is_listed: Callable[[str], bool]) -> list[tuple[str, str, str]]:
+    listed = (one for one in MEASURES.values() if is_listed(one.name))
+    return [(f"`{one.name}`", one.unit, one.help) for one in listed]
+
+
+def metrics_page() -> str:
+    """Every metric of both `GET /metrics`, the outcomes, and the measures of the history."""
+    rows = _families(FAMILIES)
     words = _attribute_docs(telemetry, "Outcome")
     outcomes = [(f"`{outcome.name.lower()}`", words[outcome.name]) for outcome in Outcome]
     return "\n".join(
@@ -578,6 +720,15 @@ def metrics_page() -> str:
             "## Outcomes\n",
             _table(["outcome", "when"], outcomes),
             _METRICS_WORDS.format(bounds=", ".join(f"{bound:g}" for bound in BOUNDS_S)),
+            "## Of control\n",
+            "`GET /metrics` on control, for who may read the whole server. What has nothing to say is left"
+            " out: rollouts when none is under way, GPUs where there are none.\n",
+            _table(["metric", "kind", "labels", "what"], _families(exposition.FAMILIES)),
+            "## Measures\n",
+            _MEASURES_WORDS,
+            _table(["measure", "unit", "what"], _measures(lambda name: name not in OF_SERVER)),
+            "Of Shipway's own processes, in `shipway top`:\n",
+            _table(["measure", "unit", "what"], _measures(OF_SERVER.__contains__)),
         ]
     )
 
@@ -587,6 +738,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings,
     "endpoint-spec.md": endpoint_spec,
     "environment-policy.md": environment_policy,
+    "alerts.md": alerts,
     "api.md": api,
     "errors.md": errors_page,
     "sdk.md": sdk,

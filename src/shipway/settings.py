@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shipway.core.addresses import OutboundPolicy
+from shipway.core.costs import Prices
 from shipway.core.errors import InvalidSpec, SecretUnavailable
 from shipway.core.secrets import OWN, OWN_PLACES, PROVIDERS, SecretRules
 
 DEFAULT_GRPC_PORT = 8081
 Port = Annotated[int, Field(ge=0, le=65535)]
 
-SECRETS = ("database_url", "artifacts_url", "cache_url", "limits_url", "api_key")
+SECRETS = ("database_url", "artifacts_url", "cache_url", "limits_url", "prometheus_url", "api_key")
 """Settings that may hold a password: each has a `_file` beside it, and is shown by nothing."""
 
 LARGEST_SECRET_BYTES = 64 * 1024
@@ -70,6 +73,12 @@ class Settings(BaseSettings):
         None
     )
     """Valkey or Redis where gateways of several machines count together what callers and endpoints use of their limits; each machine for itself when unset."""
+
+    prometheus_url: Annotated[str | None, Field(pattern=r"^https?://", repr=False)] = None
+    """Prometheus (`http://host:9090`) that scrapes gateways and control: measures of the past come from there, not from the database; user and password may be in the URL."""
+
+    prometheus_url_file: Path | None = None
+    """File that holds `SHIPWAY_PROMETHEUS_URL`. Read whenever control starts."""
 
     limits_url_file: Path | None = None
     """File that holds `SHIPWAY_LIMITS_URL`. Read when the server, or a gateway run alone, starts."""
@@ -125,14 +134,74 @@ class Settings(BaseSettings):
     oidc_groups_claim: str = "groups"
     """The claim that lists their groups, as `shipway access grant group:NAME` does."""
 
+    trace_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share (0 to 1) of traces that are sent to the collector at `OTEL_EXPORTER_OTLP_ENDPOINT`, by chance; those of failed and slow requests always are. When unset what `OTEL_TRACES_SAMPLER` says, else 0.01."""
+
+    log_format: Literal["text", "json"] = "text"
+    """How lines of logs look: `text`, or `json` for one object a line."""
+
+    access_log: bool = False
+    """Whether gateways write a line for each prediction that was asked for."""
+
+    docs_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
+    """Where these docs are read (`https://docs.example.com/shipway`); alerts link their runbooks below it. The path in the repository when unset."""
+
+    outbound_networks: Annotated[
+        str, Field(pattern=r"^([0-9a-fA-F.:]+/\d+(,\s*[0-9a-fA-F.:]+/\d+)*)?$")
+    ] = ""
+    """Networks that channels of alerts may reach besides the public internet, such as `10.0.0.0/8,127.0.0.0/8`. Who makes a channel can then call whatever is there."""
+
+    outbound_http: bool = False
+    """Whether webhooks may be called without TLS (`http://`)."""
+
     max_bundle_bytes: int = 16 * 1024**3
     """Control refuses larger uploads."""
+
+    cpu_hour_price: Annotated[float, Field(ge=0)] = 0.033
+    """What an hour of one core costs, in `currency`; about what clouds ask for one on demand."""
+
+    memory_gb_hour_price: Annotated[float, Field(ge=0)] = 0.0045
+    """What an hour of 10**9 bytes of memory costs."""
+
+    gpu_hour_price: Annotated[float, Field(ge=0)] = 2.5
+    """What an hour of one GPU costs."""
+
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
+    """The currency of the prices and of budgets (ISO 4217)."""
 
     allowed_imports: str = ""
     """Names that pickles may import besides the scan's own allow-list: `package.module.Name` or `package.module.*`, separated by commas."""
 
     allowed_onnx_domains: str = ""
     """Domains whose ONNX operators may be used besides the standard ones, separated by commas."""
+
+    @property
+    def prices(self) -> Prices:
+        """The prices of what runs."""
+        return Prices(
+            cpu_hour=self.cpu_hour_price,
+            memory_gb_hour=self.memory_gb_hour_price,
+            gpu_hour=self.gpu_hour_price,
+            currency=self.currency,
+        )
+
+    @property
+    def outbound_policy(self) -> OutboundPolicy:
+        """What may be called when a caller named it.
+
+        Raises:
+            InvalidSpec: one of the networks is none.
+        """
+        networks = _listed(self.outbound_networks)
+        for network in networks:
+            try:
+                ip_network(network, strict=False)
+            except ValueError as exc:
+                raise InvalidSpec(
+                    f"Setting `SHIPWAY_OUTBOUND_NETWORKS` has `{network}`, which is no network.",
+                    next_step="Write networks such as `10.0.0.0/8`, separated by commas.",
+                ) from exc
+        return OutboundPolicy(networks=networks, plain=self.outbound_http)
 
     @property
     def imports(self) -> tuple[str, ...]:

@@ -64,6 +64,10 @@ LAZY = PACKAGE / "wire" / "arrow.py"
 """Imported with the first Arrow or Parquet body (decision 0006), by nothing at its own import."""
 
 
+P_VALUES = PACKAGE / "core" / "drift" / "significance.py"
+"""Needs SciPy; only what computes over many predictions imports `core.drift`."""
+
+
 @pytest.mark.parametrize("room", ["core", "wire", "engines", "replica"])
 def test_what_a_replica_runs_needs_nothing_but_msgspec_and_numpy_at_import(room):
     """It starts in a model's own environment, where nothing else of ours is installed."""
@@ -75,9 +79,11 @@ def test_what_a_replica_runs_needs_nothing_but_msgspec_and_numpy_at_import(room)
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
                 names = [node.module or ""]
-            if path != LAZY:
+            if path not in (LAZY, P_VALUES):
                 assert {name.split(".")[0] for name in names} <= allowed, path
             assert "shipway.wire.arrow" not in names, path
+            is_drift = path.parent == P_VALUES.parent or path == PACKAGE / "core" / "quality.py"
+            assert is_drift or not any(n.startswith("shipway.core.drift") for n in names), path
 
 
 def test_replica_starts_in_an_interpreter_without_shipway(tmp_path):

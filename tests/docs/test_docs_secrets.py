@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from shipway.core.redaction import require_fields
+from shipway.core.capturing import require_fields
 from shipway.core.secrets import SecretRules
 from shipway.core.signature import Field, Layout, Signature
 from shipway.core.tensors import DataType

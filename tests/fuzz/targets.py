@@ -237,6 +237,9 @@ class Keeper:
         self.asked.append((request.method, request.path, request.query, headers, request.body))
         return Answer(200, b"", ())
 
+    def failed(self, request: Any, answer: Answer) -> Answer:
+        return answer
+
     def body_limit(self, path: str) -> int:
         return 10_000
 
@@ -299,6 +302,9 @@ class Echo:
             b"/e/W": Method(self._answer, Form.WATCH),
         }
 
+    def failed(self, metadata: Any, reply: Reply) -> Reply:
+        return reply
+
     def message_limit(self) -> int:
         return 100_000
 
@@ -306,16 +312,24 @@ class Echo:
         return Reply.carrying(data[:100])
 
 
+_DECODERS: tuple[Callable[[memoryview], Any], ...] = (
+    frames.decode_request,
+    frames.decode_result,
+    frames.decode_failed,
+    frames.decode_pong,
+)
+
+
 def replica_frames(data: bytes) -> None:
     """What a replica sends, and what a gateway sends: frames, tensors, failures, states."""
     reader = frames.FrameReader()
     try:
         for frame in reader.feed(data):
-            for decode in (frames.decode_tensors, frames.decode_failure, frames.decode_pong):
+            for decode in _DECODERS:
                 _refused_as(InvalidRequest, lambda: decode(frame.body))  # noqa: B023
     except InvalidRequest as exc:
         require_tellable(exc)
-    for decode in (frames.decode_tensors, frames.decode_failure, frames.decode_pong):
+    for decode in _DECODERS:
         _refused_as(InvalidRequest, lambda: decode(memoryview(bytearray(data))))  # noqa: B023
 
 

@@ -41,6 +41,9 @@ class Echo:
             raise
         return Answer(200, b"slow " + request.body, TEXT)
 
+    def failed(self, request: Request, answer: Answer) -> Answer:
+        return answer
+
     def body_limit(self, request: Request) -> int:
         return 1000
 

@@ -38,6 +38,9 @@ class Echo:
             ),
         }
 
+    def failed(self, metadata, reply):
+        return reply
+
     def message_limit(self):
         return LIMIT
 

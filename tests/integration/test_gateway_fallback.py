@@ -206,3 +206,29 @@ async def test_caller_whose_own_deadline_is_too_near_is_refused_at_once(tmp_path
         admission.in_flight = 0
         assert (status, body["code"]) == (429, "queue_full")
         assert body["details"]["retry_after_s"] == 2
+
+
+@pytest.mark.parametrize(
+    ("fallback", "said", "values"),
+    [
+        (Fallback(endpoint="spare", always=True), "endpoint:spare", [10.0, 20.0]),
+        (Fallback(version=1, always=True), "version:1", [3.0, 6.0]),
+        (Fallback(answer={"y": [-1.0]}, always=True), "answer", [-1.0, -1.0]),
+    ],
+)
+async def test_an_endpoint_switched_to_its_fallback_asks_its_version_nothing(
+    tmp_path, fallback, said, values
+):
+    async with world(tmp_path, fallback) as made:
+        variant = made.break_main(AssertionError("the version was asked"), late=False)
+        status, body, by = await made.ask(1.0, 2.0)
+        assert (status, by) == (200, said)
+        assert body["outputs"][0]["data"] == values
+        assert answers(variant.row.values, Outcome.OK) == 0
+        assert made.table.route("main").gate.row.values[Column.FALLBACKS] == 1
+
+
+async def test_a_version_asked_by_its_number_answers_though_the_endpoint_is_switched(tmp_path):
+    async with world(tmp_path, Fallback(version=1, always=True)) as made:
+        _, body, by = await made.ask(1.0, number="2")
+        assert (body["outputs"][0]["data"], by) == ([2.0], "")

@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from shipway.core.capturing import Capture, How, Redact
 from shipway.core.endpoints import Cache
-from shipway.core.redaction import Capture, How, Redact, Redaction
+from shipway.core.redaction import Redaction
 from shipway.core.signature import Field, Layout, Signature
 from shipway.core.tensors import DataType
 from shipway.gateway.keys import KEY_BYTES, redaction_key

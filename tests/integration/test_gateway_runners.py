@@ -16,6 +16,7 @@ from shipway.gateway.follow import Follower
 from shipway.gateway.pool import ReplicaPool
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.runners import InlineRunner
+from shipway.gateway.telemetry import Telemetry
 from shipway.testing.live import onnx_bundle
 from shipway.wire.frames import (
     Failure,
@@ -305,6 +306,7 @@ async def test_snapshot_that_cannot_be_applied_is_not_the_end_of_following(tmp_p
     follower = Follower(
         table, gateway="g", address="", environment="dev", state_dir=tmp_path,
         control_url=f"http://127.0.0.1:{port}", changed=asyncio.Event(), credential=str,
+        telemetry=Telemetry(table.counters, tmp_path, "g"),
     )  # fmt: skip
     following = asyncio.create_task(follower.run())
     await until(lambda: table.revision == "1")

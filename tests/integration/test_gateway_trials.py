@@ -22,6 +22,7 @@ from shipway.gateway.http import serve
 from shipway.gateway.main import bound
 from shipway.gateway.metrics import page as metrics_page
 from shipway.gateway.mirror import MOST_AT_ONCE, MOST_WAITING
+from shipway.gateway.telemetry import Telemetry
 from shipway.wire.codec import Answer
 from shipway.wire.snapshot import OPEN, GatewayReport, Snapshot
 
@@ -198,6 +199,8 @@ class Control:
         self.snapshot, self.reports, self.at = snapshot, [], []
 
     def handle(self, request):
+        if request.path.endswith("/telemetry"):
+            return Answer(503, b"", ())
         if request.method == "POST":
             self.reports.append(msgspec.msgpack.decode(request.body, type=GatewayReport))
             self.at.append(time.monotonic())
@@ -209,6 +212,9 @@ class Control:
     async def _same(self):
         await asyncio.sleep(0.1)
         return Answer(304, b"", ())
+
+    def failed(self, request, answer):
+        return answer
 
     def body_limit(self, request):
         return 1 << 20
@@ -226,6 +232,7 @@ async def followed(world, directory):
     follower = Follower(
         world.table, gateway="g", address="", environment="dev", state_dir=directory,
         control_url=f"http://127.0.0.1:{listening.getsockname()[1]}", changed=asyncio.Event(), credential=str,
+        telemetry=Telemetry(world.table.counters, directory, "g"),
     )  # fmt: skip
     following = asyncio.ensure_future(follower.run())
     try:

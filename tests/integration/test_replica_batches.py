@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -280,6 +281,58 @@ async def test_many_at_once_are_all_answered_with_their_own(tmp_path):
     assert pong.queued == 0
     assert pong.call_rows > 1
     assert pong.call_s > 0
+
+
+async def test_each_call_is_reported_once_and_each_request_knows_its_batch(tmp_path):
+    told = []
+    model = Doubler()
+    async with replica_of(tmp_path, model, max_rows=4) as link:
+
+        async def ask(value, *, count=1):
+            inputs = {"x": np.full(count, float(value))}
+            await link.infer(inputs, timeout_s=10, on_times=told.append)
+
+        plug = asyncio.create_task(link.infer({"x": np.array([PLUG])}, timeout_s=10))
+        await asyncio.to_thread(model.plugged.wait)
+        asked = [asyncio.create_task(ask(n)) for n in range(3)]
+        asked.append(asyncio.create_task(ask(9, count=6)))
+        await asyncio.sleep(0)
+        await link.ping(timeout_s=5)
+        model.released.set()
+        await asyncio.gather(plug, *asked)
+    assert len(told) == 4
+    assert sum(times.batches for times in told) == len(model.sizes)
+    assert sum(times.batch_rows for times in told) == sum(model.sizes) == 9
+    assert {times.call_rows for times in told} <= set(model.sizes)
+    assert all(times.queue_s > 0 for times in told)
+
+
+async def test_queue_time_is_what_was_not_spent_in_the_model(tmp_path):
+    told = []
+
+    def slow(inputs):
+        time.sleep(0.03)
+        return {"y": inputs["x"]}
+
+    async with replica_of(tmp_path, Doubler(slow)) as link:
+        began = time.monotonic()
+        await link.infer({"x": np.array([1.0])}, timeout_s=10, on_times=told.append)
+        whole_s = time.monotonic() - began
+    (times,) = told
+    assert times.run_s >= 0.03
+    assert times.queue_s + times.run_s <= whole_s
+
+
+async def test_failed_request_says_where_its_time_went_too(tmp_path):
+    told = []
+
+    def broken(inputs):
+        raise ValueError("no")
+
+    async with replica_of(tmp_path, Doubler(broken)) as link:
+        with pytest.raises(ModelFailed):
+            await link.infer({"x": np.array([1.0])}, timeout_s=10, on_times=told.append)
+    assert [(times.call_rows, times.batches) for times in told] == [(1, 1)]
 
 
 class Ear:

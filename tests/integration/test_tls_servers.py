@@ -17,7 +17,8 @@ from fastapi import FastAPI, Request
 from msgspec import structs
 
 from shipway.api.peers import peer
-from shipway.bootstrap import ControlServer, clock
+from shipway.bootstrap.clock import clock
+from shipway.bootstrap.server import ControlServer
 from shipway.gateway import accepting
 from shipway.gateway.grpc.call import Method, Reply
 from shipway.gateway.grpc.server import serve as serve_grpc
@@ -41,6 +42,9 @@ class WhoHttp:
             return Answer(200, b"x" * 4_000_000, TEXT)
         return Answer(200, request.peer.encode() + b"|" + request.body, TEXT)
 
+    def failed(self, request, answer):
+        return answer
+
     def body_limit(self, request):
         return 10_000_000
 
@@ -52,6 +56,9 @@ class WhoGrpc:
     """`/who/Am` answers with the identity of the peer."""
 
     methods: ClassVar = {b"/who/Am": Method(lambda data, timeout_s, metadata: Reply.carrying(metadata.peer.encode()))}  # fmt: skip
+
+    def failed(self, metadata, reply):
+        return reply
 
     def message_limit(self):
         return 1000
@@ -279,7 +286,7 @@ async def test_http_on_the_port_of_grpc_is_told_so_over_tls_too(ca):
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_handshake_that_does_not_end_is_ended(ca, kind, monkeypatch):
-    for place in ("shipway.gateway.accepting", "shipway.bootstrap"):
+    for place in ("shipway.gateway.accepting", "shipway.bootstrap.server"):
         monkeypatch.setattr(f"{place}.HANDSHAKE_S", 0.3)
     async with door(kind, ca.serving()) as made:
         assert await _lines(made, None, text=b"\x16\x03\x01") == b""

@@ -67,9 +67,9 @@ class Hangs(Raises):
 class TrialWorld:
     """Endpoint `main`. `seen` are the accounts of the present step."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, spool=None):
         self.directory = directory
-        self.table = RouteTable(lambda: None)
+        self.table = RouteTable(lambda: None, spool=spool)
         serving = Serving(self.table)
         self.gateway = Gateway(self.table, serving)
         self.services = Services(self.table, serving)
@@ -79,7 +79,15 @@ class TrialWorld:
         self.table.apply(Snapshot.of((self.route_spec(**options),), OPEN))
 
     def route_spec(
-        self, *, weight=0, versions=(1, 2), limits=None, fallback=None, signatures=None, **of
+        self,
+        *,
+        weight=0,
+        versions=(1, 2),
+        limits=None,
+        fallback=None,
+        signatures=None,
+        capture=None,
+        **of,
     ):
         """The endpoint in a rollout; `of` are fields of the trial, `rollout=None` for none."""
         variants = []
@@ -98,7 +106,7 @@ class TrialWorld:
         trial = Trial(**fields) if fields["rollout"] else None
         return Route(
             name="main", limits=limits or Limits(), variants=tuple(variants), trial=trial,
-            fallback=fallback,
+            fallback=fallback, capture=capture,
         )  # fmt: skip
 
     @property
@@ -183,8 +191,8 @@ def token(**claims):
 
 
 @asynccontextmanager
-async def trial_world(directory, **options):
-    made = TrialWorld(directory)
+async def trial_world(directory, spool=None, **options):
+    made = TrialWorld(directory, spool)
     made.apply(**options)
     await made.table.loaded()
     try:

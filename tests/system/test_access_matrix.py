@@ -5,6 +5,8 @@ fails the test.
 """
 
 import json
+import re
+from contextlib import closing
 
 import grpc
 import httpx
@@ -12,6 +14,9 @@ import pytest
 
 from shipway.api import internal
 from shipway.api.rules import PREFIX, About, rule_of
+from shipway.bootstrap.clock import clock
+from shipway.control.alerts import Alerts
+from shipway.core.signals import Signal
 from shipway.gateway.app import Gateway
 from shipway.gateway.grpc.messages import message_class
 from shipway.gateway.grpc.service import Services
@@ -19,15 +24,16 @@ from shipway.gateway.paths import _READERS
 from shipway.gateway.reads import Reads
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.serving import Serving
+from shipway.store.sql.database import Database, sqlite_url
 from shipway.testing.live import live_server, onnx_bundle
 
 MINE, THEIRS = "mine.m", "theirs.m"
 RIGHTS = {
     "viewer": {"read"},
-    "developer": {"read", "register", "deploy"},
+    "developer": {"read", "inspect", "register", "deploy"},
     "approver": {"read", "approve", "audit"},
-    "operator": {"read", "deploy", "audit"},
-    "admin": {"read", "register", "deploy", "approve", "audit", "administer"},
+    "operator": {"read", "inspect", "deploy", "audit"},
+    "admin": {"read", "inspect", "register", "deploy", "approve", "audit", "administer"},
     "invoker": {"invoke"},
     "gateway": {"serve"},
 }
@@ -94,6 +100,9 @@ def filled(path, tenant):
         "{model}": tenant, "{name}": tenant, "{version}": "1", "{alias}": "none", "{digest}": "none",
         "{path}": "shipway.json", "{action}": "pause", "{key}": "none", "{subject}": "user:none",
         "{gateway}": "g", "{project}": "none", "{sequence}": "999999",
+        "{monitor}": "none", "{run}": "none",
+        "{request_id}": "none",
+        "{alert}": "none", "{verb}": "resolve", "{silence}": "none", "{channel}": "none",
     }  # fmt: skip
     if path.startswith(f"{PREFIX}/environments"):
         values["{name}"] = "production"
@@ -146,7 +155,8 @@ def test_control_gives_what_the_table_says(server, keys, role):
     wrong = []
     with httpx.Client(base_url=server.running.control_url, timeout=20) as client:
         for method, path in routes:
-            rule = rule_of(method, path.replace("{path}", "{path:path}"))
+            declared = re.sub(r"{(path|request_id)}", r"{\1:path}", path)
+            rule = rule_of(method, declared)
             assert rule is not None, f"{method} {path} has no rule"
             for tenant in (MINE, THEIRS):
                 answer = client.request(
@@ -175,6 +185,62 @@ def test_lists_hold_what_the_caller_may_see(server, keys):
     assert names("/models", "invoker") == set()
     assert names("/endpoints", "invoker") == {MINE}
     assert "theirs" not in json.dumps([*names("/keys", "admin")])
+
+
+@pytest.fixture(scope="module")
+def alerts(server):
+    """An alert of each tenant, one of the server itself, and a silence and a channel of `theirs`; by endpoint."""
+    now = clock()
+    made = {}
+    with closing(Database.open(sqlite_url(server.state_dir))) as database:
+        control = Alerts(database, environment="dev", acting=None)
+        for endpoint in (MINE, THEIRS, ""):
+            told = Signal(
+                environment="dev", endpoint=endpoint, rule="drift", at=now, is_firing=True
+            )
+            control.observe([told], now)
+            (made[endpoint],) = (a.id for a in control.newest() if a.endpoint == endpoint)
+    silence = {"endpoint": THEIRS, "for_s": 900, "reason": "work"}
+    made["silence"] = server.control.post("/silences", json=silence).json()["id"]
+    channel = {"name": "theirs.ops", "url": "https://example.com/x"}
+    assert server.control.post("/channels", json=channel).status_code == 201
+    return made
+
+
+def test_alerts_of_another_tenant_are_not_there(server, keys, alerts):
+    url = f"{server.running.control_url}{PREFIX}"
+
+    def client(role):
+        return httpx.Client(base_url=url, headers=proof(keys[role]), timeout=20)
+
+    with client("viewer") as viewer:
+        assert {one["endpoint"] for one in viewer.get("/alerts").json()} == {MINE}
+        assert viewer.get(f"/alerts/{alerts[MINE]}").status_code == 200
+        assert viewer.post(f"/alerts/{alerts[MINE]}/resolve", json={}).status_code == 403
+        assert viewer.get("/silences").json() == []
+    with client("operator") as operator:
+        for hidden in (alerts[THEIRS], alerts[""], "none"):
+            assert operator.get(f"/alerts/{hidden}").status_code == 404
+            for verb in ("acknowledge", "resolve", "act"):
+                assert operator.post(f"/alerts/{hidden}/{verb}", json={}).status_code == 404
+        answer = operator.post("/silences", json={"endpoint": THEIRS, "for_s": 9, "reason": "x"})
+        assert answer.json()["code"] == "endpoint_not_found"
+        silent = {"endpoint": "", "for_s": 9, "reason": "x"}
+        assert operator.post("/silences", json=silent).status_code == 403
+        assert operator.delete(f"/silences/{alerts['silence']}").status_code == 404
+        assert operator.post(f"/alerts/{alerts[MINE]}/acknowledge", json={}).status_code == 200
+    with client("admin") as admin:
+        assert admin.get("/channels").json() == []
+        for path in ("/channels/theirs.ops/test", "/channels/none/test"):
+            assert admin.post(path).status_code == 404
+        assert admin.delete("/channels/theirs.ops").status_code == 404
+        channel = {"name": "theirs.ops", "url": "https://example.com/mine"}
+        assert admin.post("/channels", json=channel).status_code == 403
+        everywhere = {"name": "mine.all", "url": "https://example.com/x", "everywhere": True}
+        assert admin.post("/channels", json=everywhere).status_code == 403
+        own = {"name": "mine.ops", "url": "https://example.com/x"}
+        assert admin.post("/channels", json=own).status_code == 201
+    assert {one["endpoint"] for one in server.control.get("/alerts").json()} >= {MINE, THEIRS, ""}
 
 
 def test_bodies_that_name_another_tenants_things_are_refused(server, keys):
@@ -257,6 +323,7 @@ ASKED = [
     ("POST", "/endpoints/{}/invocations"),
     ("POST", "/gateway/{}/invocations"),
     ("POST", "/models/{}/invocations"),
+    ("POST", "/v2/models/{}/feedback"),
 ]
 SHOWN = [
     ("GET", "/v2/models/{}"),

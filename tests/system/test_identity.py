@@ -13,7 +13,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
-from shipway.bootstrap import clock
+from shipway.bootstrap.clock import clock
 from shipway.client.synchronous import Client
 from shipway.core.access import Grant, Role
 from shipway.core.errors import InvalidSpec, Unauthenticated

@@ -18,7 +18,7 @@ import tritonclient.grpc
 import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
-from shipway.bootstrap import clock
+from shipway.bootstrap.clock import clock
 from shipway.client.synchronous import Client
 from shipway.core.errors import CertificateUnusable, ServerUnreachable
 from shipway.testing.certificates import Authority

@@ -8,7 +8,7 @@ import msgspec
 
 from shipway.control.budget import Look
 from shipway.control.capacity import Capacity
-from shipway.control.history import PublishedHistory
+from shipway.control.published import PublishedHistory
 from shipway.core.bundles import ModelConfig, Served
 from shipway.core.endpoints import EndpointSpec, EndpointState, Limits, Phase, Residency, Scaling
 from shipway.core.observed import Desired, GatewayEvidence, Observed, VariantEvidence, VersionFact

@@ -68,6 +68,8 @@ def test_worked_examples_of_drift_that_are_no_numbers():
     assert chi_square(of(10, 20), of(20, 10))[1] == 1
     assert holm([0.03, 0.001], 0.05) == (0.05, 0.025)
     assert onset([1, 1, 8, 9], [10, 10, 10, 10], 0.1) == 2
+    # While nobody asked, nothing is known to have changed.
+    assert onset([0, 0, 0, 9], [0, 0, 0, 10], 0.1) == 3
 
 
 def test_holm_stops_at_the_first_that_fails():

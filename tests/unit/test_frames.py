@@ -2,6 +2,7 @@
 
 import contextlib
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,16 +10,21 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from shipway.core.errors import InvalidInput, InvalidRequest
+from shipway.core.telemetry import Times
 from shipway.wire.frames import (
     Failure,
     FrameReader,
     Kind,
     Pong,
+    decode_failed,
     decode_failure,
     decode_pong,
+    decode_request,
+    decode_result,
     decode_tensors,
     encode_plain,
     encode_tensors,
+    encode_times,
 )
 
 DTYPES = ["?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"]
@@ -87,3 +93,66 @@ def test_impossible_frame_is_refused(data):
 def test_malformed_tensor_body_is_refused_or_read(body):
     with contextlib.suppress(InvalidRequest):
         decode_tensors(memoryview(bytearray(body)))
+
+
+TIMES = st.builds(
+    Times,
+    queue_s=st.floats(0, 4000),
+    run_s=st.floats(0, 4000),
+    call_rows=st.integers(0, 2**31),
+    batches=st.integers(0, 99),
+    batch_rows=st.integers(0, 2**40),
+)
+
+
+def result(tensors, times):
+    data = b"".join(encode_tensors(Kind.RESULT, 1, tensors, times=times))
+    (frame,) = FrameReader().feed(data)
+    return frame.body
+
+
+@given(st.dictionaries(st.text(max_size=5), arrays | texts, max_size=3), TIMES)
+def test_times_survive_behind_any_tensors(tensors, times):
+    received, told = decode_result(result(tensors, encode_times(times)))
+    assert list(received) == list(tensors)
+    assert told is not None
+    assert (told.queue_s, told.run_s) == pytest.approx((times.queue_s, times.run_s), abs=1e-6)
+    assert (told.call_rows, told.batches) == (times.call_rows, times.batches)
+    assert told.batch_rows == times.batch_rows
+
+
+def test_answer_of_a_replica_without_times_is_read_and_has_none():
+    tensors, times = decode_result(result({"x": np.zeros(3)}, b""))
+    assert times is None
+    assert list(tensors) == ["x"]
+
+
+class HeaderBefore(msgspec.Struct, array_like=True):
+    """The header that peers read before it had a `trace`."""
+
+    tensors: list[tuple[str, str, tuple[int, ...], int]]
+    timeout_ms: int = 0
+
+
+def test_peers_of_an_earlier_version_pass_over_what_is_new():
+    data = b"".join(
+        encode_tensors(Kind.INFER, 1, {"x": np.zeros(2)}, timeout_ms=5, trace="ab" * 16)
+    )
+    (frame,) = FrameReader().feed(data)
+    length = int.from_bytes(frame.body[:4], "little")
+    assert msgspec.msgpack.decode(frame.body[4 : 4 + length], type=HeaderBefore).timeout_ms == 5
+    assert decode_request(frame.body)[1:] == (5, "ab" * 16)
+    assert list(decode_tensors(result({"x": np.zeros(2)}, encode_times(Times(1, 2))))[0]) == ["x"]
+
+
+def test_endless_times_are_told_as_the_longest():
+    _, times = decode_result(result({}, encode_times(Times(1e9, 1e9, 2**40))))
+    assert times == Times((2**32 - 1) / 1e6, (2**32 - 1) / 1e6, 2**32 - 1)
+
+
+def test_failure_carries_its_times():
+    failure = Failure.of(InvalidInput("no"), Times(0.5, 0.25, 3, 1, 3))
+    (frame,) = FrameReader().feed(encode_plain(Kind.FAIL, 9, failure))
+    error, times = decode_failed(frame.body)
+    assert isinstance(error, InvalidInput)
+    assert times == Times(0.5, 0.25, 3, 1, 3)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shipway.core.backoff import CAP_S, pause_s
+from shipway.core.capturing import Capture
 from shipway.core.endpoints import EndpointSpec, EndpointState, Limits, Phase
 from shipway.core.isolation import Sandbox
 from shipway.core.observed import Desired, GatewayEvidence, Observed, VariantEvidence, VersionFact
@@ -27,7 +28,6 @@ from shipway.core.reconcile import (
     start_failure,
     wanted_versions,
 )
-from shipway.core.redaction import Capture
 from shipway.core.replicas import Replica, ReplicaState, restart_at
 from shipway.core.secrets import SecretRef
 from shipway.core.versions import VersionRef

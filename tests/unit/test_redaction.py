@@ -13,16 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from shipway.core.bundles import ModelConfig
+from shipway.core.capturing import Capture, How, Redact, require_fields
 from shipway.core.errors import InvalidInput, InvalidSpec, ModelFailed
-from shipway.core.redaction import (
-    NOTHING,
-    TOKEN_CHARACTERS,
-    Capture,
-    How,
-    Redact,
-    Redaction,
-    require_fields,
-)
+from shipway.core.redaction import NOTHING, TOKEN_CHARACTERS, Redaction
 from shipway.core.signature import Field, Layout, Signature
 from shipway.core.summaries import Summary, label_output
 from shipway.core.tensors import DataType

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipway.bootstrap import log_to_stderr
 from shipway.core.endpoints import EndpointSpec
 from shipway.core.errors import InvalidSpec, SecretUnavailable
 from shipway.core.masking import MASK, masked
 from shipway.core.secrets import OWN, OWN_PLACES, SecretRef, SecretRules, require_references
+from shipway.engines.logs import log_to_stderr
 from shipway.gateway.valkey_link import _place_of
 from shipway.settings import (
     Settings,

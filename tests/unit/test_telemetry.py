@@ -22,16 +22,21 @@ from shipway.core.errors import (
 )
 from shipway.core.telemetry import (
     BOUNDS_S,
+    BUCKETS,
     COLUMNS,
+    STEPS_PER_S,
     Column,
     Outcome,
+    Times,
     Totals,
     answers,
+    buckets,
     count_answer,
     merged,
     outcome_of,
     settled,
 )
+from shipway.gateway.counters import Row
 from shipway.wire.counters import (
     BLOCK_BYTES,
     MAGIC,
@@ -88,6 +93,29 @@ def test_every_request_is_counted_once(requests):
         assert sum(answers(row, outcome) for outcome in Outcome) == len(own)
         assert (totals.ok, totals.other) == (len(ok), len(own) - len(ok))
         assert totals.ok_s == pytest.approx(sum(ok), abs=1e-6 * len(own))
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100), st.integers(0, 3)), max_size=20))
+def test_stage_times_are_counted_apart_from_answers(asked):
+    row = Row()
+    for queue_s, run_s, batches in asked:
+        row.add_times(Times(queue_s, run_s, 9, batches, 8 * batches))
+    assert sum(buckets(row.values, Column.FIRST_QUEUE_BUCKET)) == len(asked)
+    assert sum(buckets(row.values, Column.FIRST_RUN_BUCKET)) == len(asked)
+    totals = [row.values[column] for column in (Column.QUEUE_STEPS, Column.RUN_STEPS)]
+    sums = [sum(one[0] for one in asked), sum(one[1] for one in asked)]
+    assert [steps / STEPS_PER_S for steps in totals] == pytest.approx(sums, abs=1e-5)
+    assert row.values[Column.BATCHES] == sum(one[2] for one in asked)
+    assert row.values[Column.BATCH_ROWS] == 8 * row.values[Column.BATCHES]
+    assert all(answers(row.values, outcome) == 0 for outcome in Outcome)
+
+
+def test_columns_do_not_overlap():
+    firsts = (Column.FIRST_QUEUE_BUCKET, Column.FIRST_RUN_BUCKET, Column.FIRST_BUCKET)
+    taken = [*Outcome, *(column for column in Column if column not in firsts)]
+    taken += [first + at for first in firsts for at in range(BUCKETS)]
+    assert sorted(taken) == list(range(COLUMNS))
+    assert VALUES_AT + 8 * COLUMNS <= BLOCK_BYTES
 
 
 def test_row_of_a_gateway_that_has_ended_holds_no_request():

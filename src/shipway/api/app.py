@@ -10,12 +10,19 @@ from fastapi.openapi.utils import get_openapi
 
 from shipway.api import (
     access,
+    alerts,
     audit,
+    channels,
+    costs,
     endpoints,
     environments,
     evaluations,
     internal,
+    metrics,
     models,
+    monitors,
+    performance,
+    predictions,
     promotions,
     rollouts,
     status,
@@ -25,9 +32,11 @@ from shipway.api.described import Problem, with_problems
 from shipway.api.faults import add_fault_handlers
 from shipway.api.guard import guard
 from shipway.api.messages import answer, answers, components
+from shipway.api.requests import Requests, Tracing
 from shipway.api.rules import PREFIX
-from shipway.api.services import Services
+from shipway.api.services import Services, UsesServices
 from shipway.core.release import VERSION
+from shipway.wire.exposition import CONTENT_TYPE
 from shipway.wire.policies import policy_schema
 from shipway.wire.specs import spec_schema
 
@@ -35,12 +44,19 @@ ROUTERS: tuple[Any, ...] = (
     models,
     access,
     audit,
+    costs,
     endpoints,
     rollouts,
+    monitors,
+    predictions,
+    performance,
     environments,
     evaluations,
     promotions,
     trust,
+    metrics,
+    alerts,
+    channels,
     status,
 )
 """Modules with a `router`, mounted below `/api/v1`; `ANSWERS` lists the structs they describe."""
@@ -53,8 +69,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     version: str
 
 
-def create_app(services: Services) -> FastAPI:
-    """The app over these services; it starts nothing by itself."""
+def create_app(services: Services, *, tracing: Tracing | None = None) -> FastAPI:
+    """The app over these services; it starts nothing by itself. With `tracing`, requests have spans."""
     app = FastAPI(
         title="Shipway control API",
         version=VERSION,
@@ -65,6 +81,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     add_fault_handlers(app)
+    app.add_middleware(Requests, tracing=tracing)
     _add_own_routes(app)
     for module in ROUTERS:
         app.include_router(module.router, prefix=PREFIX)
@@ -79,6 +96,11 @@ def _add_own_routes(app: FastAPI) -> None:
     def health() -> Response:
         """That control answers, and its version."""
         return answer(Health(status="ok", version=VERSION))
+
+    @app.get("/metrics", include_in_schema=False)
+    def metrics_page(services: UsesServices) -> Response:
+        """Control's metrics, as Prometheus reads them."""
+        return Response(services.exposition.page(), media_type=CONTENT_TYPE.decode())
 
     @app.get(f"{PREFIX}/schemas/endpoint")
     def endpoint_schema() -> Response:

@@ -26,7 +26,10 @@ class Services:
     """The use cases behind the API. `now` is the clock of the process.
 
     `endpoints`, `reconciler`, `environments`, `promotions` and `trust` are what the modules of their
-    names, `api.status` and `api.internal` call; `seals` and `pruning` are for `api.audit`. `replicas_of` gives the running copies of a version
+    names, `api.status` and `api.internal` call; `telemetry` is for `api.internal`, `measures` (of the past)
+    and `top` for `api.metrics`, and `exposition` gives the page of `/metrics`;
+    `alerts`, `silences` and `channels` are for `api.alerts`; `predictions` and `queries` for `api.internal` and `api.predictions`;
+    `monitors` for `api.monitors`; `performances` for `api.performance`; `seals` and `pruning` are for `api.audit`, `costs` for `api.costs`. `replicas_of` gives the running copies of a version
     (`churn:2`) behind an endpoint, by the endpoint's name.
     """
 
@@ -41,9 +44,21 @@ class Services:
     environments: Any = None
     promotions: Any = None
     evaluations: Any = None
+    monitors: Any = None
     seals: Any = None
     pruning: Any = None
     trust: Any = None
+    costs: Any = None
+    telemetry: Any = None
+    measures: Any = None
+    top: Any = None
+    exposition: Any = None
+    alerts: Any = None
+    silences: Any = None
+    channels: Any = None
+    predictions: Any = None
+    queries: Any = None
+    performances: Any = None
     replicas_of: Callable[[str, str], Sequence[Any]] = _no_replicas
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
 

@@ -36,6 +36,7 @@ from shipway.core.isolation import Isolation, Kernel, in_words
 from shipway.core.replicas import Batches, Replica, ReplicaState
 from shipway.core.secrets import NONE_ALLOWED
 from shipway.engines.incidents import REDACTS
+from shipway.engines.logs import LOG_FORMAT
 from shipway.wire.frames import Pong
 from shipway.wire.link import ping
 
@@ -69,7 +70,10 @@ class Interpreter(Protocol):
 
 
 class ProcessBackend:
-    """The backend `process`. Used from one event loop; `on_change` is called after every change."""
+    """The backend `process`. Used from one event loop; `on_change` is called after every change.
+
+    `log_format` is how replicas write their own lines: `text` or `json`.
+    """
 
     def __init__(
         self,
@@ -86,6 +90,7 @@ class ProcessBackend:
         self._confinements = Confinements(state_dir, kernel=kernel)
         self._clock = clock
         self.on_change: Callable[[], None] = lambda: None
+        self.log_format = "text"
         self._interpreter = interpreter
         self._secrets = secrets or SecretSource(NONE_ALLOWED)
         self._replicas: dict[str, ReplicaRecord] = {}
@@ -195,6 +200,8 @@ class ProcessBackend:
     async def _variables_for(self, order: ReplicaOrder) -> dict[str, str]:
         """What this order adds to the environment of every replica."""
         own = {REDACTS: "1"} if order.redacts else {}
+        if self.log_format != "text":
+            own[LOG_FORMAT] = self.log_format
         if not order.secrets:
             return own
         return own | await in_daemon_thread(lambda: self._secrets.variables(order.secrets))

@@ -26,6 +26,7 @@ def spec_fields(
     placement: str | None,
     warm_s: float | None,
     environment: str | None,
+    capture: bool,
 ) -> SpecFields:
     """The options that were given, as fields of a spec."""
     fields: SpecFields = {}
@@ -42,6 +43,8 @@ def spec_fields(
         fields["warm_s"] = warm_s
     if environment is not None:
         fields["environment"] = environment
+    if capture:
+        fields["capture"] = {}
     return fields
 
 

@@ -34,6 +34,9 @@ def deploy(
         float | None, typer.Option("--warm", help="Seconds to keep the old version warm.")
     ] = None,
     environment: Annotated[str | None, typer.Option(help="Environment that serves it.")] = None,
+    capture: Annotated[
+        bool, typer.Option("--capture", help="Keep its predictions; rules that it has stay.")
+    ] = False,
     strategy: Annotated[
         list[str] | None,
         typer.Option(
@@ -84,6 +87,7 @@ def deploy(
         placement=placement,
         warm_s=warm_s,
         environment=environment,
+        capture=capture,
     )
     options = {
         "steps": steps_of(steps),

@@ -9,14 +9,21 @@ import typer
 
 from shipway.cli import (
     access_commands,
+    alert_commands,
     audit_commands,
     backup_commands,
     ca_commands,
+    cost_commands,
     doctor_commands,
     endpoint_commands,
     environment_commands,
     evaluation_commands,
+    export_commands,
+    feedback_commands,
+    metric_commands,
     model_commands,
+    monitor_commands,
+    prediction_commands,
     promotion_commands,
     role_commands,
     rollout_commands,
@@ -39,13 +46,20 @@ server_commands.add_to(app)
 model_commands.add_to(app)
 endpoint_commands.add_to(app)
 rollout_commands.add_to(app)
+prediction_commands.add_to(app)
 promotion_commands.add_to(app)
 environment_commands.add_to(app)
 evaluation_commands.add_to(app)
+monitor_commands.add_to(app)
+feedback_commands.add_to(app)
 trust_commands.add_to(app)
+metric_commands.add_to(app)
+export_commands.add_to(app)
 role_commands.add_to(app)
 access_commands.add_to(app)
+alert_commands.add_to(app)
 audit_commands.add_to(app)
+cost_commands.add_to(app)
 ca_commands.add_to(app)
 backup_commands.add_to(app)
 doctor_commands.add_to(app)

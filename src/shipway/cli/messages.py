@@ -74,6 +74,7 @@ MESSAGES: dict[type[errors.ShipwayError], Words] = {
     errors.DependencyError: Words("Unavailable", Exit.UNAVAILABLE),
     errors.NoReadyReplica: Words("Not ready", Exit.UNAVAILABLE),
     errors.ReplicaLost: Words("Replica lost", Exit.UNAVAILABLE),
+    errors.PredictionUnrecorded: Words("Not recorded", Exit.UNAVAILABLE),
     errors.StoreUnavailable: Words("Store unavailable", Exit.UNAVAILABLE),
     errors.ServerUnreachable: Words("No server", Exit.UNAVAILABLE),
     errors.BundleCorrupt: Words("Bundle damaged", Exit.UNAVAILABLE),

@@ -84,7 +84,7 @@ def stop(settings: Settings) -> None:
 
 def run_control_here(settings: Settings) -> None:
     """Runs control alone until it is told to end."""
-    from shipway.bootstrap import run_control
+    from shipway.bootstrap.control import run_control
     from shipway.engines.logs import log_to_stderr
 
     log_to_stderr()

@@ -8,21 +8,28 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 import httpx
 
 from shipway.client import (
+    alerting,
     auditing,
     calls,
+    costing,
+    feedback,
     flows,
     granting,
+    logged,
+    measuring,
+    monitoring,
     packing,
     promoting,
     registering,
     releasing,
     trusting,
 )
+from shipway.client.alerting import AlertRules, AlertStory, Channel, ChannelFields
 from shipway.client.answers import (
     Alias,
     Change,
@@ -48,7 +55,10 @@ from shipway.client.discovery import addresses
 from shipway.client.evaluating.question import EvaluateOptions, question_of
 from shipway.client.exchange import Answer, Call, Flow, Pause, Run, Step, Work
 from shipway.client.faults import error_from, network_reason, unreachable
+from shipway.client.feedback import TruthFields
 from shipway.client.flows import DEPLOY_TIMEOUT_S, SpecFields, Waiting
+from shipway.client.logged import LogFilters
+from shipway.client.measuring import Measured, Top
 from shipway.client.packing import PackOptions
 from shipway.client.releasing import ROLLOUT_TIMEOUT_S, Outcome
 from shipway.client.session import BYPASS_PROXIES, Session
@@ -56,20 +66,30 @@ from shipway.client.trust import pinned, trusted
 from shipway.client.trusting import Trust, Verified
 from shipway.client.upload import OnProgress, nobody_watches
 from shipway.core.access import Binding, Grant
+from shipway.core.alerts.lifecycle import Alert
+from shipway.core.alerts.plan import Deed
+from shipway.core.alerts.silences import Silence
 from shipway.core.audit import AuditEvent
+from shipway.core.budgets import BudgetStanding
 from shipway.core.candidacy import Opinion
+from shipway.core.costs import CostReport
 from shipway.core.endpoints import EndpointSpec
 from shipway.core.errors import ShipwayError
 from shipway.core.evaluations import Evaluation
 from shipway.core.evidence import Pair
 from shipway.core.heads import KeyChange
+from shipway.core.logged import Explanation, LoggedRows, LogStats
+from shipway.core.monitor_runs import MonitorRun, MonitorStand
+from shipway.core.performance import By, Performance
 from shipway.core.policy import DeclaredPolicy, EnvironmentPolicy
 from shipway.core.profile import Profile
 from shipway.core.rates import CallerLimits
 from shipway.core.retention import Pruned
 from shipway.core.rollouts import Event
+from shipway.core.thrift import Advice
 from shipway.core.verification import ChainPage, ChainVerdict
 from shipway.core.versions import parse_version
+from shipway.wire.feedback import Truth
 
 T = TypeVar("T")
 CONNECT_TIMEOUT_S = 5.0
@@ -451,6 +471,35 @@ class AsyncClient:
         """
         return await self._run(releasing.posted(endpoint, outcomes))
 
+    async def measure(
+        self,
+        endpoint: str,
+        name: str,
+        *,
+        version: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        step_s: float | None = None,
+    ) -> Measured:
+        """A measure of an endpoint over a period, such as `p99_ms`; docs/reference/metrics.md has them all.
+
+        The period is the last hour when left out; times without a zone are UTC. With `step_s` the answer
+        has its course too. `version` (`churn:2`) leaves other versions out.
+
+        Raises:
+            InvalidRequest: there is no such measure, or there would be too many points.
+            EndpointNotFound: there is no such endpoint.
+        """
+        return await self._send(
+            measuring.measure(
+                endpoint, name, version=version, since=since, until=until, step_s=step_s
+            )
+        )
+
+    async def top(self) -> Top:
+        """What the endpoints do now that the caller may see, busiest first."""
+        return await self._send(measuring.top())
+
     async def logs(self, endpoint: str, *, tail: int = 200) -> Logs:
         """The last lines of an endpoint's replicas."""
         return await self._send(calls.logs(endpoint, tail=tail))
@@ -478,6 +527,78 @@ class AsyncClient:
                 request_id=request_id,
                 timeout_s=timeout_s,
             )
+        )
+
+    async def predictions(self, endpoint: str, **filters: Unpack[LogFilters]) -> LoggedRows:
+        """Rows of an endpoint's prediction log, newest first; at most 10,000.
+
+        Args:
+            endpoint: its name; a deleted one's log is there until it is let go.
+            filters: as in `shipway.client.logged.LogFilters`.
+
+        Raises:
+            InvalidRequest: the condition or a column cannot be used.
+            DeadlineExceeded: the query takes too long.
+        """
+        return await self._send(logged.rows(endpoint, filters))
+
+    async def export_predictions(
+        self,
+        endpoint: str,
+        *,
+        format: Literal["csv", "parquet"] = "parquet",  # noqa: A002
+        **filters: Unpack[LogFilters],
+    ) -> bytes:
+        """The same as a file, at most a million rows. Raises like `predictions`."""
+        return await self._send(logged.export(endpoint, filters, form=format))
+
+    async def prediction_stats(self, endpoint: str | None = None) -> tuple[LogStats, ...]:
+        """How much of the prediction log is stored: of one endpoint, or of all that the caller may see."""
+        return await self._run(logged.stats_of(endpoint))
+
+    async def explain(self, request_id: str, *, endpoint: str | None = None) -> Explanation:
+        """One request: what was asked, which versions answered what, and the feedback that came.
+
+        Raises:
+            NotFound: the log has no such request.
+        """
+        return await self._run(logged.explained(request_id, endpoint))
+
+    async def feedback(self, endpoint: str, **truth: Unpack[TruthFields]) -> int:
+        """Says what became of one prediction, by `request_id` or business `key`; how many were kept.
+
+        Raises:
+            InvalidRequest: it is not sound in itself.
+            ConflictError: the endpoint keeps no predictions.
+        """
+        return await self.post_feedback(endpoint, [truth])
+
+    async def post_feedback(self, endpoint: str, items: Iterable[Truth | Mapping[str, Any]]) -> int:
+        """Says what became of predictions: dicts with the fields of `feedback`, any number of them.
+
+        Sending them again changes nothing where they have an `id`, or nobody has corrected them since.
+
+        Raises:
+            InvalidRequest: one is not sound in itself; those before it may be kept.
+        """
+        return await self._run(feedback.posted(self._session, endpoint, items))
+
+    async def performance(
+        self,
+        endpoint: str,
+        *,
+        version: int | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        by: By | str | None = None,
+    ) -> Performance:
+        """How good the endpoint's predictions were, as far as feedback says.
+
+        By version and role; `by` also by `segment`, `hour` or `day`. `until` is not included.
+        """
+        wanted = None if by is None else By(by)
+        return await self._send(
+            feedback.performance(endpoint, version=version, since=since, until=until, by=wanted)
         )
 
     async def evaluate(
@@ -516,6 +637,45 @@ class AsyncClient:
             )
         finally:
             await self._run(stands.taken_down())
+
+    async def monitors(self, endpoint: str) -> tuple[MonitorStand, ...]:
+        """The endpoint's monitors: when each runs next, and what it said last."""
+        return await self._send(monitoring.stands(endpoint))
+
+    async def run_monitor(
+        self, endpoint: str, monitor: str, *, timeout_s: float = monitoring.RUN_TIMEOUT_S
+    ) -> MonitorRun:
+        """Judges the window up to now, and gives the run once it has ended.
+
+        Raises:
+            NotFound: the endpoint has no such monitor.
+            DeadlineExceeded: `timeout_s` passed first; the run goes on.
+        """
+        return await self._run(monitoring.ran(endpoint, monitor, timeout_s=timeout_s))
+
+    async def monitor_runs(
+        self, endpoint: str, monitor: str, *, limit: int = 50
+    ) -> tuple[MonitorRun, ...]:
+        """The runs of a monitor without their reports, the one that was due last first."""
+        return await self._send(monitoring.runs(endpoint, monitor, limit=limit))
+
+    async def monitor_run(self, endpoint: str, run: str) -> MonitorRun:
+        """One run, with its report.
+
+        Raises:
+            NotFound: the endpoint has had no such run, or not lately.
+        """
+        return await self._send(monitoring.run(endpoint, run))
+
+    async def monitor_report(
+        self, endpoint: str, run: str, form: monitoring.Form = "html"
+    ) -> bytes:
+        """What was made of a run's report: a page (`html`), or its first findings (`svg`, `png`).
+
+        Raises:
+            NotFound: nothing was made, as nothing was found; a run that you start has it always.
+        """
+        return await self._send(monitoring.report(endpoint, run, form))
 
     async def evaluations(self, version: str) -> tuple[Evaluation, ...]:
         """The evaluations of a version, newest first."""
@@ -557,6 +717,121 @@ class AsyncClient:
     async def rotate_audit_key(self) -> KeyChange:
         """Replaces the key that signs the audit chain; the old public key stays valid."""
         return await self._send(auditing.rotate_key())
+
+    async def costs(
+        self,
+        *,
+        by: Sequence[str] = ("endpoint",),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        endpoint: str = "",
+    ) -> CostReport:
+        """What serving cost, summed by some of `endpoint`, `version`, `tenant`, `use_case`, `hour` and `day`.
+
+        Of the last 30 days when left out. Who may not see the whole server names an endpoint.
+        """
+        return await self._send(costing.report(by, since=since, until=until, endpoint=endpoint))
+
+    async def budgets(self) -> tuple[BudgetStanding, ...]:
+        """Where the budgets of endpoints stand."""
+        return await self._send(costing.budgets())
+
+    async def cost_advice(self, *, since: datetime | None = None) -> tuple[Advice, ...]:
+        """How endpoints could cost less, by what was seen in the last 7 days or since then."""
+        return await self._send(costing.advice(since=since))
+
+    async def alerts(
+        self, *, endpoint: str | None = None, is_open: bool = True, limit: int = 100
+    ) -> tuple[Alert, ...]:
+        """The newest alerts first; with `is_open`, those that have not ended."""
+        return await self._send(alerting.alerts(endpoint=endpoint, is_open=is_open, limit=limit))
+
+    async def alert(self, alert_id: str) -> AlertStory:
+        """All that is known of an alert: what happened, who was told, what can be done."""
+        return await self._send(alerting.alert(alert_id))
+
+    async def acknowledge_alert(self, alert_id: str, *, reason: str = "") -> Alert:
+        """Takes an alert on: it escalates no further.
+
+        Raises:
+            ConflictError: it does not fire.
+        """
+        return (await self._send(alerting.say(alert_id, "acknowledge", reason=reason))).alert
+
+    async def resolve_alert(self, alert_id: str, *, reason: str = "") -> Alert:
+        """Ends an alert; it comes back with the next evidence.
+
+        Raises:
+            ConflictError: it has ended.
+        """
+        return (await self._send(alerting.say(alert_id, "resolve", reason=reason))).alert
+
+    async def act_on_alert(
+        self,
+        alert_id: str,
+        deed: Deed | str | None = None,
+        *,
+        reason: str = "",
+        dry_run: bool = False,
+    ) -> str:
+        """Does something about an alert: the deed, else the first that was declared for it; what was done.
+
+        Raises:
+            ConflictError: nothing was declared, or it cannot be done.
+        """
+        return (await self._send(alerting.act(alert_id, deed, reason=reason, dry_run=dry_run))).done
+
+    async def alert_rules(self, endpoint: str) -> AlertRules:
+        """The alert rules of an endpoint, who is told, and what is done."""
+        return await self._send(alerting.rules(endpoint))
+
+    async def silences(self) -> tuple[Silence, ...]:
+        """The silences that have not ended."""
+        return await self._send(alerting.silences())
+
+    async def silence(
+        self, endpoint: str, *, for_s: float, reason: str, rule: str = "*", subject: str = "*"
+    ) -> Silence:
+        """Lets nobody be told of certain alerts of an endpoint for so long; they fire and resolve as ever.
+
+        Raises:
+            InvalidRequest: there is no reason, or it would last longer than 30 days.
+        """
+        return await self._send(
+            alerting.silence(endpoint, rule=rule, subject=subject, for_s=for_s, reason=reason)
+        )
+
+    async def end_silence(self, silence_id: str) -> Silence:
+        """Ends a silence now."""
+        return await self._send(alerting.unsilence(silence_id))
+
+    async def channels(self) -> tuple[Channel, ...]:
+        """The channels that you administer, with what became of their messages."""
+        return await self._send(alerting.channels())
+
+    async def add_channel(self, name: str, **fields: Unpack[ChannelFields]) -> Channel:
+        """Makes a channel that is told of alerts, in place of one of its name; its secret is shown this once.
+
+        Args:
+            name: what endpoints call it under `alerts.notify`.
+            fields: as in `shipway.client.alerting.ChannelFields`.
+
+        Raises:
+            InvalidSpec: a URL, template or reference is not one.
+        """
+        return await self._send(alerting.add_channel(name, fields))
+
+    async def test_channel(self, name: str) -> Channel:
+        """Sends a channel a message that says that nothing is wrong.
+
+        Raises:
+            InvalidRequest, ServerUnreachable, SecretUnavailable: it did not arrive, and why.
+        """
+        return await self._send(alerting.test_channel(name))
+
+    async def remove_channel(self, name: str) -> Channel:
+        """Forgets a channel."""
+        return await self._send(alerting.remove_channel(name))
 
     async def _send(self, call: Call[T]) -> T:
         url = self._session.base_url(call.plane)

@@ -13,6 +13,7 @@ from shipway.client.answers import Alias, Change, Diff, Endpoint, Prediction
 from shipway.client.exchange import Call, Flow, Pause, one
 from shipway.client.session import Session
 from shipway.client.tables import inputs_of
+from shipway.core.capturing import Capture
 from shipway.core.endpoints import Limits, Phase, Placement, Residency, Scaling
 from shipway.core.errors import (
     DeadlineExceeded,
@@ -44,6 +45,7 @@ class SpecFields(TypedDict, total=False):
     residency: Residency | str
     warm_s: float
     rollout: RolloutPlan | dict[str, Any]
+    capture: Capture | dict[str, Any]
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,12 +9,12 @@ import msgspec
 from shipway.control.admission import require_admitted
 from shipway.control.changes import Request
 from shipway.control.registry import resolved
+from shipway.core.capturing import require_fields
 from shipway.core.deployments import Order, accepted, follows
 from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
 from shipway.core.errors import InvalidSpec
 from shipway.core.fallbacks import static_outputs
 from shipway.core.placement import placed
-from shipway.core.redaction import require_fields
 from shipway.core.registry import VersionRecord
 from shipway.core.versions import VersionRef, parse_version
 from shipway.store.sql.database import Transaction

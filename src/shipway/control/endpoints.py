@@ -25,7 +25,7 @@ from shipway.control.views import (
 )
 from shipway.core.access import siblings
 from shipway.core.changes import described
-from shipway.core.deployments import rolled_back
+from shipway.core.deployments import diverted, rolled_back
 from shipway.core.endpoints import EndpointSpec, EndpointState
 from shipway.core.errors import EndpointNotFound, InvalidSpec
 from shipway.core.observed import Desired
@@ -146,6 +146,17 @@ class Endpoints:
             change = self._put(tx, before, after, request, "endpoint.rollback")
         return msgspec.structs.replace(change, changes=(*change.changes, *remarks))
 
+    def divert(self, name: str, request: Request) -> ChangeView:
+        """Lets the endpoint's fallback answer everything, until its spec says otherwise.
+
+        Raises:
+            EndpointNotFound: there is none of that name.
+            ConflictError: it has no fallback.
+        """
+        with self._changing() as tx:
+            before = _existing(tx, self.environment, name)
+            return self._put(tx, before, diverted(before), request, "endpoint.divert")
+
     def delete(self, name: str, request: Request) -> ChangeView:
         """Forgets the endpoint; its replicas stop once their requests are answered.
 
@@ -253,7 +264,7 @@ def _merged(before: EndpointState | None, fields: Mapping[str, Any]) -> dict[str
     """The spec so far with the given fields over it; parts are merged key by key."""
     known: dict[str, Any] = {} if before is None else msgspec.to_builtins(before.spec)
     merged = {**known, **fields}
-    for key in ("limits", "scaling", "rollout"):
+    for key in ("limits", "scaling", "rollout", "capture"):
         given = fields.get(key)
         if isinstance(given, Mapping):
             merged[key] = {**(known.get(key) or {}), **given}

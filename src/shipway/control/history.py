@@ -1,50 +1,222 @@
-"""The snapshots published lately, by the replicas that they name."""
+"""The metric history: what was counted, in windows in the database.
+
+Each tick is one transaction: it adds what every source has counted since the last tick to the windows,
+and notes how far the source is in them. So nothing is counted twice or lost, whoever is killed when, and
+several controls may write. What happened while no control was there is in the window of its return.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Protocol
 
 import msgspec
 
-from shipway.core.observed import GatewayEvidence, Observed
-from shipway.wire.snapshot import Snapshot
+from shipway.control.telemetry import Counts, Telemetry
+from shipway.core.errors import InvalidRequest
+from shipway.core.measures import measure_of, value_of
+from shipway.core.resolutions import FINE, RESOLUTIONS, Stretch, floor, step_for, stretches
+from shipway.core.tallies import Tally, added, grown
+from shipway.core.telemetry import Name
+from shipway.store.sql.database import Database, Transaction
 
-KEPT = 100
-"""So many snapshots are remembered; a gateway further behind is waited for."""
+MOST_POINTS = 5_000
+"""A series may have so many points."""
 
 
-class PublishedHistory:
-    """Which replicas a gateway may still call, by the revision that it reported.
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """A measure of the time from `at` on, for as long as the series' step. None: it does not say."""
 
-    Where models come and go many times a second, a gateway is hardly ever seen with the newest
-    snapshot. What counts for ending a replica is whether its own or any later one names it.
+    at: datetime
+    value: float | None
+
+
+class Series(msgspec.Struct, frozen=True, kw_only=True):
+    """Points of a measure, oldest first; `step_s` apart."""
+
+    step_s: int
+    points: tuple[Point, ...]
+
+
+class Measures(Protocol):
+    """Where measures of the past come from: the database, or a Prometheus."""
+
+    def measure(
+        self, name: str, endpoint: str, *, version: str = "", since: datetime, until: datetime
+    ) -> float | None:
+        """A measure of a period, of one version or of all; None where the period does not say.
+
+        Blocks. Raises InvalidRequest for a name that no measure has, and a DependencyError when what
+        is asked is away.
+        """
+        ...
+
+    def series(
+        self,
+        name: str,
+        endpoint: str,
+        *,
+        version: str = "",
+        since: datetime,
+        until: datetime,
+        step_s: float,
+    ) -> Series:
+        """The measure of each `step_s` of a period, or of longer steps where they are kept no finer.
+
+        Blocks. Raises as `measure`, and InvalidRequest for more than `MOST_POINTS` points.
+        """
+        ...
+
+
+class History:
+    """Writes and reads the windows of one environment. Thread-safe; all methods block."""
+
+    def __init__(
+        self,
+        database: Database,
+        telemetry: Telemetry,
+        *,
+        environment: str,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._database = database
+        self._telemetry = telemetry
+        self._environment = environment
+        self._clock = clock
+        self._written: dict[str, Counts] = {}
+
+    def write(self, gauges: Mapping[Name, Tally], *, at: datetime) -> None:
+        """Adds what is new to the windows that `at` is in: one transaction, whatever there is to add.
+
+        Raises:
+            StoreUnavailable: nothing was added; the counts come with the next call, gauges if given again.
+        """
+        newest = self._telemetry.newest()
+        changed = {s: c for s, c in newest.items() if c != self._written.get(s)}
+        if not changed and not gauges:
+            return
+        with self._database.transaction() as tx:
+            news = [self._taken(tx, source, counts, at) for source, counts in changed.items()]
+            tx.metrics.add(self._environment, _merged([*news, gauges]), at=at)
+        self._written = newest
+
+    def prune(self, now: datetime) -> int:
+        """Drops what is no longer kept; how many rows.
+
+        Raises:
+            StoreUnavailable: nothing was dropped.
+        """
+        with self._database.transaction() as tx:
+            return tx.metrics.prune(self._environment, now)
+
+    def measure(
+        self, name: str, endpoint: str, *, version: str = "", since: datetime, until: datetime
+    ) -> float | None:
+        """See `Measures`. The ends of the period are moved as `core.resolutions.stretches` says.
+
+        Raises:
+            InvalidRequest: no measure has that name.
+            StoreUnavailable: the database is away.
+        """
+        measure_of(name, endpoint)
+        parts = stretches(since, until, self._clock())
+        with self._database.reading() as tx:
+            tally = added(
+                tally
+                for part in parts
+                for _, _, tally in tx.metrics.windows(
+                    self._environment, part, endpoint=endpoint, version=version
+                )
+            )
+        seconds = sum((part.until - part.since).total_seconds() for part in parts)
+        return value_of(name, tally, seconds)
+
+    def series(
+        self,
+        name: str,
+        endpoint: str,
+        *,
+        version: str = "",
+        since: datetime,
+        until: datetime,
+        step_s: float,
+    ) -> Series:
+        """See `Measures`.
+
+        Raises:
+            InvalidRequest: no measure has that name, or there would be too many points.
+            StoreUnavailable: the database is away.
+        """
+        measure_of(name, endpoint)
+        step = step_for(step_s, since, self._clock())
+        stretch = _whole(step, since, until)
+        with self._database.reading() as tx:
+            windows = tx.metrics.windows(
+                self._environment, stretch, endpoint=endpoint, version=version
+            )
+        parts: dict[datetime, list[Tally]] = {}
+        for _, at, tally in windows:
+            parts.setdefault(floor(at, step), []).append(tally)
+        end = FINE.start_of(until)
+        points = tuple(
+            Point(at=at, value=value_of(name, added(parts.get(at, ())), _lasts_s(at, step, end)))
+            for at in _starts(step, stretch, end)
+        )
+        return Series(step_s=step, points=points)
+
+    def recent(self, seconds: float) -> list[tuple[Name, datetime, dict[str, float]]]:
+        """The finest windows of all endpoints in the last seconds, up to 2 hours."""
+        until = FINE.start_of(self._clock())
+        since = FINE.start_of(until - timedelta(seconds=min(seconds, FINE.keep_s)))
+        stretch = Stretch(step_s=FINE.step_s, since=since, until=until)
+        with self._database.reading() as tx:
+            return tx.metrics.windows(self._environment, stretch, endpoint=None, version="")
+
+    def _taken(
+        self, tx: Transaction, source: str, counts: Counts, at: datetime
+    ) -> dict[Name, dict[str, float]]:
+        """What a source has counted that is in no window yet, which it is from now on."""
+        known = tx.metrics.counted(self._environment, source)
+        news: dict[Name, dict[str, float]] = {}
+        for name, tally in counts.items():
+            new = grown(known.get(name, {}), tally)
+            if new is None:
+                self._telemetry.expect(source, name, known[name])
+            elif new:
+                news[name] = new
+        counted = {name: counts[name] for name in news}
+        tx.metrics.put_counted(self._environment, source, counted, at=at)
+        return news
+
+
+def _merged(parts: list[Mapping[Name, Tally]]) -> dict[Name, dict[str, float]]:
+    names = {name for part in parts for name in part}
+    return {name: added(part[name] for part in parts if name in part) for name in names}
+
+
+def _whole(step_s: int, since: datetime, until: datetime) -> Stretch:
+    """The period in whole steps, read in the coarsest windows that make them up.
+
+    Raises:
+        InvalidRequest: they are too many.
     """
-
-    def __init__(self) -> None:
-        self._published: deque[tuple[str, frozenset[str]]] = deque(maxlen=KEPT)
-
-    def note(self, snapshot: Snapshot) -> None:
-        """Remembers a snapshot that is published now."""
-        names = frozenset(
-            replica.id
-            for route in snapshot.routes
-            for variant in route.variants
-            for replica in variant.replicas
+    start = floor(since, step_s)
+    if (until - start).total_seconds() / step_s > MOST_POINTS:
+        raise InvalidRequest(
+            f"A series has at most {MOST_POINTS:,} points.",
+            next_step="Ask for a shorter period, or a longer `step`.",
+            path="step",
         )
-        self._published.append((snapshot.revision, names))
+    finest = max(one.step_s for one in RESOLUTIONS if step_s % one.step_s == 0)
+    return Stretch(step_s=finest, since=start, until=until)
 
-    def placed(self, observed: Observed, snapshot: Snapshot | None) -> Observed:
-        """What was observed, with the present revision and what each gateway may still call."""
-        return msgspec.structs.replace(
-            observed,
-            revision=snapshot.revision if snapshot is not None else "",
-            gateways=tuple(self._with_names(gateway) for gateway in observed.gateways),
-        )
 
-    def _with_names(self, gateway: GatewayEvidence) -> GatewayEvidence:
-        names: set[str] = set()
-        for revision, named in reversed(self._published):
-            names |= named
-            if revision == gateway.revision:
-                return msgspec.structs.replace(gateway, names=frozenset(names))
-        return gateway
+def _starts(step_s: int, stretch: Stretch, end: datetime) -> list[datetime]:
+    count = -(-int((end - stretch.since).total_seconds()) // step_s)
+    return [stretch.since + timedelta(seconds=step_s * place) for place in range(count)]
+
+
+def _lasts_s(at: datetime, step_s: int, end: datetime) -> float:
+    """How long a step is: the last one may still be under way."""
+    return min(float(step_s), (end - at).total_seconds())

@@ -26,8 +26,8 @@ from shipway.control.capacity import Capacity
 from shipway.control.changes import Request, put
 from shipway.control.deploying import accept, to_follow
 from shipway.control.gateways import Gateways
-from shipway.control.history import PublishedHistory
 from shipway.control.local_versions import LocalVersions
+from shipway.control.published import PublishedHistory
 from shipway.control.snapshots import compiled
 from shipway.control.trials import Sums, Trials
 from shipway.control.views import Seen, desired_of

@@ -40,6 +40,9 @@ class Right(StrEnum):
     ADMINISTER = "administer"
     """Make and revoke keys, grant roles, change the policies of environments."""
 
+    INSPECT = "inspect"
+    """See single predictions of the log: what was asked and answered, by whom, and what became of it."""
+
     INVOKE = "invoke"
     """Ask an endpoint for predictions, and say what came of them."""
 
@@ -61,12 +64,13 @@ class Role(StrEnum):
 
 RIGHTS_OF: Mapping[Role, frozenset[Right]] = {
     Role.VIEWER: frozenset({Right.READ}),
-    Role.DEVELOPER: frozenset({Right.READ, Right.REGISTER, Right.DEPLOY}),
+    Role.DEVELOPER: frozenset({Right.READ, Right.INSPECT, Right.REGISTER, Right.DEPLOY}),
     Role.APPROVER: frozenset({Right.READ, Right.APPROVE, Right.AUDIT}),
-    Role.OPERATOR: frozenset({Right.READ, Right.DEPLOY, Right.AUDIT}),
+    Role.OPERATOR: frozenset({Right.READ, Right.INSPECT, Right.DEPLOY, Right.AUDIT}),
     Role.ADMIN: frozenset(
         {
             Right.READ,
+            Right.INSPECT,
             Right.REGISTER,
             Right.DEPLOY,
             Right.APPROVE,

@@ -18,7 +18,12 @@ from datetime import datetime, timedelta
 import msgspec
 
 from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
-from shipway.core.errors import NothingToRollBack, RolloutNotPossible, RolloutUnderWay
+from shipway.core.errors import (
+    ConflictError,
+    NothingToRollBack,
+    RolloutNotPossible,
+    RolloutUnderWay,
+)
 from shipway.core.positions import positions
 from shipway.core.rollouts import Decision, Event, Rollout, RolloutPhase, begun, moved
 from shipway.core.strategies import Conflict
@@ -243,6 +248,24 @@ def _pinned(spec: EndpointSpec, version: VersionRef) -> EndpointSpec:
     """The spec naming that version; one that follows an alias goes on following it."""
     is_following = parse_version(spec.model).alias is not None
     return spec if is_following else _replace(spec, model=str(version))
+
+
+def diverted(state: EndpointState) -> EndpointState:
+    """The state once its fallback answers everything; itself when it does already.
+
+    Raises:
+        ConflictError: it has no fallback.
+    """
+    fallback = state.spec.fallback
+    if fallback is None:
+        raise ConflictError(
+            f"Endpoint `{state.spec.name}` has no fallback.",
+            next_step="Declare one under `fallback` of its spec.",
+        )
+    if fallback.always:
+        return state
+    spec = _replace(state.spec, fallback=_replace(fallback, always=True))
+    return _next(_replace(state, spec=spec))
 
 
 def follows(state: EndpointState, version: VersionRef) -> bool:

@@ -8,9 +8,12 @@ from typing import Annotated, Any
 
 import msgspec
 
+from shipway.core.alerts.plan import AlertPlan
+from shipway.core.budgets import Budget
+from shipway.core.capturing import Capture
 from shipway.core.isolation import Sandbox
+from shipway.core.monitors import DEFAULTS, MonitorSpec
 from shipway.core.rates import CallerLimits, RateLimit
-from shipway.core.redaction import Capture
 from shipway.core.rollouts import Rollout
 from shipway.core.secrets import SecretRef
 from shipway.core.strategies import RolloutPlan
@@ -120,6 +123,9 @@ class Fallback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     answer: dict[str, list[Any]] | None = None
     """One row's outputs, by name; given for every row."""
 
+    always: bool = False
+    """Answer so whatever the version could say: until it is false again, no request reaches it."""
+
 
 class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a person declares about an endpoint, in YAML or through the API.
@@ -128,7 +134,10 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     replicas are kept ready for an instant rollback. With `scaling`, the number of replicas follows the
     load, and `replicas` is what it begins with. `rollout` is how one version replaces another; all at
     once when left out. `secrets` are variables that the model's process gets when it starts.
-    `capture` says what may be kept of requests and answers.
+    `capture` says what is kept of predictions; None: nothing. `use_case` is a tag that
+    costs are summed by, and `budget` what the endpoint may cost.
+    `monitors` are the checks of what is kept: the defaults when left out, none for an empty list.
+    `alerts` are its rules, who is told and what is done; the default rules when left out.
     """
 
     name: str
@@ -146,6 +155,17 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rollout: RolloutPlan | None = None
     secrets: dict[str, SecretRef] = {}
     capture: Capture | None = None
+    monitors: tuple[MonitorSpec, ...] | None = None
+    use_case: Annotated[str, msgspec.Meta(max_length=63)] = ""
+    budget: Budget | None = None
+    alerts: AlertPlan | None = None
+
+    @property
+    def monitored(self) -> tuple[MonitorSpec, ...]:
+        """The monitors that run: the declared ones, else the defaults; none where nothing is kept."""
+        if self.capture is None:
+            return ()
+        return DEFAULTS if self.monitors is None else self.monitors
 
     @property
     def redacts(self) -> bool:

@@ -30,6 +30,7 @@ ShipwayError
 ├── DependencyError             something we depend on is missing, broken or away
 │   ├── NoReadyReplica, ReplicaLost, StoreUnavailable, ServerUnreachable
 │   ├── BundleCorrupt, BackupCorrupt, EnvironmentFailed, IsolationFailed, StateUnusable, SchemaTooNew
+│   ├── PredictionUnrecorded    its endpoint answers nothing that it cannot record
 │   ├── SecretUnavailable       a reference names nothing that can be read here
 │   ├── CertificateUnusable
 │   └── DeployFailed            the version could not be started
@@ -334,8 +335,14 @@ class ReplicaLost(DependencyError):
     code = "replica_lost"
 
 
+class PredictionUnrecorded(DependencyError):
+    """The answer was made, and not given: its endpoint answers nothing that it cannot record."""
+
+    code = "prediction_unrecorded"
+
+
 class StoreUnavailable(DependencyError):
-    """The database or the artifact store cannot be reached or written."""
+    """The database, the artifact store or the store of metrics cannot be reached or written."""
 
     code = "store_unavailable"
 

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 import msgspec
 
+from shipway.core.rollouts import Rollout
+
 LOW_DISK_PCT, FULL_DISK_PCT = 10.0, 2.0
 LOW_DISK_BYTES, FULL_DISK_BYTES = 2 * 1024**3, 256 * 1024**2
 """A disk is low, or full, when both its share and its bytes are below these."""
@@ -104,6 +106,20 @@ class RolloutFacts(msgspec.Struct, frozen=True, kw_only=True):
     step: str
     since: datetime
     limit_s: float
+
+
+def rollout_facts(rollout: Rollout) -> RolloutFacts:
+    """What is looked at of a rollout under way."""
+    position = rollout.position
+    limit_s = position.hold_s + rollout.plan.patience_s
+    return RolloutFacts(
+        endpoint=rollout.endpoint,
+        candidate=str(rollout.candidate),
+        phase=rollout.phase.value,
+        step=position.label,
+        since=rollout.since,
+        limit_s=limit_s if position.test is None else position.test.max_s,
+    )
 
 
 class EndpointFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ import msgspec
 
 from shipway.core.endpoints import EndpointState
 from shipway.core.evidence import Evidence
-from shipway.core.replicas import Replica
+from shipway.core.replicas import Replica, ReplicaState
 from shipway.core.versions import VersionRef
 
 
@@ -40,6 +40,12 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     def count_of(self, version: VersionRef) -> int:
         """How many replicas the version should have now."""
         return self.counts.get(version, self.state.spec.replicas)
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether the endpoint has no replica, and should have none until the next request."""
+        active = self.state.active
+        return active is not None and active in self.sleepers and self.count_of(active) == 0
 
 
 class VariantEvidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,3 +90,15 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     gateways: tuple[GatewayEvidence, ...]
     revision: str
     settled: bool = True
+
+    def ready(self, one: Desired, version: VersionRef) -> int:
+        """How many replicas of a version answer; where gateways have the model, how many of them do."""
+        name = one.state.spec.name
+        if version in one.state.inline:
+            said = (gateway.variants.get((name, str(version))) for gateway in self.gateways)
+            return sum(evidence is not None and evidence.ready for evidence in said)
+        return sum(
+            replica.state is ReplicaState.READY
+            for replica in self.replicas
+            if replica.endpoint == name and replica.version == version
+        )

@@ -8,101 +8,22 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
-from enum import StrEnum
 from math import isfinite, isnan
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
 
-from shipway.core.errors import InvalidSpec, ShipwayError
-from shipway.core.signature import Signature
+from shipway.core.capturing import Capture, How, Redact
+from shipway.core.errors import ShipwayError
 from shipway.core.summaries import Summary
-from shipway.core.tensors import Array, DataType
+from shipway.core.tensors import Array
 
 TOKEN_CHARACTERS = 32
 """Of a hash's 64: two values of 2**64 get the same one by chance."""
 
 STARS = "****"
 _EXACT = 2**53
-
-
-class How(StrEnum):
-    """What becomes of a field's values."""
-
-    DROP = "drop"
-    """Nothing is kept."""
-
-    HASH = "hash"
-    """A keyed hash: equal values stay equal, and without the key nobody can try values out."""
-
-    MASK = "mask"
-    """The last characters of a text, the last digits of a whole number."""
-
-
-class Redact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What becomes of one field."""
-
-    field: str
-    """An input or output; `payload.customer.email` is a place in the JSON that text field `payload` holds."""
-
-    how: How = How.DROP
-    """What becomes of its values; dropped when left out. Nulls stay nulls."""
-
-    keep: Annotated[int, msgspec.Meta(ge=0, le=8)] = 4
-    """With `mask`, so many characters or digits are kept; nothing of values not twice as long."""
-
-
-class Capture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What may be kept of an endpoint's requests and answers."""
-
-    redact: tuple[str | Redact, ...] = ()
-    """Rules, the name alone for a field to drop. They hold for the examples, labels and errors that a
-    rollout keeps; answers that Valkey would hold stay in each gateway's memory; and what the model
-    raises is logged without its message."""
-
-    @property
-    def rules(self) -> tuple[Redact, ...]:
-        """All of them spelled out."""
-        return tuple(
-            rule if isinstance(rule, Redact) else Redact(field=rule) for rule in self.redact
-        )
-
-
-def require_fields(capture: Capture | None, signature: Signature) -> None:
-    """Refuses rules that would match nothing, so that a typing error does not keep what it should not.
-
-    Raises:
-        InvalidSpec: a field is none of the signature's, is named twice, or is inside one that holds no text.
-    """
-    fields = {field.name: field.dtype for field in (*signature.inputs, *signature.outputs)}
-    seen: set[str] = set()
-    for rule in () if capture is None else capture.rules:
-        holder = _holder(rule.field, fields)
-        if holder is None:
-            near = get_close_matches(rule.field, fields, n=1, cutoff=0.4)
-            hint = f" Did you mean `{near[0]}`?" if near else ""
-            raise _invalid(f"there is no input or output `{rule.field}`.{hint}", fields)
-        if holder != rule.field and fields[holder] not in (DataType.STRING, DataType.BYTES):
-            raise _invalid(f"`{holder}` holds no text that `{rule.field}` could be in.", fields)
-        if rule.field in seen:
-            raise _invalid(f"`{rule.field}` has two rules.", fields)
-        seen.add(rule.field)
-
-
-def _holder(field: str, names: Mapping[str, Any]) -> str | None:
-    """The input or output that a rule is about: its name, else the longest that its path begins with."""
-    parts = field.split(".")
-    heads = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
-    return next((head for head in heads if head in names), None)
-
-
-def _invalid(fact: str, names: Mapping[str, Any]) -> InvalidSpec:
-    shown = ", ".join(f"`{name}`" for name in list(names)[:20])
-    return InvalidSpec(
-        f"`capture.redact`: {fact}", next_step=f"The fields are: {shown}.", path="capture.redact"
-    )
 
 
 class Redaction:

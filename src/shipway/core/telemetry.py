@@ -69,16 +69,49 @@ class Column(IntEnum):
     CACHE_MISSES = 10
     RETRIES = 11
     FALLBACKS = 12
-    FIRST_BUCKET = 13
+    CAPTURED = 13
+    """Predictions in the log; the three after it are those that were to be there, and are lost."""
+
+    LOST_QUEUE = 14
+    LOST_DISK = 15
+    LOST_INVALID = 16
+
+    COLD_STARTS = 17
+    """Requests that were held until a replica had started, because none ran."""
+
+    QUEUE_STEPS = 18
+    """What requests waited in replicas for their turn, in steps as `OK_STEPS`; of those in the queue buckets."""
+
+    RUN_STEPS = 19
+    """What the model calls took that answered them, in steps; of those in the run buckets."""
+
+    BATCHES = 20
+    """Model calls: each is counted once, with one of the requests that it answered."""
+
+    BATCH_ROWS = 21
+    """The rows of those calls: `BATCH_ROWS / BATCHES` is their mean size."""
+
+    UNSENT = 22
+    """Traces and log records that no collector took; in the row that is of no endpoint."""
+
+    FIRST_QUEUE_BUCKET = 23
+    """`BUCKETS` columns: requests by how long they waited for their turn. Models in a gateway have no queue."""
+
+    FIRST_RUN_BUCKET = 43
+    """`BUCKETS` columns: requests by how long the model calls took that answered them."""
+
+    FIRST_BUCKET = 63
+    """`BUCKETS` columns, the last ones: answers that are `ok`, by how long their callers waited."""
 
 
 BOUNDS_S = (
     *(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1),
     *(0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0),
 )
-"""Upper ends of the latency buckets; a last one has what took longer."""
+"""Upper ends of the buckets of all three histograms; a last one has what took longer."""
 
-COLUMNS = Column.FIRST_BUCKET + len(BOUNDS_S) + 1
+BUCKETS = len(BOUNDS_S) + 1
+COLUMNS = Column.FIRST_BUCKET + BUCKETS
 
 STEPS_PER_S = 2.0**22
 """Seconds are kept as whole steps of a quarter of a microsecond: exact for 68 years of them."""
@@ -87,6 +120,24 @@ _OK = int(Outcome.OK)
 _OK_STEPS = int(Column.OK_STEPS)
 _OTHER_STEPS = int(Column.OTHER_STEPS)
 _FIRST_BUCKET = int(Column.FIRST_BUCKET)
+_QUEUE_STEPS, _FIRST_QUEUE_BUCKET = int(Column.QUEUE_STEPS), int(Column.FIRST_QUEUE_BUCKET)
+_RUN_STEPS, _FIRST_RUN_BUCKET = int(Column.RUN_STEPS), int(Column.FIRST_RUN_BUCKET)
+_BATCHES, _BATCH_ROWS = int(Column.BATCHES), int(Column.BATCH_ROWS)
+
+
+class Times(msgspec.Struct, frozen=True):
+    """Where the time of one answered request went in its replica.
+
+    `queue_s`: waiting for its turn. `run_s`: in model calls. `call_rows`: the rows of the (last) call that
+    it ran in, with those of other requests. Each call is reported with one of its requests: `batches` and
+    `batch_rows` are the calls, and their rows, that this one reports.
+    """
+
+    queue_s: float
+    run_s: float
+    call_rows: int = 0
+    batches: int = 0
+    batch_rows: int = 0
 
 
 class Slots(Protocol):
@@ -107,6 +158,21 @@ def count_answer(row: Slots, outcome: int, seconds: float) -> None:
     else:
         row[outcome] += 1.0
         row[_OTHER_STEPS] += (seconds * STEPS_PER_S + 0.5) // 1.0
+
+
+def count_queue(row: Slots, seconds: float) -> None:
+    """Counts how long one request waited for its turn."""
+    row[_QUEUE_STEPS] += (seconds * STEPS_PER_S + 0.5) // 1.0
+    row[_FIRST_QUEUE_BUCKET + bisect_left(BOUNDS_S, seconds)] += 1.0
+
+
+def count_run(row: Slots, seconds: float, *, batches: int, rows: int) -> None:
+    """Counts what the model took for one request, and the calls that it reports, with their rows."""
+    row[_RUN_STEPS] += (seconds * STEPS_PER_S + 0.5) // 1.0
+    row[_FIRST_RUN_BUCKET + bisect_left(BOUNDS_S, seconds)] += 1.0
+    if batches:
+        row[_BATCHES] += batches
+        row[_BATCH_ROWS] += rows
 
 
 def outcome_of(error: ShipwayError) -> Outcome:
@@ -152,7 +218,12 @@ def settled(rows: Rows) -> dict[Name, list[float]]:
 
 def answers(row: Sequence[float], outcome: Outcome) -> float:
     """How many requests of a row ended so."""
-    return sum(row[_FIRST_BUCKET:]) if outcome is Outcome.OK else row[outcome]
+    return sum(buckets(row, Column.FIRST_BUCKET)) if outcome is Outcome.OK else row[outcome]
+
+
+def buckets(row: Sequence[float], first: Column) -> Sequence[float]:
+    """The counts of the histogram whose first column that is, by `BOUNDS_S`."""
+    return row[first : first + BUCKETS]
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import secrets
-import sys
 import traceback
-from contextlib import suppress
 
 from shipway.core.errors import ModelFailed
 from shipway.core.masking import masked
-from shipway.core.text import indented
+from shipway.engines.logs import is_json, say
 
 REDACTS = "SHIPWAY_REDACTS"
 """Set in the environment of a replica whose endpoint redacts: an exception's message may quote a value."""
 
 
-def model_failed(exc: BaseException, *, whose: str, redacts: bool = False) -> ModelFailed:
+def model_failed(
+    exc: BaseException, *, whose: str, redacts: bool = False, trace: str = ""
+) -> ModelFailed:
     """The error for a caller, once the traceback is in the log of this process.
 
-    `whose` says whose log that is. With `redacts`, the log has no messages of exceptions, which may
+    `whose` says whose log that is, `trace` which trace the request belongs to (a `traceparent`). With `redacts`, the log has no messages of exceptions, which may
     quote a caller's values.
     """
     incident = secrets.token_hex(6)
     heading = f"incident {incident}: the model raised\n"
     if redacts:
-        _write(heading + _without_messages(exc))
+        _write(heading + _without_messages(exc), trace)
     else:
-        log_unexpected(exc, heading=heading)
+        log_unexpected(exc, heading=heading, trace=trace)
     return ModelFailed(
         "The model's code raised an error.",
         next_step=f"{whose} log has the traceback under incident `{incident}`.",
@@ -34,9 +34,9 @@ def model_failed(exc: BaseException, *, whose: str, redacts: bool = False) -> Mo
     )
 
 
-def log_unexpected(exc: BaseException, *, heading: str = "") -> None:
+def log_unexpected(exc: BaseException, *, heading: str = "", trace: str = "") -> None:
     """Writes the traceback, without passwords of URLs, to this process's log."""
-    _write(heading + masked("".join(traceback.format_exception(exc))))
+    _write(heading + masked("".join(traceback.format_exception(exc))), trace)
 
 
 def _without_messages(exc: BaseException) -> str:
@@ -52,12 +52,12 @@ def _without_messages(exc: BaseException) -> str:
     return "".join(links)
 
 
-def _write(text: str) -> None:
-    """Writes to this process's log.
-
-    A log that cannot be written, because its disk is full or model code closed it, must not turn
-    one failure into a dead process.
-    """
-    with suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(indented(text.rstrip("\n")) + "\n")
-        sys.stderr.flush()
+def _write(text: str, trace: str) -> None:
+    """Writes to this process's log; the model's own settings of `logging` cannot swallow it."""
+    trace_id = trace.split("-")[1] if trace.count("-") == 3 else ""
+    text = text.rstrip("\n")
+    if trace_id and not is_json():
+        first, newline, rest = text.partition("\n")
+        text = f"{first} (trace {trace_id}){newline}{rest}"
+    of_trace = {"trace_id": trace_id} if trace_id else {}
+    say(text, level="ERROR", logger="shipway.incidents", **of_trace)

@@ -9,7 +9,9 @@ import asyncio
 from collections.abc import Sequence
 
 from shipway.core.errors import NotFound, ShipwayError, VersionNotFound
+from shipway.engines.failures import MOST_CHARACTERS, FailureLog
 from shipway.gateway.faults import known
+from shipway.gateway.feedback import FeedbackDoor
 from shipway.gateway.fronts import Front
 from shipway.gateway.http import Request
 from shipway.gateway.metrics import page as metrics_page
@@ -21,6 +23,8 @@ from shipway.gateway.serving import Serving
 from shipway.gateway.variants import LiveVariant
 from shipway.wire.codec import Answer, Timed, timeout_s_of
 from shipway.wire.exposition import CONTENT_TYPE
+from shipway.wire.request_ids import HEADER as ID
+from shipway.wire.request_ids import given_id, made_id, shown
 
 UNKNOWN_LIMIT_BYTES = 1024 * 1024
 """What a body may have where it will not be used: enough to be read, and answered with 401 or 404."""
@@ -38,16 +42,25 @@ Without one, the version with most traffic, and the one after it.
 class Gateway:
     """Answers callers from the current routes. An `http.Application`.
 
-    `front` adds the routes of a platform for one endpoint.
+    `front` adds the routes of a platform for one endpoint. Without `feedback`, none is taken.
     """
 
-    def __init__(self, table: RouteTable, serving: Serving, front: Front | None = None) -> None:
+    def __init__(
+        self,
+        table: RouteTable,
+        serving: Serving,
+        front: Front | None = None,
+        *,
+        feedback: FeedbackDoor | None = None,
+    ) -> None:
         self._table = table
+        self._feedback = feedback or FeedbackDoor(table)
         self._trusted = front.predict_path if front is not None and front.is_trusted else ""
         self._serving = serving
         self._paths = Paths(front)
         self._reads = Reads(table, front)
         self._repository = Repository(table)
+        self._failures = FailureLog()
 
     def handle(self, request: Request) -> Answer | asyncio.Task[Answer]:
         """One exchange: the answer, or the task that makes it."""
@@ -83,6 +96,20 @@ class Gateway:
         """The answer that carries an error, in the dialect of the path."""
         return self._paths.codec_of(path).refuse(error)
 
+    def failed(self, request: Request, answer: Answer) -> Answer:
+        """See Application: the failure goes to the log, under an id that the caller is told."""
+        told = given_id(dict(answer.headers))
+        request_id = told or given_id(request.headers) or made_id()
+        self._failures.note(
+            f"{shown(request.method)} {shown(request.path)}",
+            answer.body[:MOST_CHARACTERS].decode("utf-8", "replace"),
+            request_id=request_id,
+            status=answer.status,
+        )
+        if told:
+            return answer
+        return answer.marked(((ID, request_id.encode("ascii", "backslashreplace")),))
+
     def _predict(self, target: Target, request: Request) -> Answer | asyncio.Task[Answer]:
         codec = table_codec(target, request.headers.get(b"content-type"))
         number = target.number
@@ -114,7 +141,7 @@ class Gateway:
                 return asyncio.ensure_future(self._metrics())
             return self._reads.answer(request)
         if method == "POST":
-            answer = self._repository.answer(request)
+            answer = self._repository.answer(request) or self._feedback.answer(request)
             if answer is not None:
                 return answer
         elif method == "PUT" and path.startswith("/predictions/"):

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 
-from shipway.gateway.processes import is_stopped
+from shipway.wire.processes import is_stopped
 from shipway.wire.uses import (
     CELL_BYTES,
     FREE,

@@ -16,7 +16,6 @@ import mmap
 import os
 import re
 import secrets
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -27,8 +26,12 @@ from shipway.core.telemetry import (
     Column,
     Name,
     Slots,
+    Times,
+    count_queue,
+    count_run,
     merged,
 )
+from shipway.engines.logs import say
 from shipway.gateway.neighbours import Neighbours
 from shipway.wire.counters import (
     BLOCK_BYTES,
@@ -60,6 +63,11 @@ class Row:
         """Counts one more."""
         self.values[column] += 1.0
 
+    def add_times(self, times: Times) -> None:
+        """Counts where the time of one request went in its replica."""
+        count_queue(self.values, times.queue_s)
+        count_run(self.values, times.run_s, batches=times.batches, rows=times.batch_rows)
+
 
 class Counters:
     """The rows of this gateway, and the sums over all gateways of the machine."""
@@ -77,7 +85,7 @@ class Counters:
             directory.mkdir(parents=True, exist_ok=True)
             self._file = _OwnFile(directory, gateway)
         except OSError as exc:
-            _say(f"The counters are not shared, and the limits are this gateway's alone: {exc}.")
+            say(f"The counters are not shared, and the limits are this gateway's alone: {exc}.")
         self._neighbours = Neighbours(directory, self._file.name if self._file else "")
         self.look()
         self._neighbours.fold()
@@ -94,6 +102,15 @@ class Counters:
     def gateways(self) -> int:
         """How many gateways live on this machine, this one included."""
         return 1 + (self._neighbours.number if self._neighbours else 0)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the other gateways of the machine see this one's rows."""
+        return self._file is not None
+
+    def own(self) -> dict[Name, list[float]]:
+        """The counts of this gateway alone."""
+        return {name: list(row.values) for name, row in self._rows.copy().items()}
 
     def look(self) -> None:
         """Finds out which other gateways live, and which rows they have."""
@@ -121,10 +138,9 @@ class Counters:
 
     def sums(self) -> dict[Name, list[float]]:
         """The counts over all gateways of the machine, those that have ended included. Reads files."""
-        own = {name: list(row.values) for name, row in self._rows.copy().items()}
         if self._neighbours is None:
-            return own
-        return merged([own, *self._neighbours.rows()])
+            return self.own()
+        return merged([self.own(), *self._neighbours.rows()])
 
     async def watch(self, on_look: Callable[[], None]) -> None:
         """Looks at the other gateways again and again, until cancelled."""
@@ -189,7 +205,7 @@ class _OwnFile:
             self._grow()
         except OSError as exc:
             if not self._is_short:
-                _say(f"The counters of some versions are not shared: {exc}.")
+                say(f"The counters of some versions are not shared: {exc}.")
             self._is_short = True
             return False
         return True
@@ -210,10 +226,3 @@ class _OwnFile:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def _say(line: str) -> None:
-    """One line to this process's log, if that can be written."""
-    with suppress(OSError, ValueError):
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()

@@ -51,13 +51,15 @@ MAX_DENIALS = 256
 class Caller:
     """Somebody whose credential was examined.
 
-    `admitted` are endpoints it may ask for predictions, `bounds` what its key may use.
+    `admitted` are endpoints it may ask for predictions, `bounds` what its key may use. `name` is empty
+    where access control is off.
     """
 
-    __slots__ = ("admitted", "bounds", "good_until_s", "principal")
+    __slots__ = ("admitted", "bounds", "good_until_s", "name", "principal")
 
     def __init__(self, principal: Principal, bounds: Bounds = ()) -> None:
         self.principal = principal
+        self.name = "" if principal is ANYBODY else principal.name
         self.bounds = bounds
         self.admitted: set[str] = set()
         until_s = principal.expires_at_s

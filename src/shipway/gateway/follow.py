@@ -14,14 +14,21 @@ import msgspec
 
 from shipway.engines.incidents import log_unexpected
 from shipway.gateway.routes import RouteTable
+from shipway.gateway.telemetry import TELL_EVERY_S, Telemetry
+from shipway.gateway.uploads import Delivery
 from shipway.tls.latest import LOOK_EVERY_S, Latest
 from shipway.wire.kept import keep_snapshot
 from shipway.wire.snapshot import GatewayReport, Snapshot
+from shipway.wire.tallies import Taken
 
 POLL_S = 20.0
 REPORT_EVERY_S = 1.0
 REPORT_TRIALS_EVERY_S = 0.5
 """While a rollout is under way: what decides it should not be old."""
+
+DELIVER_S = 60.0
+UNREADABLE = (400, 413, 422)
+"""Answers to a segment that would be the same to a second attempt."""
 
 RETRY_MIN_S = 0.05
 RETRY_MAX_S = 0.25
@@ -46,8 +53,10 @@ class Follower:
         state_dir: Path,
         credential: Callable[[], str],
         changed: asyncio.Event,
+        telemetry: Telemetry,
     ) -> None:
         """`credential` gives the key to present to control, as it is now."""
+        self._telemetry = telemetry
         self._table = table
         self._gateway = gateway
         self._instance = secrets.token_hex(8)
@@ -67,8 +76,10 @@ class Follower:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._follow())
                 group.create_task(self._report())
+                group.create_task(self._tell())
                 group.create_task(self._renew())
         finally:
+            self._telemetry.close()
             await self._http.aclose()
 
     async def _follow(self) -> None:
@@ -129,6 +140,32 @@ class Follower:
         key = self._credential()
         return {"authorization": f"Bearer {key}"} if key else {}
 
+    async def _tell(self) -> None:
+        """Tells control what the gateways of this machine have counted, again and again."""
+        while True:
+            try:
+                await self._tell_once()
+            except (httpx.HTTPError, msgspec.MsgspecError):
+                pass  # the next report says it all
+            except Exception as exc:  # noqa: BLE001 - the loop's outermost frame
+                log_unexpected(exc)
+            await asyncio.sleep(TELL_EVERY_S)
+
+    async def _tell_once(self) -> None:
+        report = await asyncio.to_thread(self._telemetry.report)
+        if report is None:
+            return
+        answer = await self._http.post(
+            f"/internal/v1/gateways/{self._gateway}/telemetry",
+            content=msgspec.msgpack.encode(report),
+            headers={"content-type": "application/msgpack", **self._proof()},
+        )
+        if answer.is_success:
+            taken = msgspec.msgpack.decode(answer.content, type=Taken)
+            self._telemetry.note_taken(report, taken)
+        elif answer.status_code == httpx.codes.CONFLICT:
+            await asyncio.to_thread(self._telemetry.note_refused)
+
     async def _is_taken(self, report: GatewayReport) -> bool:
         """Sends a report; whether control has taken it in."""
         try:
@@ -140,6 +177,21 @@ class Follower:
         except httpx.HTTPError:
             return False
         return answer.is_success
+
+    async def deliver(self, segment: bytes) -> Delivery:
+        """Sends a segment of the spool to control. Raises nothing."""
+        try:
+            answer = await self._http.post(
+                "/internal/v1/segments",
+                content=segment,
+                headers={"content-type": "application/octet-stream", **self._proof()},
+                timeout=DELIVER_S,
+            )
+        except (httpx.HTTPError, RuntimeError):  # the latter of a client that was closed meanwhile
+            return Delivery.LATER
+        if answer.is_success:
+            return Delivery.TAKEN
+        return Delivery.REFUSED if answer.status_code in UNREADABLE else Delivery.LATER
 
     async def _report(self) -> None:
         while True:

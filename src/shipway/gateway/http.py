@@ -43,6 +43,8 @@ from shipway.wire.head import (
 SMALL_PIECE_BYTES = 4096
 """Smaller pieces of a body are gathered, for each would cost more to keep than it holds."""
 
+_FAILED = 500
+
 MAX_PIPELINED = 16
 """Requests that may wait on one connection behind the one being answered."""
 
@@ -88,6 +90,10 @@ class Application(Protocol):
 
     def refuse(self, error: ShipwayError, path: str) -> Answer:
         """The answer for a request that could not be read; `path` is empty when it is not known."""
+        ...
+
+    def failed(self, request: Request, answer: Answer) -> Answer:
+        """What is sent in place of an answer whose status is 500 or above. Raises nothing."""
         ...
 
 
@@ -374,6 +380,8 @@ class Connection(asyncio.Protocol):
     def _write(self, request: Request, answer: Answer) -> None:
         if self._transport is None:
             return
+        if answer.status >= _FAILED:
+            answer = self._application.failed(request, answer)
         keep_alive = request.keep_alive and not self._is_stopping
         self.last_heard = monotonic()
         self._transport.write(

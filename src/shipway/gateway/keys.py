@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 from contextlib import suppress
 from pathlib import Path
+
+from shipway.engines.logs import say
 
 KEY_BYTES = 32
 
@@ -25,10 +26,7 @@ def redaction_key(state_dir: Path) -> bytes:
         _make(path)
         return _read(path)
     except (OSError, ValueError) as exc:
-        with suppress(OSError, ValueError):
-            sys.stderr.write(
-                f"`{path}` cannot be used: {exc}. Hashes of redacted fields match no other gateway's.\n"
-            )
+        say(f"`{path}` cannot be used: {exc}. Hashes of redacted fields match no other gateway's.")
         return secrets.token_bytes(KEY_BYTES)
 
 

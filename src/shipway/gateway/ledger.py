@@ -15,9 +15,8 @@ Where the file cannot be made (a full disk, a foreign owner), a gateway counts f
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from time import monotonic, time  # noqa: TID251 - days end by the calendar's clock
 from typing import Protocol
@@ -33,6 +32,7 @@ from shipway.core.rates import (
     larger,
     settled,
 )
+from shipway.engines.logs import say
 from shipway.gateway.cells import Cells
 from shipway.gateway.counters import ASK_AGAIN_S
 from shipway.wire.uses import FLOATS, INSIDE, new_cell, put_use, use_in
@@ -230,9 +230,7 @@ def _opened(directory: Path | None, *, since_day: int) -> Cells | None:
     try:
         return Cells(directory, since_day=since_day)
     except OSError as exc:
-        with suppress(OSError, ValueError):
-            sys.stderr.write(f"The limits of callers are this gateway's alone: {exc}.\n")
-            sys.stderr.flush()
+        say(f"The limits of callers are this gateway's alone: {exc}.")
         return None
 
 

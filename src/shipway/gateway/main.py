@@ -20,9 +20,12 @@ import uvloop
 
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
+from shipway.core.telemetry import Column
+from shipway.engines.logs import log_to_stderr
 from shipway.gateway.app import Gateway
-from shipway.gateway.counters import LOOK_EVERY_S, Counters
+from shipway.gateway.counters import LOOK_EVERY_S, Counters, Row
 from shipway.gateway.doorkeeper import Doorkeeper
+from shipway.gateway.feedback import FeedbackDoor
 from shipway.gateway.follow import LAST_GOOD, Follower
 from shipway.gateway.fronts import Dialect, Front
 from shipway.gateway.grpc.server import serve as serve_grpc
@@ -33,9 +36,17 @@ from shipway.gateway.ledger import Ledger, MachineLedger
 from shipway.gateway.pulse import Pulse
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.serving import Serving
+from shipway.gateway.spool import Spool
+from shipway.gateway.stages import GATEWAY, Stages
+from shipway.gateway.telemetry import Telemetry
 from shipway.gateway.tls import GatewayTls
+from shipway.gateway.traces import Trace
+from shipway.gateway.tracing import TracedServing
+from shipway.gateway.uploads import Uploads
 from shipway.gateway.valkey import ValkeyStore
 from shipway.gateway.valkey_ledger import ValkeyLedger
+from shipway.otlp.options import options_of, share_of
+from shipway.otlp.sending import Sending
 from shipway.tls.files import add_arguments, files_in
 from shipway.wire.kept import kept_snapshot
 
@@ -132,6 +143,7 @@ def main(  # noqa: PLR0915 - the steps of a start
     )
     _add_front(parser)
     options = parser.parse_args(arguments, namespace=Options())
+    log_to_stderr()
     options.api_key = api_key or os.environ.get("SHIPWAY_API_KEY", "")
     grpc_port = options.grpc_port
     if grpc_port is None:
@@ -207,51 +219,120 @@ async def _serve(
     changed = asyncio.Event()
     store = ValkeyStore(cache_url) if cache_url else None
     ledger = await _ledger(options, limits_url)
-    counters = Counters(options.state_dir / "run" / "counters", options.id)
-    pulse = Pulse.started()
-    door = Doorkeeper(may_open=options.may_open)
-    table = RouteTable(
-        changed.set,
-        shared_cache=store,
-        pulse=pulse,
-        counters=counters,
-        ledger=ledger,
-        door=door,
-        redaction_key=partial(redaction_key, options.state_dir),
-    )
+    spool = Spool(options.state_dir / "spool", gateway=options.id, environment=options.environment)
+    table = _table(options, changed, store=store, ledger=ledger, spool=spool)
+    sending = _sending(options.id, table.lost)
     await _prepared(table, options.state_dir)
     address, grpc_address = f"{tls.scheme}://{_address(listening)}", _address(grpc)
-    follower = Follower(
+    follower = _follower(options, table, tls, changed, addresses=(address, grpc_address))
+    record = options.state_dir / "run" / f"{options.id}.json"
+    _write_record(record, address, grpc_address)
+    stopping = _stopping()
+    _freeze()
+    uploads = Uploads(spool.directory, follower.deliver)
+    following = asyncio.ensure_future(_in_step(follower, table, tls, uploads))
+    # A gateway that hears nothing of control looks well and grows stale: it ends, and is started again.
+    following.add_done_callback(lambda _: stopping.set())
+    try:
+        gateway, services = _doors(options, table, _serving(table, sending))
+        await _serve_doors((gateway, listening), (services, grpc), stopping, tls)
+        await spool.close()
+        await uploads.send_last()
+    finally:
+        following.cancel()
+        table.close()
+        await _let_go(store, ledger, sending)
+        record.unlink(missing_ok=True)
+
+
+async def _let_go(store: ValkeyStore | None, ledger: Ledger, sending: Sending[Trace]) -> None:
+    if store is not None:
+        await store.close()
+    await ledger.close()
+    await asyncio.to_thread(sending.close)
+
+
+def _follower(
+    options: Options,
+    table: RouteTable,
+    tls: GatewayTls,
+    changed: asyncio.Event,
+    *,
+    addresses: tuple[str, str],
+) -> Follower:
+    """What keeps the table in step with control; `addresses` are those of HTTP and of gRPC."""
+    return Follower(
         table,
         gateway=options.id,
-        address=address,
-        grpc_address=grpc_address,
+        address=addresses[0],
+        grpc_address=addresses[1],
         environment=options.environment,
         control_url=options.control_url,
         tls=tls.calling,
         state_dir=options.state_dir,
         credential=options.credential,
         changed=changed,
+        telemetry=Telemetry(table.counters, _counters_dir(options), options.id),
     )
-    record = options.state_dir / "run" / f"{options.id}.json"
-    _write_record(record, address, grpc_address)
-    stopping = _stopping()
+
+
+def _counters_dir(options: Options) -> Path:
+    return options.state_dir / "run" / "counters"
+
+
+def _doors(options: Options, table: RouteTable, serving: Serving) -> tuple[Gateway, Services]:
+    """What answers over HTTP and over gRPC."""
+    feedback = FeedbackDoor(table, table.spool, environment=options.environment)
+    gateway = Gateway(table, serving, options.front, feedback=feedback)
+    return gateway, Services(table, serving)
+
+
+def _table(
+    options: Options,
+    changed: asyncio.Event,
+    *,
+    store: ValkeyStore | None,
+    ledger: Ledger,
+    spool: Spool,
+) -> RouteTable:
+    return RouteTable(
+        changed.set,
+        shared_cache=store,
+        pulse=Pulse.started(),
+        counters=Counters(_counters_dir(options), options.id),
+        ledger=ledger,
+        door=Doorkeeper(may_open=options.may_open),
+        redaction_key=partial(redaction_key, options.state_dir),
+        spool=spool,
+    )
+
+
+def _freeze() -> None:
+    """What start-up made stays; walking it again would cost every few hundred requests."""
     gc.collect()
-    gc.freeze()  # what start-up made stays; walking it again would cost every few hundred requests
-    following = asyncio.ensure_future(_in_step(follower, table, tls))
-    # A gateway that hears nothing of control looks well and grows stale: it ends, and is started again.
-    following.add_done_callback(lambda _: stopping.set())
-    try:
-        serving = Serving(table)
-        gateway, services = Gateway(table, serving, options.front), Services(table, serving)
-        await _serve_doors((gateway, listening), (services, grpc), stopping, tls)
-    finally:
-        following.cancel()
-        table.close()
-        if store is not None:
-            await store.close()
-        await ledger.close()
-        record.unlink(missing_ok=True)
+    gc.freeze()
+
+
+def _sending(gateway: str, row: Row) -> Sending[Trace]:
+    """What tells a collector of traces and logs; what it does not take is counted in the row."""
+
+    def count(dropped: int) -> None:
+        row.values[Column.UNSENT] = float(dropped)
+
+    stages = Stages(instance=gateway, service=options_of(os.environ).service)
+    return Sending(
+        os.environ, service=GATEWAY, instance=gateway, spans_of=stages.spans_of, on_drop=count
+    )
+
+
+def _serving(table: RouteTable, sending: Sending[Trace]) -> Serving:
+    """The serving that notes what is told, or the plain one where nothing is."""
+    logs_access = os.environ.get("SHIPWAY_ACCESS_LOG", "").lower() in ("1", "true", "yes", "on")
+    if sending.keep is None and not logs_access:
+        return Serving(table)
+    given = os.environ.get("SHIPWAY_TRACE_SHARE")
+    share = share_of(os.environ) if not given else float(given)
+    return TracedServing(table, share=share, keep=sending.keep, logs_access=logs_access)
 
 
 async def _ledger(options: Options, limits_url: str) -> Ledger:
@@ -300,13 +381,16 @@ async def _prepared(table: RouteTable, state_dir: Path) -> None:
         await asyncio.wait_for(table.loaded(), LOAD_LIMIT_S)
 
 
-async def _in_step(follower: Follower, table: RouteTable, tls: GatewayTls) -> None:
+async def _in_step(
+    follower: Follower, table: RouteTable, tls: GatewayTls, uploads: Uploads
+) -> None:
     """Follows control, the other gateways of this machine and its own certificates, until cancelled."""
     async with asyncio.TaskGroup() as group:
         group.create_task(follower.run())
         group.create_task(table.counters.watch(table.see_others))
         group.create_task(table.ledger.keep())
         group.create_task(tls.watch())
+        group.create_task(uploads.run())
 
 
 def _write_record(record: Path, address: str, grpc_address: str) -> None:

@@ -12,10 +12,11 @@ from shipway.core.telemetry import (
     Name,
     Outcome,
     answers,
+    buckets,
 )
-from shipway.gateway.processes import use_of
 from shipway.gateway.routes import RouteTable
-from shipway.wire.exposition import Family, Labels, histogram, simple
+from shipway.wire.exposition import Family, Labels, histogram, simple, summary
+from shipway.wire.processes import use_of
 
 _VERSION = ("endpoint", "version")
 _ENDPOINT = ("endpoint",)
@@ -30,6 +31,30 @@ SECONDS = Family(
     name="shipway_request_seconds",
     kind="histogram",
     help="Seconds from a request read to its answer made, of answers that are ok.",
+    labels=_VERSION,
+)
+QUEUE_SECONDS = Family(
+    name="shipway_queue_seconds",
+    kind="histogram",
+    help="Seconds that a request waited in its replica for its turn; models in a gateway have no queue.",
+    labels=_VERSION,
+)
+INFERENCE_SECONDS = Family(
+    name="shipway_inference_seconds",
+    kind="histogram",
+    help="Seconds that the model calls took which answered a request, the rest of its batch included.",
+    labels=_VERSION,
+)
+BATCH_ROWS = Family(
+    name="shipway_batch_rows",
+    kind="summary",
+    help="Rows of a model call. Sum by count is their mean.",
+    labels=_VERSION,
+)
+COLD_STARTS = Family(
+    name="shipway_cold_starts_total",
+    kind="counter",
+    help="Requests that were held until a replica had started, because none ran.",
     labels=_VERSION,
 )
 IN_FLIGHT = Family(
@@ -74,6 +99,19 @@ FALLBACKS = Family(
     help="Requests that something else answered in place of the version.",
     labels=_VERSION,
 )
+CAPTURED = Family(
+    name="shipway_predictions_captured_total",
+    kind="counter",
+    help="Predictions that were written to the prediction log.",
+    labels=_VERSION,
+)
+LOST = Family(
+    name="shipway_predictions_lost_total",
+    kind="counter",
+    help="Predictions that were to be captured and are lost: `queue`, they came faster than they were"
+    " written; `disk`, it was full or broken; `invalid`, they cannot be encoded.",
+    labels=(*_VERSION, "reason"),
+)
 REPLICAS = Family(
     name="shipway_replicas_ready",
     kind="gauge",
@@ -96,6 +134,11 @@ LIMITS_SHARED = Family(
     kind="gauge",
     help="Whether this gateway counts limits together with other machines now (1), or not (0).",
 )
+UNSENT = Family(
+    name="shipway_telemetry_dropped_total",
+    kind="counter",
+    help="Traces and log records that were not sent to the OpenTelemetry collector.",
+)
 
 CPU = Family(
     name="shipway_gateway_cpu_seconds_total",
@@ -111,8 +154,21 @@ MEMORY = Family(
 )
 
 FAMILIES = (
-    *(REQUESTS, SECONDS, IN_FLIGHT, QUEUE_LIMIT, CACHE_HITS, CACHE_MISSES),
-    *(RETRIES, FALLBACKS, REPLICAS, EJECTED, WEIGHT, GATEWAYS, LIMITS_SHARED),
+    *(REQUESTS, SECONDS, QUEUE_SECONDS, INFERENCE_SECONDS, BATCH_ROWS),
+    *(IN_FLIGHT, QUEUE_LIMIT, CACHE_HITS, CACHE_MISSES),
+    *(
+        RETRIES,
+        FALLBACKS,
+        CAPTURED,
+        LOST,
+        COLD_STARTS,
+        REPLICAS,
+        EJECTED,
+        WEIGHT,
+        GATEWAYS,
+        LIMITS_SHARED,
+        UNSENT,
+    ),
     *(CPU, MEMORY),
 )
 """Every metric, in the order of the page."""
@@ -122,7 +178,14 @@ _COLUMNS = (
     (CACHE_MISSES, Column.CACHE_MISSES),
     (RETRIES, Column.RETRIES),
     (FALLBACKS, Column.FALLBACKS),
+    (CAPTURED, Column.CAPTURED),
+    (COLD_STARTS, Column.COLD_STARTS),
 )
+_REASONS = {
+    "queue": Column.LOST_QUEUE,
+    "disk": Column.LOST_DISK,
+    "invalid": Column.LOST_INVALID,
+}
 
 _Sums = Mapping[Name, Sequence[float]]
 
@@ -138,16 +201,37 @@ def _of_counts(sums: _Sums) -> Iterator[str]:
     yield from simple(REQUESTS, _outcomes(sums))
     # The rows of endpoints as such have no answers that are ok, unless a fallback gave them.
     timed = [(name, row) for name, row in sums.items() if name[1] or answers(row, Outcome.OK)]
-    buckets = (
-        (_labels(name), row[Column.FIRST_BUCKET :], row[Column.OK_STEPS] / STEPS_PER_S)
-        for name, row in timed
-    )
-    yield from histogram(SECONDS, BOUNDS_S, buckets)
+    yield from _timed(SECONDS, timed, Column.FIRST_BUCKET, Column.OK_STEPS)
+    yield from _of_stages([(name, row) for name, row in sums.items() if name[1]])
     for family, column in _COLUMNS:
         rows = [
             (_labels(name), row[column]) for name, row in sums.items() if name[1] or row[column]
         ]
         yield from simple(family, rows)
+    yield from simple(LOST, _losses(sums))
+
+
+def _losses(sums: _Sums) -> Iterator[tuple[Labels, float]]:
+    for name, row in sums.items():
+        for reason, column in _REASONS.items():
+            if name[1] or row[column]:
+                yield {**_labels(name), "reason": reason}, row[column]
+
+
+def _of_stages(rows: Sequence[tuple[Name, Sequence[float]]]) -> Iterator[str]:
+    queued = [(name, row) for name, row in rows if any(buckets(row, Column.FIRST_QUEUE_BUCKET))]
+    yield from _timed(QUEUE_SECONDS, queued, Column.FIRST_QUEUE_BUCKET, Column.QUEUE_STEPS)
+    yield from _timed(INFERENCE_SECONDS, rows, Column.FIRST_RUN_BUCKET, Column.RUN_STEPS)
+    batches = [(_labels(name), row[Column.BATCH_ROWS], row[Column.BATCHES]) for name, row in rows]
+    yield from summary(BATCH_ROWS, batches)
+
+
+def _timed(
+    family: Family, rows: Sequence[tuple[Name, Sequence[float]]], first: Column, steps: Column
+) -> Iterator[str]:
+    """The lines of a histogram of seconds."""
+    samples = ((_labels(name), buckets(row, first), row[steps] / STEPS_PER_S) for name, row in rows)
+    yield from histogram(family, BOUNDS_S, samples)
 
 
 def _outcomes(sums: _Sums) -> Iterator[tuple[Labels, float]]:
@@ -177,6 +261,8 @@ def _of_routes(table: RouteTable, sums: _Sums) -> Iterator[str]:
         yield from simple(family, [(_labels((v.endpoint, v.spec.key)), value(v)) for v in variants])
     yield from simple(GATEWAYS, [({}, float(table.counters.gateways))])
     yield from simple(LIMITS_SHARED, [({}, float(table.ledger.is_shared))])
+    unsent = sum(row[Column.UNSENT] for row in sums.values())
+    yield from simple(UNSENT, [({}, unsent)])
 
 
 def _of_processes(table: RouteTable) -> Iterator[str]:

@@ -14,6 +14,7 @@ from time import monotonic, perf_counter
 from typing import Any, cast
 
 from shipway.core.accounts import is_among_worst, keep_pair, note_answer, note_error, note_pair
+from shipway.core.captures import Role
 from shipway.core.evidence import Pair, TrialReport
 from shipway.core.inference import InferenceRequest
 from shipway.core.outputs import Outputs
@@ -22,6 +23,7 @@ from shipway.core.stalls import Seconds
 from shipway.core.summaries import Summary, first_row
 from shipway.core.tensors import Array
 from shipway.gateway.faults import known
+from shipway.gateway.recording import Record
 from shipway.gateway.variants import LiveVariant
 
 MOST_WAITING = 256
@@ -34,19 +36,24 @@ MOST_INLINE_AT_ONCE = 1
 """A candidate in this process runs in the threads that long calls of the primary run in."""
 
 Read = Callable[[LiveVariant], tuple[InferenceRequest, dict[str, Array]]]
+RecordedBy = Callable[[LiveVariant, InferenceRequest, dict[str, Array]], "Record | None"]
 
 
 class Copy:
     """One request that the primary answered, or failed to: then without outputs.
 
     `read` gives it and its inputs for a version, `seconds` is what the primary's model took (None when it was
-    not run), `size_bytes` about what the copy keeps in memory.
+    not run), `size_bytes` about what the copy keeps in memory. `recorded_by` gives its record for a
+    version, None where nothing is captured.
     """
 
-    __slots__ = ("outputs", "read", "request_id", "seconds", "size_bytes", "summary")
+    __slots__ = ("outputs", "read", "recorded_by", "request_id", "seconds", "size_bytes", "summary")
 
-    def __init__(self, read: Read, *, request_id: str, size_bytes: int) -> None:
+    def __init__(
+        self, read: Read, *, request_id: str, size_bytes: int, recorded_by: RecordedBy
+    ) -> None:
         self.read = read
+        self.recorded_by = recorded_by
         self.request_id = request_id
         self.size_bytes = size_bytes
         self.outputs: Outputs | None = None
@@ -122,7 +129,7 @@ class Mirror:
     async def _send(self, copy: Copy, candidate: LiveVariant) -> None:
         candidate.load.enter()
         try:
-            _, inputs = copy.read(candidate)
+            asked, inputs = copy.read(candidate)
             started = perf_counter()
             outputs = await candidate.runner.infer(inputs, timeout_s=self._deadline_s)
             seconds = perf_counter() - started
@@ -132,6 +139,9 @@ class Mirror:
             return
         finally:
             candidate.load.leave()
+        record = copy.recorded_by(candidate, asked, inputs)
+        if record is not None:
+            record.keep(finished, Role.SHADOW, started)
         summary = candidate.summarise(finished)
         summary = self._redaction.summary(summary, label_of=candidate.label_of)
         note_answer(self._report.candidate, summary)

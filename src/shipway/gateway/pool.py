@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from time import monotonic
+from time import monotonic, perf_counter
 
 from shipway.core.balancing import Phase, Standing, Tally, judged, others_work, two_of
 from shipway.core.errors import (
@@ -14,12 +14,14 @@ from shipway.core.errors import (
     ModelFailed,
     QueueFull,
     ReplicaLost,
+    ShipwayError,
 )
 from shipway.core.limits import RetryBudget
 from shipway.core.outputs import Outputs
-from shipway.core.telemetry import Column
+from shipway.core.telemetry import Column, Times
 from shipway.core.tensors import Array
 from shipway.gateway.counters import Row
+from shipway.gateway.traces import TRACE, Call
 from shipway.gateway.waking import Waking
 from shipway.wire.frames import Pong
 from shipway.wire.link import Link, connect
@@ -37,9 +39,10 @@ LATE_S = 0.1
 class _Replica:
     """What is known of one replica. It has a link while it is well."""
 
-    __slots__ = ("foreign", "link", "standing", "tally")
+    __slots__ = ("foreign", "id", "link", "standing", "tally")
 
-    def __init__(self) -> None:
+    def __init__(self, replica_id: str) -> None:
+        self.id = replica_id
         self.link: Link | None = None
         self.standing = Standing()
         self.tally = Tally()
@@ -99,7 +102,7 @@ class ReplicaPool:
         """
         self._deadline_s = deadline_s
         before = self._wanted
-        self._wanted = {r.address: before.get(r.address) or _Replica() for r in addresses}
+        self._wanted = {r.address: before.get(r.address) or _Replica(r.id) for r in addresses}
         for address in self._wanted.keys() - self._keepers.keys():
             self._keepers[address] = asyncio.ensure_future(self._keep(address))
         self._sort_out()
@@ -138,6 +141,7 @@ class ReplicaPool:
             raise self.waking.refusal()
         left_s = max(0.0, until - monotonic())
         await self.waking.until(lambda: bool(self._called), timeout_s=left_s)
+        self.row.add(Column.COLD_STARTS)
 
     def _holds_after(self, error: Exception) -> bool:
         """Whether a request that failed so waits for the next replica: its last one went away."""
@@ -147,11 +151,36 @@ class ReplicaPool:
     async def _ask(
         self, replica: _Replica, inputs: Mapping[str, Array], timeout_s: float
     ) -> Outputs:
+        trace = TRACE.get()
+        call = None if trace is None else trace.begin_call(replica.id)
+        if trace is None or call is None:
+            return await self._answer_of(replica, inputs, timeout_s)
+        try:
+            return await self._answer_of(replica, inputs, timeout_s, call, trace.header_for(call))
+        except ShipwayError as exc:
+            call.error = exc.message
+            raise
+        finally:
+            call.ended = perf_counter()
+
+    async def _answer_of(
+        self,
+        replica: _Replica,
+        inputs: Mapping[str, Array],
+        timeout_s: float,
+        call: Call | None = None,
+        header: str = "",
+    ) -> Outputs:
         link, started = replica.link, monotonic()
         if link is None:
             raise ReplicaLost("The connection to the replica is closed.")
         try:
-            outputs = await link.infer(inputs, timeout_s=timeout_s)
+            outputs = await link.infer(
+                inputs,
+                timeout_s=timeout_s,
+                trace=header,
+                on_times=self.row.add_times if call is None else partial(self._note_times, call),
+            )
         except TimeoutError as exc:
             replica.tally.note_failure()
             raise DeadlineExceeded(
@@ -163,6 +192,10 @@ class ReplicaPool:
             raise
         replica.tally.note_answer(monotonic() - started)
         return outputs
+
+    def _note_times(self, call: Call, times: Times) -> None:
+        call.times = times
+        self.row.add_times(times)
 
     def _chosen(self) -> _Replica:
         """Of two replicas, the one with less work."""

@@ -13,6 +13,7 @@ from time import monotonic
 import msgspec
 
 from shipway.core.access import project_of, siblings
+from shipway.core.captures import Role, Shape
 from shipway.core.errors import (
     EndpointNotFound,
     NoReadyReplica,
@@ -31,12 +32,15 @@ from shipway.gateway.gates import Gate
 from shipway.gateway.ledger import Bounds, Ledger, MachineLedger
 from shipway.gateway.pool import ReplicaPool
 from shipway.gateway.pulse import BEAT_S, BEHIND, Pulse
+from shipway.gateway.recording import Recorder
 from shipway.gateway.runners import InlineRunner, Runner
+from shipway.gateway.spool import Spool
 from shipway.gateway.trials import LiveTrial, trial_of
 from shipway.gateway.variants import LiveVariant
 from shipway.wire.open_inference import encode_metadata
 from shipway.wire.snapshot import Route, Snapshot, Variant, VariantReport
 
+_PRIMARY = Role.PRIMARY
 _NOTHING = (0.0,) * COLUMNS
 
 
@@ -67,8 +71,10 @@ class LiveRoute:
         self._pulse = pulse
         self._patience_s = BEHIND * self.deadline_s + BEAT_S
         self.fallback = spec.fallback
+        self.is_diverted = spec.fallback is not None and spec.fallback.always
         self.trial: LiveTrial | None = None
         self.redaction = NOTHING
+        self.keeps_predictions = spec.capture is not None
         self._by_number = {variant.number: variant for variant in variants}
         self._weighted = [variant for variant in variants if variant.spec.weight_pct > 0]
         self._bounds = list(accumulate(variant.spec.weight_pct for variant in self._weighted))
@@ -189,6 +195,12 @@ class LiveRoute:
             )
         return found
 
+    def role_of(self, variant: LiveVariant) -> Role:
+        """The place of a variant behind the endpoint, for callers that see its answers."""
+        if self.trial is None:
+            return _PRIMARY
+        return Role.CANDIDATE if variant is self.trial.candidate else _PRIMARY
+
     def metadata(self, number: str | None) -> bytes:
         """The Open Inference metadata answer."""
         variant = self.variant(number)
@@ -217,12 +229,14 @@ class RouteTable:
         door: Doorkeeper | None = None,
         ledger: Ledger | None = None,
         redaction_key: Callable[[], bytes] | None = None,
+        spool: Spool | None = None,
     ) -> None:
         """With a `shared_cache`, endpoints that have a cache keep their answers there.
 
         With a `pulse`, requests are refused that waited too long for the event loop. `counters` are
         this gateway's, and `ledger` what counts the use of limits; without, it counts for itself alone.
         `redaction_key` is asked once, when an endpoint redacts; without it, hashes match no other gateway's.
+        `spool` takes the predictions of endpoints that capture them; without, none are kept.
         """
         self.revision = ""
         self.counters = counters or Counters()
@@ -230,6 +244,7 @@ class RouteTable:
         self.ledger: Ledger = ledger or MachineLedger()
         self._shared_cache = shared_cache
         self._redaction_key = cache(redaction_key or partial(secrets.token_bytes, 32))
+        self.spool = spool
         self.pulse = pulse or Pulse()
         self.door = door or Doorkeeper()
         self._routes: dict[str, LiveRoute] = {}
@@ -260,15 +275,16 @@ class RouteTable:
         routes: dict[str, LiveRoute] = {}
         for spec in snapshot.routes:
             variants = [self._variant(spec, variant, known) for variant in spec.variants]
+            redaction = self._redaction(spec)
+            for variant in variants:
+                variant.recorder = self._recorder(spec, variant, redaction)
             before = self._routes.get(spec.name)
             gate = self._gate(spec.name)
             admission = before.admission if before else Admission()
             route = LiveRoute(spec, variants, gate, admission, self.pulse)
             route.bounds = self._bounds_of(spec, snapshot)
-            route.redaction = self._redaction(spec)
-            route.trial = trial_of(
-                spec, variants, before.trial if before else None, route.redaction
-            )
+            route.redaction = redaction
+            route.trial = trial_of(spec, variants, before.trial if before else None, redaction)
             routes[spec.name] = route
         self._let_trials_go(routes)
         self._routes, self.revision = routes, snapshot.revision
@@ -370,9 +386,26 @@ class RouteTable:
         return self._gates[name]
 
     def _redaction(self, route: Route) -> Redaction:
-        if route.capture is None or not route.capture.redact:
+        if route.capture is None or not route.capture.hashes:
             return NOTHING
         return Redaction(route.capture, self._redaction_key())
+
+    def _recorder(
+        self, route: Route, variant: LiveVariant, redaction: Redaction
+    ) -> Recorder | None:
+        """What keeps a variant's predictions; the one from before where nothing of it has changed."""
+        before, capture = variant.recorder, route.capture
+        if capture is None or self.spool is None:
+            return None
+        if before is not None and before.capture == capture:
+            return before
+        shape = Shape.of(
+            environment=self.spool.environment,
+            endpoint=route.name,
+            version=(variant.spec.model, variant.spec.version),
+            signature=variant.spec.signature,
+        )
+        return Recorder(capture, shape, spool=self.spool, redaction=redaction, row=variant.row)
 
     def _variant(
         self, route: Route, spec: Variant, known: dict[tuple[str, ...], LiveVariant]
@@ -404,7 +437,9 @@ class RouteTable:
             pool = ReplicaPool(on_change=self._on_change)
             pool.row = row
             return pool
-        return InlineRunner(Path(spec.bundle_dir), spec.digest, on_change=self._on_change)
+        runner = InlineRunner(Path(spec.bundle_dir), spec.digest, on_change=self._on_change)
+        runner.row = row
+        return runner
 
 
 def _weight_of(variant: LiveVariant) -> int:

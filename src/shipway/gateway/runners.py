@@ -17,12 +17,15 @@ from shipway.core.errors import (
     ShipwayError,
 )
 from shipway.core.outputs import Outputs
+from shipway.core.telemetry import count_run
 from shipway.core.tensors import Array
 from shipway.engines.bundle import verified_manifest
 from shipway.engines.incidents import model_failed
 from shipway.engines.load import load_engine
 from shipway.engines.port import Engine
 from shipway.engines.warmup import warm
+from shipway.gateway.counters import Row
+from shipway.gateway.traces import TRACE
 
 RELOAD_MIN_S = 1.0
 RELOAD_MAX_S = 30.0
@@ -110,12 +113,13 @@ class InlineRunner:
 
     It runs on the event loop while its calls are short, which saves the hand-over to a thread; by
     the measured time per row, calls that would hold the loop for longer go to a thread. With `redacts`,
-    what the model raises is logged without its message.
+    what the model raises is logged without its message. `row` is where model calls are counted.
     """
 
     def __init__(self, directory: Path, digest: str, *, on_change: Callable[[], None]) -> None:
         """Begins to load the bundle in a thread, again and again until it succeeds."""
         self.redacts = False
+        self.row = Row()
         self._engine: Engine | None = None
         self._cost = RowCost()
         self._on_change = on_change
@@ -161,34 +165,47 @@ class InlineRunner:
         if self._cost.row_s * rows >= LOOP_SHARE_S:
             return None
         try:
-            return self._run(self._loaded(), inputs, rows)
+            outputs, seconds = self._run(self._loaded(), inputs, rows)
         except ShipwayError:
             raise
         except Exception as exc:
             raise model_failed(exc, whose="The gateway's", redacts=self.redacts) from exc
+        self._note(seconds, rows)
+        return outputs
 
     async def infer(self, inputs: Mapping[str, Array], *, timeout_s: float) -> Outputs:
         """See Runner. Runs in a thread."""
-        engine = self._loaded()
+        engine, rows = self._loaded(), rows_of(inputs)
         try:
             async with asyncio.timeout(timeout_s):
-                call = partial(self._run, engine, inputs, rows_of(inputs))
-                return await asyncio.get_running_loop().run_in_executor(_model_threads, call)
+                call = partial(self._run, engine, inputs, rows)
+                loop = asyncio.get_running_loop()
+                outputs, seconds = await loop.run_in_executor(_model_threads, call)
         except TimeoutError as exc:
             raise DeadlineExceeded("The deadline passed while the model was computing.") from exc
         except Exception as exc:
             raise model_failed(exc, whose="The gateway's", redacts=self.redacts) from exc
+        self._note(seconds, rows)  # not in the thread: the loop adds to the same numbers
+        return outputs
+
+    def _note(self, seconds: float, rows: int) -> None:
+        count_run(self.row.values, seconds, batches=1, rows=rows)
+        trace = TRACE.get()
+        if trace is not None:
+            trace.note_run(seconds)
 
     def _loaded(self) -> Engine:
         if self._engine is None:
             raise NoReadyReplica("The model is not loaded yet.", retry_after_s=1)
         return self._engine
 
-    def _run(self, engine: Engine, inputs: Mapping[str, Array], rows: int) -> Outputs:
+    def _run(self, engine: Engine, inputs: Mapping[str, Array], rows: int) -> tuple[Outputs, float]:
+        """The outputs, and the seconds that the model took."""
         started = perf_counter()
         outputs = engine.run(inputs)
-        self._cost.note((perf_counter() - started) / rows)
-        return outputs
+        seconds = perf_counter() - started
+        self._cost.note(seconds / rows)
+        return outputs, seconds
 
     def close(self) -> None:
         """See Runner."""

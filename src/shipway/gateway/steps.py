@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from time import perf_counter
-from typing import Any
+from time import monotonic, perf_counter
+from typing import Any, TypeVar
 
-from shipway.core.errors import DeadlineExceeded, InvalidRequest, ModelFailed
+from shipway.core.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelFailed,
+    PredictionUnrecorded,
+)
 from shipway.core.inference import InferenceRequest, InferenceResponse
 from shipway.core.outputs import Outputs, selected
-from shipway.core.telemetry import Outcome, count_answer
+from shipway.core.telemetry import Outcome, count_answer, outcome_of
 from shipway.gateway.cache import HIT, Found
 from shipway.gateway.counters import Row
+from shipway.gateway.recording import Record, recorded
 from shipway.gateway.routes import LiveRoute
 from shipway.gateway.variants import LiveVariant
+from shipway.wire.codec import Codec
+
+A = TypeVar("A")
 
 Marks = tuple[tuple[bytes, bytes], ...]
 
@@ -67,9 +76,32 @@ def response_of(
     )
 
 
-def marks_of(outputs: Outputs) -> Marks:
-    """What an answer says of where its outputs are from."""
-    return HIT if isinstance(outputs, Found) else ()
+def marks_of(outputs: Outputs, record: Record | None) -> Marks:
+    """What an answer says of where its outputs are from, and by which id its record is found."""
+    marks = HIT if isinstance(outputs, Found) else ()
+    return marks if record is None else (*marks, *record.marks)
+
+
+async def given(
+    codec: Codec[Any, A],
+    ending: Ending,
+    answer: A,
+    kept: asyncio.Future[None] | None,
+    *,
+    until: float,
+) -> A:
+    """The answer of a model, once it is recorded where somebody must wait for that; else why it is not given.
+
+    `until` is when the request's deadline passes, by the monotonic clock.
+    """
+    if kept is not None:
+        try:
+            await recorded(kept, within_s=until - monotonic())
+        except PredictionUnrecorded as exc:
+            ending.outcome = outcome_of(exc)
+            return codec.refuse(exc)
+    ending.outcome = Outcome.OK
+    return answer
 
 
 def note_end(route: LiveRoute, asked: InferenceRequest, error: Exception) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from shipway.core.accounts import is_refusal, note_answer, note_error
 from shipway.core.assignment import row_key
+from shipway.core.captures import Role
 from shipway.core.errors import QueueFull, ShipwayError
 from shipway.core.evidence import Account
 from shipway.core.fallbacks import covers
@@ -26,10 +27,12 @@ from shipway.gateway.cache import Found
 from shipway.gateway.fallback import answer_instead
 from shipway.gateway.faults import known
 from shipway.gateway.mirror import Copy
+from shipway.gateway.recording import Record
 from shipway.gateway.routes import LiveRoute, RouteTable
 from shipway.gateway.steps import (
     Ending,
     Marks,
+    given,
     leave,
     marks_of,
     note_end,
@@ -53,10 +56,16 @@ class Trying:
         self._table = table
 
     def answer(
-        self, codec: Codec[R, A], message: R, route: LiveRoute, trial: LiveTrial, started: float
+        self,
+        codec: Codec[R, A],
+        message: R,
+        route: LiveRoute,
+        trial: LiveTrial,
+        started: float,
+        who: str,
     ) -> A | asyncio.Task[A]:
         """The answer to a request that was let in, or the task that makes it. Raises nothing."""
-        way = _Way(codec, message, route, trial, started)
+        way = _Way(codec, message, route, trial, started, who)
         way.choose()
         if way.is_tried or not way.primary.spec.inline:
             return self._later(way, self._answered(way))
@@ -66,6 +75,8 @@ class Trying:
             return self._later(way, self._unanswered(way, known(exc)))
         if answer is None:
             return self._later(way, self._answered(way))
+        if way.kept is not None:
+            return self._later(way, way.given(answer))
         way.end()
         return answer
 
@@ -80,9 +91,11 @@ class Trying:
         if not way.is_tried:
             return await self._by_primary(way)
         try:
-            return await way.answer_of(way.candidate)
+            answer = await way.answer_of(way.candidate)
         except Exception as exc:  # noqa: BLE001 - a candidate's failure is its own
             error = known(exc)
+        else:
+            return await way.given(answer)
         way.begin_rescue()
         try:
             return await self._by_primary(way)
@@ -91,10 +104,10 @@ class Trying:
 
     async def _by_primary(self, way: _Way[R, A]) -> A:
         try:
-            return await way.answer_of(way.primary)
+            answer = await way.answer_of(way.primary)
         except Exception as exc:  # noqa: BLE001 - the outermost frame of a request
-            error = known(exc)
-        return await self._unanswered(way, error)
+            return await self._unanswered(way, known(exc))
+        return await way.given(answer)
 
     async def _unanswered(self, way: _Way[R, A], error: ShipwayError) -> A:
         """What a caller gets whom the primary could not answer."""
@@ -122,17 +135,24 @@ class _Way(Generic[R, A]):
 
     `is_tried`: the candidate has the first try. `account` is that of the version chosen, None for a
     request that does not count. `asked` is the request as it was read last, `until` when its deadline
-    passes, by the monotonic clock. `is_refused`: the primary found fault with the request.
+    passes, by the monotonic clock. `is_refused`: the primary found fault with the request. `kept` is what
+    its answer waits for, None for nothing.
     """
 
     __slots__ = (
-        "_copy", "_has_begun", "_marks", "_read_for", "_seen", "_trial", "account", "asked",
-        "candidate", "codec", "ending", "is_refused", "is_tried", "message", "primary", "route",
-        "until",
+        "_copy", "_has_begun", "_marks", "_read_for", "_record", "_seen", "_trial", "_who", "account",
+        "asked", "candidate", "codec", "ending", "is_refused", "is_tried", "kept", "message", "primary",
+        "route", "until",
     )  # fmt: skip
 
     def __init__(
-        self, codec: Codec[R, A], message: R, route: LiveRoute, trial: LiveTrial, started: float
+        self,
+        codec: Codec[R, A],
+        message: R,
+        route: LiveRoute,
+        trial: LiveTrial,
+        started: float,
+        who: str,
     ) -> None:
         self.codec = codec
         self.message = message
@@ -145,6 +165,9 @@ class _Way(Generic[R, A]):
         self.account: Account | None = None
         self.asked: InferenceRequest | None = None
         self.until = 0.0
+        self.kept: asyncio.Future[None] | None = None
+        self._who = who
+        self._record: Record | None = None
         self.is_tried = False
         self.is_refused = False
         self._read_for: LiveVariant | None = None
@@ -223,12 +246,31 @@ class _Way(Generic[R, A]):
         seconds: float | None,
     ) -> A:
         finished = variant.finish(outputs)
-        marks = (*marks_of(outputs), *self._marks)
+        record = self._recorded_by(variant, asked, inputs)
+        marks = (*marks_of(outputs, record), *self._marks)
         answer = self.codec.encode(response_of(self.route, variant, asked, finished, marks), asked)
         self.ending.outcome = Outcome.OK
+        if record is not None:
+            role = Role.CANDIDATE if variant is self.candidate else Role.PRIMARY
+            self.kept = record.keep(finished, role, self.ending.started)
         if self.account is not None and self.is_tried == (variant is self.candidate):
             self._seen = _Seen(variant, inputs, finished, seconds)
         return answer
+
+    def _recorded_by(
+        self, variant: LiveVariant, asked: InferenceRequest, inputs: dict[str, Array]
+    ) -> Record | None:
+        """The request's record where this version answers it; None where nothing is captured."""
+        recorder, record = variant.recorder, self._record
+        if recorder is None:
+            return None
+        if record is None:
+            record = self._record = recorder.begin(self.message, asked, inputs, self._who)
+        return record.by(recorder, inputs)
+
+    async def given(self, answer: A) -> A:
+        """The answer, once it is recorded where somebody must wait for that."""
+        return await given(self.codec, self.ending, answer, self.kept, until=self.until)
 
     async def _run(
         self, variant: LiveVariant, inputs: dict[str, Array], *, timeout_s: float
@@ -294,7 +336,9 @@ class _Way(Generic[R, A]):
             return None
         size = len(self.message.body) + sum(array.nbytes for array in arrays.values())
         request_id = "" if self.asked is None else self.asked.id
-        self._copy = Copy(self.read, request_id=request_id, size_bytes=size)
+        self._copy = Copy(
+            self.read, request_id=request_id, size_bytes=size, recorded_by=self._recorded_by
+        )
         return self._copy
 
     def end(self, task: asyncio.Task[A] | None = None) -> None:

@@ -8,9 +8,7 @@ or refuses, and one when it is back.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -19,6 +17,7 @@ import msgspec
 
 from shipway.core.masking import masked
 from shipway.engines.incidents import log_unexpected
+from shipway.engines.logs import say
 
 if TYPE_CHECKING:
     from valkey.asyncio import Valkey
@@ -199,9 +198,7 @@ class LinkLog:
             self._write(f"{self._purpose.again}.")
 
     def _write(self, fact: str) -> None:
-        with suppress(OSError, ValueError):
-            sys.stderr.write(masked(f"{self._purpose.what} at {self._place} {fact}\n"))
-            sys.stderr.flush()
+        say(f"{self._purpose.what} at {self._place} {fact}")
 
 
 def _client_of(url: str) -> Valkey | None:

@@ -9,6 +9,7 @@ from shipway.gateway.cache import AnswerCache
 from shipway.gateway.counters import Row
 from shipway.gateway.loads import Load
 from shipway.gateway.pool import ReplicaPool
+from shipway.gateway.recording import Recorder
 from shipway.gateway.runners import Runner
 from shipway.wire.snapshot import Variant, VariantReport
 
@@ -16,7 +17,8 @@ from shipway.wire.snapshot import Variant, VariantReport
 class LiveVariant:
     """One version behind an endpoint, ready to be asked. Outlives snapshots that keep it.
 
-    `cache` stands before the runner, None where the endpoint has none. `row` counts for all gateways
+    `cache` stands before the runner, None where the endpoint has none; `recorder` keeps its predictions,
+    None where the endpoint captures nothing. `row` counts for all gateways
     together what `requests`, `errors` and `fallbacks` count for control. `holds` are requests in a
     rollout that may still come to it: the primary's while the candidate is asked.
     """
@@ -31,6 +33,7 @@ class LiveVariant:
         "load",
         "number",
         "output_names",
+        "recorder",
         "row",
         "runner",
         "spec",
@@ -43,6 +46,7 @@ class LiveVariant:
         self.spec = spec
         self.runner = runner
         self.cache: AnswerCache | None = None
+        self.recorder: Recorder | None = None
         self.number = str(spec.version)
         self.conform = compile_validator(spec.signature)
         self.finish = finisher(spec.signature, spec.config, spec.classes)

@@ -13,7 +13,7 @@ from typing import Any, cast
 from shipway.core.errors import InvalidRequest, ShipwayError
 from shipway.replica.model import Job
 from shipway.replica.worker import Worker, failure_frame
-from shipway.wire.frames import Frame, FrameReader, Kind, decode_tensors, encode_plain
+from shipway.wire.frames import Frame, FrameReader, Kind, decode_request, encode_plain
 
 _KEEP_PATH: Mapping[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 """The path is not asyncio's to remove: a confined process may not."""
@@ -86,9 +86,11 @@ class Connection(asyncio.Protocol):
     def _infer(self, frame: Frame) -> None:
         stream = frame.stream
         try:
-            inputs, timeout_ms = decode_tensors(frame.body)
+            inputs, timeout_ms, trace = decode_request(frame.body)
             timeout_s = timeout_ms / 1000 if timeout_ms else inf
-            self._jobs[stream] = self._worker.submit(self, stream, inputs, timeout_s=timeout_s)
+            self._jobs[stream] = self._worker.submit(
+                self, stream, inputs, timeout_s=timeout_s, trace=trace
+            )
         except ShipwayError as exc:
             self.send(failure_frame(stream, exc))
 

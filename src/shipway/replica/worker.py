@@ -13,6 +13,7 @@ from time import monotonic
 from shipway.core.batching import Bounds, Queue, Run, Wait, Waiting, stack_key
 from shipway.core.errors import DeadlineExceeded, QueueFull, ShipwayError
 from shipway.core.pace import Pace
+from shipway.core.telemetry import Times
 from shipway.core.tensors import Array
 from shipway.engines.port import Engine
 from shipway.replica.model import Job, Model, Peer
@@ -85,18 +86,26 @@ class Worker:
         )
 
     def submit(
-        self, peer: Peer, stream: int, inputs: Mapping[str, Array], *, timeout_s: float
+        self,
+        peer: Peer,
+        stream: int,
+        inputs: Mapping[str, Array],
+        *,
+        timeout_s: float,
+        trace: str = "",
     ) -> Job:
         """Queues a request. Its peer is sent one answer, and none once it is cancelled.
 
-        That is a RESULT, or a FAIL when the model raised or the time was up before its turn came.
+        `trace` is the trace that it belongs to, for the log. The answer is a RESULT, or a FAIL when the model raised or the time was up before its turn came.
 
         Raises:
             QueueFull: too many requests wait already.
         """
         if len(self._jobs) >= MAX_QUEUED:
             raise QueueFull("The replica's queue is full.", retry_after_s=1)
-        job = Job(peer, stream, inputs, expires_at=monotonic() + timeout_s)
+        now = monotonic()
+        job = Job(peer, stream, inputs, expires_at=now + timeout_s, came_at=now)
+        job.trace = trace
         if self._stackable and self._model.is_row_wise:
             job.key = stack_key(inputs)
         if job.key is not None:
@@ -207,15 +216,15 @@ class Worker:
             job = self._jobs.pop(ticket)
             if job.peer is not None:
                 error = DeadlineExceeded("The deadline passed in the queue.")
-                job.peer.send(failure_frame(job.stream, error))
+                job.peer.send(failure_frame(job.stream, error, job.times(monotonic())))
                 job.peer.answered(job.stream)
         self._expire_at(self._queue.next_expiry())
         self._wake()
 
 
-def failure_frame(stream: int, error: ShipwayError) -> bytes:
-    """The FAIL frame that carries an error."""
-    return encode_plain(Kind.FAIL, stream, Failure.of(error))
+def failure_frame(stream: int, error: ShipwayError, times: Times | None = None) -> bytes:
+    """The FAIL frame that carries an error, and where the request's time went."""
+    return encode_plain(Kind.FAIL, stream, Failure.of(error, times))
 
 
 def _nothing() -> None:

@@ -1,4 +1,4 @@
-"""Real servers for tests, from wheels, on loopback: PostgreSQL, an S3 store and Valkey."""
+"""Real servers for tests, on loopback: PostgreSQL, an S3 store and Valkey from wheels, Prometheus."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import msgspec
 import obstore
 import psycopg
@@ -162,6 +163,30 @@ def valkey(*options: str) -> Iterator[ValkeyServer]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+@contextmanager
+def prometheus(config: Path) -> Iterator[str]:
+    """A running Prometheus of that configuration, with nothing in it; its URL.
+
+    It is a package of the system (`prometheus` of Debian), which also has `promtool`.
+    """
+    binary = shutil.which("prometheus")
+    assert binary is not None, "install Debian's package `prometheus` to run these tests"
+    directory = Path(tempfile.mkdtemp(prefix="shipway-prometheus-"))
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [
+        *_dying_with_us(signal.SIGKILL),
+        binary,
+        f"--config.file={config}",
+        f"--storage.tsdb.path={directory / 'data'}",
+        f"--web.listen-address={url.removeprefix('http://')}",
+    ]
+    try:
+        with _running(command, directory, lambda: _is_ready(url), signal.SIGTERM):
+            yield url
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def free_port() -> int:
     """A port on which nothing listens now."""
     with socket.socket() as probe:
@@ -220,6 +245,13 @@ def _wait_until(is_up: Callable[[], bool], process: subprocess.Popen[bytes], log
         assert process.poll() is None, log.read_text()[-2000:]
         assert time.monotonic() < end, f"not up in time: {log.read_text()[-2000:]}"
         time.sleep(0.05)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/-/ready", timeout=2, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
 
 
 def _answers_sql(url: str) -> bool:

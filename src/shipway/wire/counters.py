@@ -20,8 +20,10 @@ import msgspec
 
 from shipway.core.telemetry import COLUMNS, Name, Rows
 
-MAGIC = b"SHIPCNT1"
-BLOCK_BYTES = 512
+MAGIC = b"SHIPCNT2"
+"""The layout's name: files of another one are passed over, and what they counted with them."""
+
+BLOCK_BYTES = 1024
 NAME_AT = 8
 PID_AT = 8
 """Where the first block has the number of the process that writes the file."""

@@ -15,7 +15,7 @@ Labels = Mapping[str, str]
 
 
 class Family(msgspec.Struct, frozen=True, kw_only=True):
-    """One metric: its `kind` is `counter`, `gauge` or `histogram`."""
+    """One metric: its `kind` is `counter`, `gauge`, `histogram` or `summary`."""
 
     name: str
     kind: str
@@ -43,6 +43,14 @@ def histogram(
         for end, bucket in zip(ends, buckets, strict=True):
             count += bucket
             yield f"{family.name}_bucket{_labels({**labels, 'le': end})} {_number(count)}"
+        yield f"{family.name}_sum{_labels(labels)} {_number(total)}"
+        yield f"{family.name}_count{_labels(labels)} {_number(count)}"
+
+
+def summary(family: Family, samples: Iterable[tuple[Labels, float, float]]) -> Iterable[str]:
+    """The lines of a summary without quantiles, from sums and counts."""
+    yield from _head(family)
+    for labels, total, count in samples:
         yield f"{family.name}_sum{_labels(labels)} {_number(total)}"
         yield f"{family.name}_count{_labels(labels)} {_number(count)}"
 

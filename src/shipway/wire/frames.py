@@ -6,6 +6,9 @@ the gateway; an answer carries its request's number. Bodies:
 - INFER, RESULT: u32 length of a msgpack `TensorHeader`, the header, zero padding to a multiple of 8
   counted from the start of the body, then each tensor's bytes, each padded to a multiple of 8.
   Numeric tensors are raw row-major little-endian; STRING and BYTES tensors are a msgpack array.
+  A RESULT ends in 24 bytes of times, which gateways of earlier versions pass over: u32 microseconds
+  in the queue, u32 microseconds in model calls, u32 rows of the call, u32 calls that it reports, u64
+  rows of those; see `core.telemetry.Times`. A replica of earlier versions sends none.
 - FAIL: msgpack `Failure`. PONG: msgpack `Pong`. PING, CANCEL: empty.
 
 Nothing here does I/O; `wire.link` moves the bytes.
@@ -22,6 +25,7 @@ import msgspec
 import numpy as np
 
 from shipway.core.errors import InvalidRequest, ShipwayError, error_of
+from shipway.core.telemetry import Times
 from shipway.core.tensors import NUMPY_OF, Array, DataType, data_type_of
 
 MAX_FRAME_BYTES = 1 << 30
@@ -29,6 +33,9 @@ MAX_FRAME_BYTES = 1 << 30
 
 _HEAD = struct.Struct("<IBI")
 _U32 = struct.Struct("<I")
+_TIMES = struct.Struct("<IIIIQ")
+_MOST_U32 = 2**32 - 1
+TIMES_BYTES = _TIMES.size
 _HEAD_REST = _HEAD.size - _U32.size
 
 
@@ -61,17 +68,18 @@ class Pong(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """An error of `core.errors`, by its code."""
+    """An error of `core.errors`, by its code; the model's own with its times."""
 
     code: str
     message: str
     next_step: str = ""
     details: dict[str, Any] = {}
+    times: Times | None = None
 
     @classmethod
-    def of(cls, error: ShipwayError) -> Failure:
+    def of(cls, error: ShipwayError, times: Times | None = None) -> Failure:
         """The failure that carries this error."""
-        return cls(error.code, error.message, error.next_step, error.details)
+        return cls(error.code, error.message, error.next_step, error.details, times)
 
     def error(self) -> ShipwayError:
         """The error that it carries."""
@@ -83,11 +91,14 @@ class Failure(msgspec.Struct, frozen=True):
 class TensorHeader(msgspec.Struct, array_like=True):
     """What precedes the tensors: (name, data type, shape, bytes) of each, in order.
 
-    `timeout_ms`: how much of the caller's deadline is left, 0 for none.
+    `timeout_ms`: how much of the caller's deadline is left, 0 for none. `trace`: the trace that the
+    request belongs to, for the replica's log; empty for none. A peer of an earlier version passes
+    over what it does not know.
     """
 
     tensors: list[tuple[str, str, tuple[int, ...], int]]
     timeout_ms: int = 0
+    trace: str = ""
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -120,13 +131,21 @@ def encode_plain(kind: Kind, stream: int, payload: Any = None) -> bytes:
 
 
 def encode_tensors(
-    kind: Kind, stream: int, tensors: Mapping[str, Array], *, timeout_ms: int = 0
+    kind: Kind,
+    stream: int,
+    tensors: Mapping[str, Array],
+    *,
+    timeout_ms: int = 0,
+    trace: str = "",
+    times: bytes = b"",
 ) -> list[bytes | memoryview]:
-    """An INFER or RESULT frame as buffers to write one after the other.
+    """An INFER or RESULT frame as buffers to write one after the other; `times` are encoded ones.
 
     C-contiguous arrays are not copied.
     """
-    body = encode_body(tensors, timeout_ms=timeout_ms)
+    body = encode_body(tensors, timeout_ms=timeout_ms, trace=trace)
+    if times:
+        body.append(times)
     return [head_of(kind, stream, sum(map(len, body))), *body]
 
 
@@ -135,7 +154,9 @@ def head_of(kind: Kind, stream: int, size: int) -> bytes:
     return _HEAD.pack(_HEAD_REST + size, kind, stream)
 
 
-def encode_body(tensors: Mapping[str, Array], *, timeout_ms: int = 0) -> list[bytes | memoryview]:
+def encode_body(
+    tensors: Mapping[str, Array], *, timeout_ms: int = 0, trace: str = ""
+) -> list[bytes | memoryview]:
     """The body of an INFER or RESULT frame, as buffers; see `encode_tensors`."""
     entries: list[tuple[str, str, tuple[int, ...], int]] = []
     buffers: list[bytes | memoryview] = []
@@ -146,7 +167,7 @@ def encode_body(tensors: Mapping[str, Array], *, timeout_ms: int = 0) -> list[by
         buffers.append(data)
         if pad := -len(data) % 8:
             buffers.append(bytes(pad))
-    return [encode_header(entries, timeout_ms), *buffers]
+    return [encode_header(entries, timeout_ms, trace), *buffers]
 
 
 def raw_bytes(array: Array, dtype: DataType) -> memoryview:
@@ -156,10 +177,10 @@ def raw_bytes(array: Array, dtype: DataType) -> memoryview:
 
 
 def encode_header(
-    entries: list[tuple[str, str, tuple[int, ...], int]], timeout_ms: int = 0
+    entries: list[tuple[str, str, tuple[int, ...], int]], timeout_ms: int = 0, trace: str = ""
 ) -> bytes:
     """What a body begins with; the tensors of these entries follow."""
-    header = _encoder.encode(TensorHeader(entries, timeout_ms))
+    header = _encoder.encode(TensorHeader(entries, timeout_ms, trace))
     head_pad = -(_U32.size + len(header)) % 8
     return b"".join((_U32.pack(len(header)), header, bytes(head_pad)))
 
@@ -167,6 +188,16 @@ def encode_header(
 def _items(array: Array) -> list[Any]:
     items: list[Any] = array.ravel().tolist()
     return items
+
+
+def encode_times(times: Times) -> bytes:
+    """What a RESULT body ends in. Times over 71 minutes are told as that."""
+    queue_us, run_us = int(times.queue_s * 1e6), int(times.run_s * 1e6)
+    try:
+        return _TIMES.pack(queue_us, run_us, times.call_rows, times.batches, times.batch_rows)
+    except struct.error:
+        small = (queue_us, run_us, times.call_rows, times.batches)
+        return _TIMES.pack(*(min(_MOST_U32, max(0, one)) for one in small), times.batch_rows)
 
 
 def decode_tensors(body: memoryview) -> tuple[dict[str, Array], int]:
@@ -177,6 +208,33 @@ def decode_tensors(body: memoryview) -> tuple[dict[str, Array], int]:
     Raises:
         InvalidRequest: the body does not follow the layout.
     """
+    tensors, header, _ = _decoded_tensors(body)
+    return tensors, header.timeout_ms
+
+
+def decode_request(body: memoryview) -> tuple[dict[str, Array], int, str]:
+    """The tensors of an INFER body, its `timeout_ms` and its `trace`.
+
+    Raises: as `decode_tensors`.
+    """
+    tensors, header, _ = _decoded_tensors(body)
+    return tensors, header.timeout_ms, header.trace
+
+
+def decode_result(body: memoryview) -> tuple[dict[str, Array], Times | None]:
+    """The tensors of a RESULT body, and its times; None where the replica does not tell them.
+
+    Raises: as `decode_tensors`.
+    """
+    tensors, _, end = _decoded_tensors(body)
+    if len(body) - end != TIMES_BYTES:
+        return tensors, None
+    queue_us, run_us, call_rows, batches, batch_rows = _TIMES.unpack_from(body, end)
+    return tensors, Times(queue_us / 1e6, run_us / 1e6, call_rows, batches, batch_rows)
+
+
+def _decoded_tensors(body: memoryview) -> tuple[dict[str, Array], TensorHeader, int]:
+    """The tensors, the header, and where the tensors end."""
     try:
         (length,) = _U32.unpack_from(body)
         header = _header_decoder.decode(body[_U32.size : _U32.size + length])
@@ -190,7 +248,7 @@ def decode_tensors(body: memoryview) -> tuple[dict[str, Array], int]:
             offset += size + (-size % 8)
     except (struct.error, ValueError, OverflowError, *_DAMAGE) as exc:
         raise InvalidRequest(f"A tensor frame is malformed: {exc}.") from exc
-    return tensors, header.timeout_ms
+    return tensors, header, offset
 
 
 def _array(kind: str, shape: tuple[int, ...], data: memoryview) -> Array:
@@ -210,7 +268,17 @@ def decode_failure(body: memoryview) -> ShipwayError:
     Raises:
         InvalidRequest: it is none.
     """
-    return _decoded(_failure_decoder, body).error()
+    return decode_failed(body)[0]
+
+
+def decode_failed(body: memoryview) -> tuple[ShipwayError, Times | None]:
+    """The error in a FAIL body, and its times.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    failure = _decoded(_failure_decoder, body)
+    return failure.error(), failure.times
 
 
 def decode_pong(body: memoryview) -> Pong:

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from shipway.core.errors import DependencyError, InvalidRequest, ReplicaLost
+from shipway.core.errors import DependencyError, InvalidRequest, ReplicaLost, ShipwayError
+from shipway.core.telemetry import Times
 from shipway.core.tensors import Array
 from shipway.wire.frames import (
     Frame,
     FrameReader,
     Kind,
     Pong,
-    decode_failure,
+    decode_failed,
     decode_pong,
-    decode_tensors,
+    decode_result,
     encode_plain,
     encode_tensors,
 )
 
 CONNECT_TIMEOUT_S = 1.0
 _MAX_STREAM = 2**32 - 1
+
+
+class _Result(NamedTuple):
+    outputs: dict[str, Array] | ShipwayError
+    times: Times | None
 
 
 class Link(asyncio.Protocol):
@@ -50,10 +56,18 @@ class Link(asyncio.Protocol):
         """Whether requests can be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
-    async def infer(self, inputs: Mapping[str, Array], *, timeout_s: float) -> dict[str, Array]:
+    async def infer(
+        self,
+        inputs: Mapping[str, Array],
+        *,
+        timeout_s: float,
+        trace: str = "",
+        on_times: Callable[[Times], None] | None = None,
+    ) -> dict[str, Array]:
         """The replica's outputs for these inputs.
 
-        Cancelling it cancels the request in the replica.
+        Cancelling it cancels the request in the replica. `trace` is for the replica's log; `on_times`
+        is called before it returns or raises, when the replica says where the time went.
 
         Raises:
             TimeoutError: no answer within `timeout_s`.
@@ -61,9 +75,17 @@ class Link(asyncio.Protocol):
             ShipwayError: what the replica answered.
         """
         stream = self._stream()
-        frame = encode_tensors(Kind.INFER, stream, inputs, timeout_ms=max(1, int(timeout_s * 1000)))
-        result: dict[str, Array] = await self._ask(stream, frame, timeout_s)
-        return result
+        timeout_ms = max(1, int(timeout_s * 1000))
+        frame = encode_tensors(Kind.INFER, stream, inputs, timeout_ms=timeout_ms, trace=trace)
+        result = await self._ask(stream, frame, timeout_s)
+        if not isinstance(result, _Result):
+            raise ReplicaLost("The replica answered something else.")
+        outputs, times = result.outputs, result.times
+        if times is not None and on_times is not None:
+            on_times(times)
+        if isinstance(outputs, ShipwayError):
+            raise outputs
+        return outputs
 
     async def ping(self, *, timeout_s: float) -> Pong:
         """The replica's state.
@@ -73,7 +95,9 @@ class Link(asyncio.Protocol):
             ReplicaLost: the connection ended first.
         """
         stream = self._stream()
-        pong: Pong = await self._ask(stream, [encode_plain(Kind.PING, stream)], timeout_s)
+        pong = await self._ask(stream, [encode_plain(Kind.PING, stream)], timeout_s)
+        if not isinstance(pong, Pong):
+            raise ReplicaLost("The replica answered something else.")
         return pong
 
     def close(self) -> None:
@@ -138,9 +162,9 @@ class Link(asyncio.Protocol):
             return
         match frame.kind:
             case Kind.RESULT:
-                future.set_result(decode_tensors(frame.body)[0])
+                future.set_result(_Result(*decode_result(frame.body)))
             case Kind.FAIL:
-                future.set_exception(decode_failure(frame.body))
+                future.set_result(_Result(*decode_failed(frame.body)))
             case Kind.PONG:
                 future.set_result(decode_pong(frame.body))
             case _:

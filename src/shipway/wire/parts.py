@@ -29,15 +29,16 @@ class RowFrames:
             else []
         )
 
-    def frame(self, stream: int, start: int, stop: int) -> Buffers:
-        """The RESULT frame that carries the rows from `start` to before `stop`."""
+    def frame(self, stream: int, start: int, stop: int, *, times: bytes = b"") -> Buffers:
+        """The RESULT frame that carries the rows from `start` to before `stop`, and encoded times."""
         if not self._is_numeric:
             mine = {name: array[start:stop] for name, array in self._outputs.items()}
-            return encode_tensors(Kind.RESULT, stream, mine)
+            return encode_tensors(Kind.RESULT, stream, mine, times=times)
         header, size = self._header(stop - start)
-        buffers: Buffers = [head_of(Kind.RESULT, stream, size), header]
+        buffers: Buffers = [head_of(Kind.RESULT, stream, size + len(times)), header]
         for raw in self._raw:
             raw.append_to(buffers, start, stop)
+        buffers.append(times)
         return buffers
 
     def _header(self, rows: int) -> tuple[bytes, int]:

@@ -54,6 +54,7 @@ STATUS_OF: dict[str, int] = {
     "dependency_error": 503,
     "no_ready_replica": 503,
     "replica_lost": 503,
+    "prediction_unrecorded": 503,
     "store_unavailable": 503,
     "server_unreachable": 502,
     "bundle_corrupt": 503,

@@ -13,10 +13,10 @@ import msgspec
 
 from shipway.core.access import Binding
 from shipway.core.bundles import ModelConfig, Served
+from shipway.core.capturing import Capture
 from shipway.core.endpoints import Cache, Fallback, Limits
 from shipway.core.evidence import TrialReport
 from shipway.core.rates import CallerLimits
-from shipway.core.redaction import Capture
 from shipway.core.signature import Signature
 from shipway.core.strategies import Segment, Sticky
 from shipway.wire.credentials import KeyEntry

@@ -8,10 +8,13 @@ from typing import Any
 
 import msgspec
 
+from shipway.core.alerts.plan import AlertPlan, require_sensible
+from shipway.core.budgets import Budget
+from shipway.core.capturing import Capture, Reading
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Placement, Scaling
 from shipway.core.errors import InvalidSpec
 from shipway.core.isolation import Sandbox
-from shipway.core.redaction import Capture
+from shipway.core.monitors import require_monitors
 from shipway.core.secrets import SecretRef, require_references
 from shipway.core.strategies import (
     MOST_METRIC_LENGTH,
@@ -32,8 +35,12 @@ _NESTED: Mapping[str, type[msgspec.Struct]] = {
     "cache": Cache,
     "fallback": Fallback,
     "capture": Capture,
+    "budget": Budget,
+    "capture.key": Reading,
+    "capture.segment": Reading,
     "rollout": RolloutPlan,
     "rollout.guards": Guards,
+    "alerts": AlertPlan,
 }
 
 
@@ -78,6 +85,12 @@ def _refuse_values(secrets: Any, source: str) -> None:
 def _require_sense(spec: EndpointSpec, source: str) -> None:
     """Refuses what each key allows and all of them together do not."""
     scaling, fallback = spec.scaling, spec.fallback
+    if spec.monitors and spec.capture is None:
+        raise InvalidSpec(
+            f"{source} has `monitors`, and keeps no predictions that they could look at.",
+            next_step="Add `capture: {}`, or leave `monitors` out.",
+        )
+    require_monitors(spec.monitors or ())
     if spec.secrets and spec.placement is Placement.INLINE:
         raise InvalidSpec(
             f"{source} has `secrets`, and its model runs in the gateways.",
@@ -91,8 +104,11 @@ def _require_sense(spec: EndpointSpec, source: str) -> None:
             f" {scaling.max_replicas}.",
             next_step="Raise `scaling.max_replicas`, or lower `scaling.min_replicas`.",
         )
+    if spec.alerts is not None:
+        require_sensible(spec.alerts, source=source)
     if fallback is not None:
-        given = [value for value in msgspec.structs.astuple(fallback) if value is not None]
+        answers = (fallback.endpoint, fallback.version, fallback.answer)
+        given = [value for value in answers if value is not None]
         if len(given) != 1:
             raise InvalidSpec(
                 f"{source} has a `fallback` with {len(given)} answers.",

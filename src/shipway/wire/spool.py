@@ -4,7 +4,8 @@ A segment is `MAGIC`, 16 random bytes that name it, and frames. A frame is its p
 (little-endian, 4 bytes each) and the payload, a MessagePack array that begins with its `Kind`. What all
 predictions of one version have in common is a frame of its own, before the first of them. A segment
 whose last frame is `END` is sealed. A process that dies in the middle of a frame leaves a torn tail: what
-comes before it is whole.
+comes before it is whole. Predictions of one version that have the same dtypes and are written together
+share a frame, `BATCH`, in which each of their fields is one array.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum, unique
-from typing import Any
+from itertools import accumulate
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -38,9 +40,18 @@ class Kind(IntEnum):
     PREDICTION = 1
     FEEDBACK = 2
     END = 3
+    BATCH = 4
 
 
-_encode = msgspec.msgpack.Encoder().encode
+def _plain(value: Any) -> Any:
+    """What stands in a frame for an object that MessagePack does not know."""
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+_encode = msgspec.msgpack.Encoder(enc_hook=_plain).encode
+_PREDICTION, _BATCH = int(Kind.PREDICTION), int(Kind.BATCH)
+_END_START = _encode((Kind.END, 0))[:2]
+_PLAIN_KINDS = {np.dtype(kind): np.dtype(kind).str for kind in "?bBhHiIlLefd"}
 _decode = msgspec.msgpack.Decoder().decode
 
 
@@ -62,21 +73,52 @@ def shape_payload(number: int, shape: Shape) -> bytes:
 def prediction_payload(number: int, prediction: Prediction) -> bytes:
     """The payload of a prediction whose shape has that number in this segment."""
     shape = prediction.shape
-    return _encode(
-        (
-            Kind.PREDICTION,
-            number,
-            prediction.at_us,
-            prediction.request_id,
-            prediction.role,
-            prediction.latency_us,
-            prediction.principal,
-            prediction.segment,
-            prediction.key,
-            _packed(shape.inputs, prediction.inputs),
-            _packed(shape.outputs, prediction.outputs),
-        )
+    told = (
+        prediction.at_us,
+        prediction.request_id,
+        prediction.role,
+        prediction.latency_us,
+        prediction.principal,
+        prediction.segment,
+        prediction.key,
     )
+    inputs, outputs = prediction.inputs, prediction.outputs
+    return encode_prediction(
+        number,
+        told,
+        packed([field.name for field in shape.inputs], inputs),
+        packed([field.name for field in shape.outputs], outputs),
+    )
+
+
+Told = tuple[int, str, int, int, str, str, str]
+"""What a prediction says beside its arrays: `at_us`, `request_id`, `role`, `latency_us`, `principal`,
+`segment` and `key`."""
+
+
+def encode_prediction(
+    number: int, told: Told, inputs: Sequence[Any], outputs: Sequence[Any]
+) -> bytes:
+    """The payload of a prediction that was never made a `Prediction`; arrays as `packed` gives them."""
+    return _encode((_PREDICTION, number, *told, inputs, outputs))
+
+
+def batch_payload(number: int, batch: Batch) -> bytes:
+    """The payload of several predictions of one shape."""
+    return _encode((_BATCH, number, *batch))
+
+
+class Batch(NamedTuple):
+    """Predictions whose arrays stand behind one another, field by field.
+
+    `rows` says how many each prediction has, `told` has what they say, item by item; arrays are as
+    `packed` gives them.
+    """
+
+    rows: Sequence[int]
+    told: Sequence[Sequence[Any]]
+    inputs: Sequence[Any]
+    outputs: Sequence[Any]
 
 
 def feedback_payload(feedback: Feedback) -> bytes:
@@ -89,14 +131,45 @@ def end_payload(frames: int) -> bytes:
     return _encode((Kind.END, frames))
 
 
-def _packed(fields: Sequence[Field], arrays: Mapping[str, Array]) -> list[Any]:
-    return [None if (a := arrays.get(f.name)) is None else _packed_array(a) for f in fields]
+def packed(names: Sequence[str], arrays: Mapping[str, Array]) -> list[Any]:
+    """The arrays of these names as a frame has them, None for one that is missing."""
+    return [None if (array := arrays.get(name)) is None else _packed(array) for name in names]
 
 
-def _packed_array(array: Array) -> tuple[str, tuple[int, ...], Any]:
+def _packed(array: Array) -> tuple[str, tuple[int, ...], Any]:
+    kind = _PLAIN_KINDS.get(array.dtype)
+    if kind is not None:
+        return kind, array.shape, array.tobytes()
     if array.dtype.hasobject:
         return "O", array.shape, array.ravel().tolist()
     return array.dtype.str, array.shape, array.tobytes()
+
+
+def joined(arrays: Sequence[Array], rows: Sequence[int]) -> Array:
+    """The arrays behind one another; `rows` is how many each has.
+
+    Raises:
+        TypeError, ValueError: one has another number of rows, or they differ in dtype or inner shape.
+    """
+    if [len(array) for array in arrays] != rows:
+        raise ValueError("an array has another number of rows")
+    return np.concatenate(arrays, dtype=arrays[0].dtype, casting="no")
+
+
+def mended(data: bytes) -> bytes:
+    """A segment whose writer died, as if it had been sealed: without its torn tail, and with an end.
+
+    Of the same bytes the same each time. Empty where no frame is whole.
+    """
+    if len(data) < HEAD_BYTES or not data.startswith(MAGIC):
+        return b""
+    good, frames, is_sealed = HEAD_BYTES, 0, False
+    for end, payload in payloads(memoryview(data)):
+        good, is_sealed = end, payload[:2] == _END_START
+        frames += not is_sealed
+    if not frames:
+        return b""
+    return data[:good] if is_sealed else data[:good] + frame(end_payload(frames))
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +213,8 @@ def read_segment(data: bytes) -> Segment | None:
                     shapes[rest[0]] = msgspec.convert(rest[1], Shape)
                 case Kind.PREDICTION:
                     predictions.append(_prediction(shapes[rest[0]], rest[1:]))
+                case Kind.BATCH:
+                    predictions += _predictions(shapes[rest[0]], Batch(*rest[1:]))
                 case Kind.FEEDBACK:
                     feedback.append(msgspec.convert(rest[0], Feedback))
                 case Kind.END:
@@ -156,8 +231,32 @@ def read_segment(data: bytes) -> Segment | None:
     )
 
 
+def _predictions(shape: Shape, batch: Batch) -> list[Prediction]:
+    ends = list(accumulate(batch.rows))
+    places = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    inputs = _unpacked(shape.inputs, batch.inputs)
+    outputs = _unpacked(shape.outputs, batch.outputs)
+    if any(len(array) != sum(batch.rows) for array in (*inputs.values(), *outputs.values())):
+        raise ValueError("the arrays of a batch have other numbers of rows than its predictions")
+    return [
+        _made(shape, told, _rows_of(inputs, place), _rows_of(outputs, place))
+        for told, place in zip(zip(*batch.told, strict=True), places, strict=True)
+    ]
+
+
+def _rows_of(arrays: Mapping[str, Array], place: slice) -> dict[str, Array]:
+    return {name: array[place] for name, array in arrays.items()}
+
+
 def _prediction(shape: Shape, parts: Sequence[Any]) -> Prediction:
-    at_us, request_id, role, latency_us, principal, segment, key, inputs, outputs = parts
+    *told, inputs, outputs = parts
+    return _made(shape, told, _unpacked(shape.inputs, inputs), _unpacked(shape.outputs, outputs))
+
+
+def _made(
+    shape: Shape, told: Sequence[Any], inputs: Mapping[str, Array], outputs: Mapping[str, Array]
+) -> Prediction:
+    at_us, request_id, role, latency_us, principal, segment, key = told
     return Prediction(
         shape=shape,
         at_us=at_us,
@@ -167,8 +266,8 @@ def _prediction(shape: Shape, parts: Sequence[Any]) -> Prediction:
         principal=principal,
         segment=segment,
         key=key,
-        inputs=_unpacked(shape.inputs, inputs),
-        outputs=_unpacked(shape.outputs, outputs),
+        inputs=inputs,
+        outputs=outputs,
     )
 
 

@@ -37,6 +37,25 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True):
     bodies: list[str]
 
 
+class Shift(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests as they should be, and the same after a column's unit has changed."""
+
+    column: str
+    usual: list[str]
+    shifted: list[str]
+
+
+def unit_change() -> Shift:
+    """The breast cancer data, and the same with the mean radius in micrometres instead of millimetres."""
+    from sklearn.datasets import load_breast_cancer
+
+    rows, _ = load_breast_cancer(return_X_y=True, as_frame=True)
+    rows.columns = [name.replace(" ", "_") for name in rows.columns]
+    rows = rows.sample(frac=1, random_state=_SEED)
+    shifted = rows.assign(mean_radius=rows["mean_radius"] * 1000)
+    return Shift(column="mean_radius", usual=bodies_of(rows), shifted=bodies_of(shifted))
+
+
 def tumours(directory: Path) -> Lesson:
     """Three scikit-learn pipelines on the breast cancer data.
 

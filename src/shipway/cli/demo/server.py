@@ -108,8 +108,12 @@ class Server:
 
 
 def _environment() -> dict[str, str]:
-    """The environment without this machine's Shipway settings: the demo has its own."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("SHIPWAY_")}
+    """The environment without this machine's Shipway settings: the demo has its own.
+
+    Its alerts may call the demo itself, over plain HTTP on this machine.
+    """
+    own = {name: value for name, value in os.environ.items() if not name.startswith("SHIPWAY_")}
+    return own | {"SHIPWAY_OUTBOUND_NETWORKS": "127.0.0.0/8", "SHIPWAY_OUTBOUND_HTTP": "true"}
 
 
 def descendants(pid: int) -> set[int]:

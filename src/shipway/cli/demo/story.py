@@ -16,6 +16,7 @@ import typer
 from shipway.cli.demo import models
 from shipway.cli.demo.models import Lesson
 from shipway.cli.demo.server import Server
+from shipway.cli.demo.silence import fail_silently
 from shipway.cli.demo.timeline import Timeline
 from shipway.cli.demo.traffic import Totals, Traffic
 from shipway.cli.manifests import parity_line
@@ -73,6 +74,7 @@ def _run(timeline: Timeline, server: Server, directory: Path, *, rate: int) -> N
         _under_load(timeline, client, traffic, rate=rate)
         traffic.end()
         _add_up(timeline, traffic, lessons)
+        fail_silently(timeline, client, server.key, models.unit_change())
     timeline.claim(
         f"all within {LIMIT_S:.0f} s",
         f"{timeline.elapsed_s:.1f} s",

@@ -14,7 +14,7 @@ def onset(hits: Sequence[float], trials: Sequence[float], usual: float) -> int |
 
     The split of the largest likelihood: before it the usual share, from it on another. It is the same as
     the last zero of Page's cumulative sum ("Continuous inspection schemes", 1954) where the later share is known; here it
-    is estimated for each split. Bucket 0 means that the change is older than the window. With a usual
+    is estimated for each split. It is a bucket with trials. Bucket 0 means that the change is older than the window. With a usual
     share of 0.1, of hits [1, 1, 8, 9] in [10, 10, 10, 10] it is 2.
     """
     ours, all_ = np.asarray(hits, dtype=np.float64), np.asarray(trials, dtype=np.float64)
@@ -25,7 +25,8 @@ def onset(hits: Sequence[float], trials: Sequence[float], usual: float) -> int |
     late_hits, late = np.cumsum(ours[::-1])[::-1], np.cumsum(all_[::-1])[::-1]
     share = np.divide(late_hits, late, out=np.full(len(late), usual), where=late > 0)
     gain = _log_likelihood(late_hits, late, share) - _log_likelihood(late_hits, late, usual)
-    return int(np.argmax(gain))
+    # Nothing says that a change began while nobody asked: it began with the next bucket.
+    return int(np.argmax(np.where(all_ > 0, gain, -np.inf)))
 
 
 def _log_likelihood(hits: Array, trials: Array, share: Array | float) -> Array:

@@ -12,27 +12,40 @@ from shipway.core.errors import ShipwayError
 from shipway.gateway.grpc.frames import header_block
 from shipway.gateway.grpc.status import Code, percent_encoded, trailers_of
 from shipway.wire.codec import Headers
+from shipway.wire.problems import status_of
+from shipway.wire.request_ids import given_id
 
 MESSAGE_HEAD = struct.Struct(">BI")
 """What precedes each message: whether it is compressed, and its length."""
 
 HEADERS = header_block(((b"content-type", b"application/grpc"),), status=200)
+_FAILED = 500
 _OK = (b"grpc-status", b"0")
 OK_TRAILERS = header_block((_OK,))
 
 
 class Reply:
-    """One message with its head, or none and the trailers of the failure instead."""
+    """One message with its head, or none and the trailers of the failure instead.
 
-    __slots__ = ("message", "trailers")
+    `failure` is what was our fault, None where nothing was; `request_id` is what its caller was told
+    to name it by.
+    """
+
+    __slots__ = ("failure", "message", "request_id", "trailers")
 
     def __init__(self, message: bytes, trailers: bytes = OK_TRAILERS) -> None:
         self.message = message
         self.trailers = trailers
+        self.failure: ShipwayError | None = None
+        self.request_id = ""
 
     def marked(self, marks: Headers) -> Reply:
         """The same with these trailers behind its own."""
-        return Reply(self.message, self.trailers + header_block(marks))
+        reply = Reply(self.message, self.trailers + header_block(marks))
+        if self.failure is not None:
+            reply.failure = self.failure
+            reply.request_id = given_id(dict(marks)) or self.request_id
+        return reply
 
     @classmethod
     def of(cls, message: Any) -> Reply:
@@ -48,7 +61,13 @@ class Reply:
     @classmethod
     def refusing(cls, error: ShipwayError) -> Reply:
         """The reply that ends a call with an error."""
-        return cls(b"", header_block(trailers_of(error)))
+        return cls(b"", header_block(trailers_of(error))).about(error)
+
+    def about(self, error: ShipwayError) -> Reply:
+        """The same, which tells its caller of an error."""
+        if status_of(error) >= _FAILED:
+            self.failure = error
+        return self
 
     @classmethod
     def ending(cls, code: Code, message: str, *extra: tuple[bytes, bytes]) -> Reply:
@@ -117,4 +136,8 @@ class Service(Protocol):
 
     def message_limit(self) -> int:
         """How many bytes any message may have now."""
+        ...
+
+    def failed(self, metadata: Metadata, reply: Reply) -> Reply:
+        """What is sent in place of a reply that has a `failure`. Raises nothing."""
         ...

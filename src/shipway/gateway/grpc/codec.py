@@ -141,7 +141,8 @@ class GrpcStreamInference(GrpcInference):
     def refuse(self, error: ShipwayError) -> Reply:
         """`error_message`, with the request's id so that the caller knows which one failed."""
         about = ModelInferResponse(model_name=self._model, id=self._id)
-        return Reply.of(ModelStreamInferResponse(error_message=str(error), infer_response=about))
+        told = ModelStreamInferResponse(error_message=str(error), infer_response=about)
+        return Reply.of(told).about(error)
 
 
 def infer_response(response: InferenceResponse, *, raw: bool) -> bytes:

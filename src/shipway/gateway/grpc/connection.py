@@ -47,6 +47,7 @@ class Connection(Http2):
     def __init__(self, service: Service, crowd: Crowd[Any]) -> None:
         super().__init__(service, crowd)
         self._limit = service.message_limit
+        self._failed = service.failed
         self._watches: set[Stream] = set()
         self._last_call = self._last_tick = self._last_heard
         self._asked_at: float | None = None
@@ -157,6 +158,8 @@ class Connection(Http2):
                     break
                 first = _CANCELLED if first.cancelled() else first.result()
             waiting.popleft()
+            if first.failure is not None and first.message:
+                first = self._failed(stream.head.metadata, first)
             if not first.message:
                 self._end(stream, first)
                 return
@@ -170,6 +173,8 @@ class Connection(Http2):
 
     def _end(self, stream: Stream, reply: Reply) -> None:
         """Sends a call's last reply, or its failure, and its trailers."""
+        if reply.failure is not None:
+            reply = self._failed(stream.head.metadata, reply)
         message = reply.message
         size = len(message)
         self._last_call = self._last_heard

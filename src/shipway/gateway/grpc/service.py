@@ -12,6 +12,7 @@ from shipway.core.release import VERSION
 from shipway.core.signature import Field
 from shipway.core.telemetry import Totals
 from shipway.core.tensors import DataType
+from shipway.engines.failures import FailureLog
 from shipway.gateway.faults import known
 from shipway.gateway.grpc.call import Form, Metadata, Method, Reply
 from shipway.gateway.grpc.codec import GrpcInference, GrpcStreamInference, InferCall
@@ -22,6 +23,9 @@ from shipway.gateway.routes import LiveRoute, RouteTable
 from shipway.gateway.serving import Serving
 from shipway.gateway.variants import LiveVariant
 from shipway.gateway.view import View
+from shipway.wire.problems import status_of
+from shipway.wire.request_ids import HEADER as ID
+from shipway.wire.request_ids import given_id, made_id, shown
 
 INFERENCE = "inference.GRPCInferenceService"
 HEALTH = "grpc.health.v1.Health"
@@ -38,6 +42,7 @@ class Services:
         self._serving = serving
         self._codec = GrpcInference()
         self._repository = Repository(table)
+        self._failures = FailureLog()
         answers = {
             "ServerLive": self._server_live,
             "ServerReady": self._server_ready,
@@ -68,6 +73,22 @@ class Services:
         """The largest that any endpoint takes; which one is meant is known when it has been read."""
         limits = (route.max_body_bytes for route in self._table.routes())
         return max(ALWAYS_READ_BYTES, max(limits, default=0))
+
+    def failed(self, metadata: Metadata, reply: Reply) -> Reply:
+        """See Service: the failure goes to the log, under an id that the caller is told."""
+        error = reply.failure
+        if error is None:
+            return reply
+        request_id = reply.request_id or given_id(metadata) or made_id()
+        self._failures.note(
+            shown(metadata.get(b":path", b"").decode("latin-1")),
+            str(error),
+            request_id=request_id,
+            status=status_of(error),
+        )
+        if reply.request_id:
+            return reply
+        return reply.marked(((ID, request_id.encode("ascii", "backslashreplace")),))
 
     # Predictions
 

@@ -81,6 +81,7 @@ CODE_OF: dict[str, Code] = {
     "dependency_error": Code.UNAVAILABLE,
     "no_ready_replica": Code.UNAVAILABLE,
     "replica_lost": Code.UNAVAILABLE,
+    "prediction_unrecorded": Code.UNAVAILABLE,
     "store_unavailable": Code.UNAVAILABLE,
     "server_unreachable": Code.UNAVAILABLE,
     "bundle_corrupt": Code.DATA_LOSS,

@@ -20,6 +20,8 @@ from shipway.engines.bundle import read_manifest, verified_manifest
 from shipway.store.objects.faults import translated_faults
 from shipway.store.objects.leases import Leases
 from shipway.store.objects.locations import opened
+from shipway.store.objects.reports import ReportObjects
+from shipway.store.predictions.objects import LogObjects
 from shipway.store.staging import Staging
 
 _ROOT = "bundles"
@@ -40,6 +42,8 @@ class ArtifactStore:
         self._location = masked(url)
         self._store, self._directory = opened(url, environment=environment or {})
         self.leases = Leases(self._store, url)
+        self.reports = ReportObjects(self._store, self._location)
+        self.log = LogObjects(self._store, self._directory, self._location)
 
     @property
     def directory(self) -> Path | None:

@@ -10,15 +10,21 @@ import sqlalchemy as sa
 
 from shipway.store.sql import migration
 from shipway.store.sql.access import BindingRows, KeyRows, ProjectRows
+from shipway.store.sql.alerts import AlertRows, SilenceRows
 from shipway.store.sql.audit import AuditRows
+from shipway.store.sql.costs import ChargeRows
 from shipway.store.sql.endpoints import EndpointRows
 from shipway.store.sql.engine import WRITES, create_engine
 from shipway.store.sql.environments import PolicyRows, PromotionRows, ReviewRows
 from shipway.store.sql.evaluations import EvaluationRows
 from shipway.store.sql.faults import translated_faults
 from shipway.store.sql.heads import CutRows, HeadRows
+from shipway.store.sql.metrics import MetricRows
 from shipway.store.sql.models import AliasRows, ModelRows, VersionRows
+from shipway.store.sql.monitors import MonitorRunRows
+from shipway.store.sql.notifications import ChannelRows, NotificationRows
 from shipway.store.sql.outcomes import OutcomeRows
+from shipway.store.sql.predictions import PartitionRows, SegmentRows
 from shipway.store.sql.rollouts import RolloutRows
 from shipway.store.sql.trust import ScanRows, SignatureRows
 
@@ -34,6 +40,7 @@ class Transaction:
         self.rollouts = RolloutRows(connection)
         self.outcomes = OutcomeRows(connection)
         self.evaluations = EvaluationRows(connection)
+        self.monitor_runs = MonitorRunRows(connection)
         self.policies = PolicyRows(connection)
         self.reviews = ReviewRows(connection)
         self.promotions = PromotionRows(connection)
@@ -42,9 +49,17 @@ class Transaction:
         self.projects = ProjectRows(connection)
         self.scans = ScanRows(connection)
         self.signatures = SignatureRows(connection)
+        self.charges = ChargeRows(connection)
         self.audit = AuditRows(connection)
         self.heads = HeadRows(connection)
         self.cuts = CutRows(connection)
+        self.segments = SegmentRows(connection)
+        self.partitions = PartitionRows(connection)
+        self.metrics = MetricRows(connection)
+        self.alerts = AlertRows(connection)
+        self.silences = SilenceRows(connection)
+        self.channels = ChannelRows(connection)
+        self.notifications = NotificationRows(connection)
 
 
 class Database:

@@ -111,6 +111,23 @@ outcome_ids = sa.Table(
     sa.Column("id", sa.String(255), primary_key=True),
 )
 
+# A monitor's runs; `run` is all of one but its report. A slot of a schedule is run once: it has one row.
+monitor_runs = sa.Table(
+    "monitor_runs",
+    metadata,
+    sa.Column("id", sa.String(63), primary_key=True),
+    sa.Column("environment", sa.String(63), nullable=False),
+    sa.Column("endpoint", sa.String(63), nullable=False),
+    sa.Column("monitor", sa.String(63), nullable=False),
+    sa.Column("due_at", Instant, nullable=False),
+    sa.Column("trigger", sa.String(16), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("run", sa.Text, nullable=False),
+    sa.Column("report", sa.Text, nullable=True),
+    sa.UniqueConstraint("environment", "endpoint", "monitor", "due_at"),
+    sa.Index("ix_monitor_runs_state", "state", "due_at"),
+)
+
 evaluations = sa.Table(
     "evaluations",
     metadata,
@@ -251,4 +268,158 @@ bindings = sa.Table(
     metadata,
     sa.Column("subject", sa.String(255), primary_key=True),
     sa.Column("grants", sa.Text, nullable=False),
+)
+
+# An hour that was charged has a row at least, of nobody where nothing ran.
+charges = sa.Table(
+    "charges",
+    metadata,
+    sa.Column("environment", sa.String(63), primary_key=True),
+    sa.Column("hour", Instant, primary_key=True),
+    sa.Column("endpoint", sa.String(63), primary_key=True),
+    sa.Column("version", sa.String(80), primary_key=True),
+    sa.Column("tenant", sa.String(63), primary_key=True),
+    sa.Column("use_case", sa.String(63), nullable=False),
+    sa.Column("requests", sa.BigInteger, nullable=False),
+    sa.Column("own", sa.Float(53), nullable=False),
+    sa.Column("shared", sa.Float(53), nullable=False),
+    sa.Column("currency", sa.String(8), nullable=False),
+)
+
+# The segments that were taken in: posted twice, one counts once.
+segments = sa.Table(
+    "segments",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("gateway", sa.String(255), nullable=False),
+    sa.Column("at", Instant, nullable=False, index=True),
+    sa.Column("frames", sa.Integer, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+)
+
+# The files of the prediction log. One that was merged or let go is retired first, deleted later.
+prediction_files = sa.Table(
+    "prediction_files",
+    metadata,
+    sa.Column("path", sa.String(512), primary_key=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("environment", sa.String(63), nullable=False),
+    sa.Column("endpoint", sa.String(63), nullable=False),
+    sa.Column("model", sa.String(63), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("day", sa.String(10), nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("since", Instant, nullable=False),
+    sa.Column("until", Instant, nullable=False),
+    sa.Column("shape", sa.String(32), nullable=False),
+    sa.Column("keep_days", sa.Integer, nullable=False),
+    sa.Column("retired_at", Instant, nullable=True, index=True),
+    sa.Index("ix_prediction_files_endpoint", "environment", "endpoint", "day"),
+)
+
+# What was counted of a version in a window of `step_s` that begins at `at`: see `core.resolutions`.
+metric_windows = sa.Table(
+    "metric_windows",
+    metadata,
+    sa.Column("environment", sa.String(63), primary_key=True),
+    sa.Column("endpoint", sa.String(63), primary_key=True),
+    sa.Column("step_s", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", Instant, primary_key=True),
+    sa.Column("version", sa.String(80), primary_key=True),
+    sa.Column("counts", sa.LargeBinary, nullable=False),
+    sa.Index("ix_metric_windows_at", "environment", "step_s", "at"),
+    sqlite_with_rowid=False,
+)
+
+# What sources had counted since they began, as far as it is in the windows.
+metric_sources = sa.Table(
+    "metric_sources",
+    metadata,
+    sa.Column("environment", sa.String(63), primary_key=True),
+    sa.Column("source", sa.String(63), primary_key=True),
+    sa.Column("endpoint", sa.String(63), primary_key=True),
+    sa.Column("version", sa.String(80), primary_key=True),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("counts", sa.LargeBinary, nullable=False),
+)
+
+# One row for each alert; the last one of an environment, endpoint, rule and subject counts.
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("id", sa.String(16), primary_key=True),
+    sa.Column("environment", sa.String(63), nullable=False),
+    sa.Column("endpoint", sa.String(63), nullable=False),
+    sa.Column("rule", sa.String(127), nullable=False),
+    sa.Column("subject", sa.String(255), nullable=False),
+    sa.Column("phase", sa.String(16), nullable=False),
+    sa.Column("phase_at", Instant, nullable=False),
+    sa.Column("alert", sa.Text, nullable=False),
+    sa.Index("ix_alerts_phase", "environment", "phase", "phase_at"),
+)
+
+# What happened to an alert, numbered from 1, and what was done about it (`do.rollback`).
+alert_events = sa.Table(
+    "alert_events",
+    metadata,
+    sa.Column("alert", sa.String(16), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("environment", sa.String(63), nullable=False),
+    sa.Column("endpoint", sa.String(63), nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("event", sa.String(63), nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Index("ix_alert_events_event", "environment", "endpoint", "event", "at"),
+)
+
+silences = sa.Table(
+    "silences",
+    metadata,
+    sa.Column("id", sa.String(16), primary_key=True),
+    sa.Column("environment", sa.String(63), nullable=False),
+    sa.Column("endpoint", sa.String(63), nullable=False),
+    sa.Column("rule", sa.String(127), nullable=False),
+    sa.Column("subject", sa.String(255), nullable=False),
+    sa.Column("until", Instant, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+)
+
+# Where messages go. What opens a channel is sealed in it, or a reference.
+channels = sa.Table(
+    "channels",
+    metadata,
+    sa.Column("environment", sa.String(63), primary_key=True),
+    sa.Column("name", sa.String(63), primary_key=True),
+    sa.Column("channel", sa.Text, nullable=False),
+)
+
+# Messages on their way: `waiting`, `sent` or `dead`. Who has a lease on one is sending it.
+notifications = sa.Table(
+    "notifications",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("environment", sa.String(63), nullable=False),
+    sa.Column("channel", sa.String(63), nullable=False),
+    sa.Column("endpoint", sa.String(63), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("due_at", Instant, nullable=False),
+    sa.Column("leased_until", Instant, nullable=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("fault", sa.Text, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("ended_at", Instant, nullable=True),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Index("ix_notifications_due", "environment", "state", "due_at"),
+)
+
+# What the files of `prediction_files` hold, by the hash that they name.
+prediction_shapes = sa.Table(
+    "prediction_shapes",
+    metadata,
+    sa.Column("hash", sa.String(32), primary_key=True),
+    sa.Column("shape", sa.Text, nullable=False),
 )

@@ -9,19 +9,17 @@ from hashlib import sha256
 import msgspec
 
 from shipway.core.bundles import MANIFEST_NAME, Manifest
-from shipway.core.endpoints import EndpointState
 from shipway.core.errors import BundleCorrupt
 from shipway.core.health import (
     BundleFault,
     ClockFacts,
     Diagnosis,
-    RolloutFacts,
     bundles_diagnoses,
     chain_diagnosis,
     clock_diagnoses,
     rollout_diagnosis,
+    rollout_facts,
 )
-from shipway.core.rollouts import Rollout
 from shipway.store.objects.artifacts import ArtifactStore
 from shipway.store.sql.examination import Examination
 
@@ -43,21 +41,8 @@ def state_diagnoses(
     for state in examination.endpoints():
         rollout = state.under_way
         if rollout is not None:
-            yield rollout_diagnosis(_rollout_facts(state, rollout), now=now)
+            yield rollout_diagnosis(rollout_facts(rollout), now=now)
     yield from _Bundles(artifacts, examination.bundles(), deep=deep).diagnoses()
-
-
-def _rollout_facts(state: EndpointState, rollout: Rollout) -> RolloutFacts:
-    position = rollout.position
-    limit_s = position.hold_s + rollout.plan.patience_s
-    return RolloutFacts(
-        endpoint=state.spec.name,
-        candidate=str(rollout.candidate),
-        phase=rollout.phase.value,
-        step=position.label,
-        since=rollout.since,
-        limit_s=limit_s if position.test is None else position.test.max_s,
-    )
 
 
 class _Bundles:

@@ -1,0 +1,127 @@
+"""What control does again and again beside its reconciler: sweeping, signing, charging, letting go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from shipway.api.services import Services
+from shipway.backends.logs import bound_logs
+from shipway.bootstrap.clock import clock
+from shipway.control.pruning import Pruning
+from shipway.control.reconciler import ACTOR
+from shipway.control.registry import Registry
+from shipway.control.upkeep import Upkeep
+from shipway.core.errors import ShipwayError
+from shipway.store.staging import Staging
+
+SWEEP_AFTER_S = 60.0
+SWEEP_EVERY_S = 24 * 3600.0
+BOUND_LOGS_EVERY_S = 5.0
+SIGN_EVERY_S = 5.0
+"""So long may the newest audit event be without a signature."""
+
+CHARGE_EVERY_S = 60.0
+PRUNE_EVERY_S = 24 * 3600.0
+COMPACT_EVERY_S = 120.0
+EXPIRE_EVERY_S = 3600.0
+SWEEP_OLDER_THAN = timedelta(days=1)
+"""Younger files may belong to a registration under way."""
+
+_log = logging.getLogger(__name__)
+
+
+async def sweep_for_ever(registry: Registry, state_dir: Path) -> None:
+    """Removes what registrations that died left behind, once a day."""
+    while True:
+        await asyncio.sleep(SWEEP_AFTER_S)
+        try:
+            await asyncio.to_thread(_sweep, registry, state_dir, clock() - SWEEP_OLDER_THAN)
+        except ShipwayError as exc:
+            _log.warning("Unused bundles cannot be removed now: %s", exc)
+        await asyncio.sleep(SWEEP_EVERY_S)
+
+
+async def sign_for_ever(services: Services) -> None:
+    """Signs the newest audit event soon after it was written."""
+    while True:
+        await asyncio.sleep(SIGN_EVERY_S)
+        await asyncio.to_thread(sign, services)
+
+
+def sign(services: Services, *, at_the_end: bool = False) -> None:
+    """Signs the newest audit event now; says in the log when that cannot be."""
+    try:
+        services.audit.sum_up_denials(now=clock(), at_the_end=at_the_end)
+        services.seals.sign(now=clock())
+    except ShipwayError as exc:
+        _log.warning("The audit chain cannot be signed now: %s", exc)
+
+
+async def prune_for_ever(pruning: Pruning) -> None:
+    """Archives the audit events that policies let go, once a day."""
+    while True:
+        await asyncio.sleep(SWEEP_AFTER_S)
+        try:
+            done = await asyncio.to_thread(pruning.prune, actor=ACTOR, now=clock())
+        except ShipwayError as exc:
+            _log.warning("Audit events cannot be archived now: %s", exc)
+        else:
+            if done.events:
+                _log.info("Archived %s audit events in `%s`", done.events, done.archive)
+        await asyncio.sleep(PRUNE_EVERY_S)
+
+
+async def compact_for_ever(upkeep: Upkeep) -> None:
+    """Merges the small files of the prediction log, every few minutes."""
+    while True:
+        await asyncio.sleep(COMPACT_EVERY_S)
+        try:
+            await asyncio.to_thread(upkeep.compact, clock())
+        except ShipwayError as exc:
+            _log.warning("The prediction log cannot be compacted now: %s", exc)
+
+
+async def expire_for_ever(upkeep: Upkeep) -> None:
+    """Lets go what endpoints keep no longer of the prediction log, every hour."""
+    while True:
+        await asyncio.sleep(SWEEP_AFTER_S)
+        try:
+            files = await asyncio.to_thread(upkeep.expire, clock())
+        except ShipwayError as exc:
+            _log.warning("The prediction log cannot be cleaned now: %s", exc)
+        else:
+            if files:
+                _log.info("Let %s files of the prediction log go", files)
+        await asyncio.sleep(EXPIRE_EVERY_S)
+
+
+async def charge_for_ever(services: Services) -> None:
+    """Charges the hours that have ended, and tells the alerts where budgets stand."""
+    while True:
+        await asyncio.sleep(CHARGE_EVERY_S)
+        try:
+            await asyncio.to_thread(_charge, services)
+        except ShipwayError as exc:
+            _log.warning("Costs cannot be charged now: %s", exc)
+
+
+def _charge(services: Services) -> None:
+    now = clock()
+    services.costs.charge(now)
+    services.alerts.observe(services.costs.signals(now), now)
+
+
+async def bound_logs_for_ever(logs: Path) -> None:
+    """Keeps what models and processes print from filling the disk."""
+    while True:
+        await asyncio.to_thread(bound_logs, logs)
+        await asyncio.sleep(BOUND_LOGS_EVERY_S)
+
+
+def _sweep(registry: Registry, state_dir: Path, unused_since: datetime) -> None:
+    Staging(state_dir / "staging").sweep(unused_since=unused_since)
+    for digest in registry.sweep(unused_since=unused_since):
+        _log.info("Removed bundle %s, which no version names", digest)

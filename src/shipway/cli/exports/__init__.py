@@ -1,0 +1,1 @@
+"""What other tools read: dashboards, alert rules, scrape configuration."""

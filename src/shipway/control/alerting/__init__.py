@@ -1,0 +1,1 @@
+"""What `control.alerts` works with: measuring, channels, sending and acting."""

@@ -1,0 +1,65 @@
+"""Tells services that Apprise knows. For a process of its own: from the first call on, all its connections are judged."""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+from typing import Any
+
+from shipway.core.addresses import OutboundPolicy
+
+_LEAST_LENGTH = 4
+
+
+class _Refused(OSError):
+    """A connection that the policy does not allow."""
+
+
+def notified(url: str, title: str, text: str, policy: OutboundPolicy) -> tuple[str, bool]:
+    """Why a service was not told, and whether it never will be; empty when it was."""
+    refused = _judge_connections(policy)
+    import apprise
+
+    service = apprise.Apprise()
+    with apprise.LogCapture(level=logging.WARNING) as said:  # type: ignore[no-untyped-call]
+        if not service.add(url):
+            return "Apprise cannot read the URL.", True
+        if service.notify(body=text, title=title):
+            return "", False
+        lines = said.getvalue().splitlines()
+    if refused:
+        return f"It may not be called: {refused[0]}.", True
+    last = lines[-1] if lines else "Apprise gave no reason"
+    return f"{_without(url, last)}.", False
+
+
+def _judge_connections(policy: OutboundPolicy) -> list[str]:
+    """Lets sockets connect only where the policy allows; the reasons of what was refused."""
+    refused: list[str] = []
+    connect = socket.socket.connect
+
+    def judged(self: socket.socket, address: Any) -> None:
+        is_network = self.family in (socket.AF_INET, socket.AF_INET6)
+        refusal = policy.refusal_of(str(address[0])) if is_network else "it is no network"
+        if refusal:
+            refused.append(refusal)
+            raise _Refused(refusal)
+        connect(self, address)
+
+    socket.socket.connect = judged  # type: ignore[method-assign,assignment]
+    socket.socket.connect_ex = judged  # type: ignore[method-assign,assignment]
+    socket.socket.sendto = _no_datagrams  # type: ignore[method-assign]
+    return refused
+
+
+def _no_datagrams(*_: Any) -> int:
+    raise _Refused("datagrams are not sent")
+
+
+def _without(url: str, line: str) -> str:
+    """A line of a log without any part of the URL that could open something."""
+    parts = [part for part in re.split(r"[/:@?&=#]+", url) if len(part) >= _LEAST_LENGTH]
+    for part in sorted(parts, key=len, reverse=True):
+        line = line.replace(part, "***")
+    return line[:300].rstrip(".")

@@ -1,0 +1,158 @@
+"""What the rules of an environment's endpoints say now, as signals."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import Protocol
+
+import msgspec
+
+from shipway.control.alerting.conditions import state_signal
+from shipway.control.views import Seen
+from shipway.core.alerts.defaults import SERVER_RULES
+from shipway.core.alerts.judging import judged
+from shipway.core.alerts.plan import rules_of
+from shipway.core.alerts.rules import DAY_S, BurnRate, Measuring, Reported, State
+from shipway.core.endpoints import EndpointState
+from shipway.core.errors import InvalidRequest
+from shipway.core.signals import Signal
+from shipway.store.sql.database import Database
+
+_log = logging.getLogger(__name__)
+
+MOST_KEPT = 50_000
+_PAST_S = 600.0
+"""What a day ago was measured holds for so long: the same time yesterday moves slowly."""
+
+
+class Measure(Protocol):
+    """A measure of an endpoint between two times; None when nothing was measured."""
+
+    def __call__(
+        self, name: str, endpoint: str, *, version: str = "", since: datetime, until: datetime
+    ) -> float | None:
+        """The measure; an empty `version` is all of them. May block."""
+        ...
+
+
+def unmeasured(
+    name: str, endpoint: str, *, version: str = "", since: datetime, until: datetime
+) -> float | None:
+    """The measure of a server that has no history."""
+    del name, endpoint, version, since, until
+    return None
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    value: float | None
+    until_s: float
+
+
+class Measures:
+    """Asks for a measure no more often than it can have changed: a window anew after a hundredth of it."""
+
+    def __init__(self, measure: Measure) -> None:
+        self._measure = measure
+        self._unknown: set[str] = set()
+        self._kept: dict[tuple[str, str, float, float], _Kept] = {}
+
+    def of(self, endpoint: str, now: datetime) -> Callable[[str, float, float], float | None]:
+        """The measures of an endpoint, for the rules."""
+
+        def measured(name: str, ago_s: float, over_s: float) -> float | None:
+            key, at_s = (endpoint, name, ago_s, over_s), monotonic()
+            kept = self._kept.get(key)
+            if kept is None or kept.until_s <= at_s:
+                until = now - timedelta(seconds=ago_s)
+                since = until - timedelta(seconds=over_s)
+                value = self._asked(name, endpoint, since, until)
+                lasts_s = _PAST_S if ago_s >= DAY_S else over_s / 100.0
+                kept = self._kept[key] = _Kept(value, at_s + lasts_s)
+            return kept.value
+
+        return measured
+
+    def _asked(self, name: str, endpoint: str, since: datetime, until: datetime) -> float | None:
+        try:
+            return self._measure(name, endpoint, since=since, until=until)
+        except InvalidRequest as exc:
+            # A rule on what nobody measures must not keep the others from being looked at.
+            if name not in self._unknown:
+                _log.warning("Alert rules cannot be judged by `%s`: %s", name, exc)
+            self._unknown.add(name)
+            return None
+
+    def forget(self) -> None:
+        """Lets go of what has to be asked for anew anyway."""
+        at_s = monotonic()
+        if len(self._kept) > MOST_KEPT:
+            self._kept = {k: kept for k, kept in self._kept.items() if kept.until_s > at_s}
+
+
+class Evaluation:
+    """Evaluates the rules. For one thread; blocks, and may raise StoreUnavailable."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        environment: str,
+        seen: Callable[[], Seen],
+        measure: Measure = unmeasured,
+    ) -> None:
+        self._database = database
+        self._environment = environment
+        self._seen = seen
+        self._measures = Measures(measure)
+
+    def signals(self, now: datetime) -> list[Signal]:
+        """What each rule says now; nothing of rules that something is missing for."""
+        with self._database.reading() as tx:
+            states = [s for s in tx.endpoints.list() if s.spec.environment == self._environment]
+        seen = self._seen()
+        self._measures.forget()
+        return [*self._of_server(states, seen, now), *self._of_endpoints(states, seen, now)]
+
+    def _of_server(
+        self, states: list[EndpointState], seen: Seen, now: datetime
+    ) -> Iterator[Signal]:
+        for rule in SERVER_RULES:
+            if isinstance(rule, State):
+                signal = state_signal(rule, self._environment, None, states, seen, now)
+                if signal is not None:
+                    yield signal
+
+    def _of_endpoints(
+        self, states: list[EndpointState], seen: Seen, now: datetime
+    ) -> Iterator[Signal]:
+        for state in states:
+            for rule in rules_of(state.spec.alerts):
+                if isinstance(rule, Reported):
+                    continue
+                signal = (
+                    state_signal(rule, self._environment, state, states, seen, now)
+                    if isinstance(rule, State)
+                    else self._measured(rule, state, now)
+                )
+                if signal is not None:
+                    yield signal
+
+    def _measured(self, rule: Measuring, state: EndpointState, now: datetime) -> Signal | None:
+        name = state.spec.name
+        judgement = judged(rule, self._measures.of(name, now))
+        if judgement is None:
+            return None
+        return Signal(
+            environment=self._environment,
+            endpoint=name,
+            rule=rule.name,
+            subject=rule.subject if isinstance(rule, BurnRate) else "",
+            at=now,
+            is_firing=judgement.holds,
+            severity=judgement.severity,
+            summary=judgement.summary,
+            numbers=judgement.numbers,
+        )

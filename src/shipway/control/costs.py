@@ -1,0 +1,182 @@
+"""What serving cost, hour by hour; where budgets stand; and how it could cost less."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import msgspec
+
+from shipway.core.budgets import BudgetStanding, began, spending
+from shipway.core.costs import Charge, CostReport, Prices, Resources, Usage, charged, summed
+from shipway.core.endpoints import EndpointSpec
+from shipway.core.signals import Severity, Signal
+from shipway.core.thrift import Advice, Observed, advised
+from shipway.store.sql.database import Database
+
+HOUR = timedelta(hours=1)
+MOST_AT_ONCE = 24 * 31
+"""So many hours are caught up at once, after control was away."""
+
+RULE = "budget"
+"""The alert rule that budgets give signals to."""
+
+_log = logging.getLogger(__name__)
+
+
+class HourUse(msgspec.Struct, frozen=True, kw_only=True):
+    """What ran between two times: the versions with their replicas, and what gateways and control used."""
+
+    usages: tuple[Usage, ...] = ()
+    shared: Resources = Resources()
+
+
+class UseSource(Protocol):
+    """Where it is known what ran."""
+
+    def used(self, since: datetime, until: datetime) -> HourUse | None:
+        """What ran between the two; None where nothing is known. May block; raises StoreUnavailable."""
+        ...
+
+    def observed(self, since: datetime, until: datetime) -> Sequence[Observed]:
+        """What advice is given on, by version. May block; raises StoreUnavailable."""
+        ...
+
+
+class Costs:
+    """The costs of one environment. Thread-safe; methods block, and raise StoreUnavailable."""
+
+    def __init__(
+        self, database: Database, source: UseSource, *, environment: str, prices: Prices
+    ) -> None:
+        self._database = database
+        self._source = source
+        self._environment = environment
+        self.prices = prices
+
+    def charge(self, now: datetime) -> int:
+        """Charges the hours that have ended since the last one charged; gives their number.
+
+        An hour is charged once, whoever else does it at the same time, at the prices of now.
+        """
+        last = self._newest()
+        present = _hour(now)
+        first = present - HOUR if last is None else last + HOUR
+        hours = [first + n * HOUR for n in range(max(0, (present - first) // HOUR))]
+        for hour in hours[-MOST_AT_ONCE:]:
+            self._charge_hour(hour)
+        return len(hours[-MOST_AT_ONCE:])
+
+    def report(
+        self,
+        by: Sequence[str],
+        *,
+        since: datetime,
+        until: datetime,
+        now: datetime,
+        endpoint: str = "",
+    ) -> CostReport:
+        """Sums of the charges between two times."""
+        found = self._charges(since, until, now, endpoint=endpoint)
+        return CostReport(
+            since=since,
+            until=until,
+            by=tuple(by),
+            rows=summed(found, by),
+            prices=self.prices,
+        )
+
+    def budgets(self, now: datetime) -> tuple[BudgetStanding, ...]:
+        """Where the budgets of all endpoints that have one stand, in name order."""
+        with self._database.reading() as tx:
+            specs = [s.spec for s in tx.endpoints.list() if s.spec.environment == self._environment]
+        return tuple(self._standing(spec, now) for spec in specs if spec.budget is not None)
+
+    def signals(self, now: datetime) -> tuple[Signal, ...]:
+        """What the budgets say to the alerts."""
+        return tuple(_signal(self._environment, view, now) for view in self.budgets(now))
+
+    def advice(self, *, since: datetime, until: datetime) -> tuple[Advice, ...]:
+        """How the endpoints could cost less, the largest saving first."""
+        found = [
+            one
+            for seen in self._source.observed(since, until)
+            for one in advised(seen, self.prices)
+        ]
+        return tuple(sorted(found, key=lambda one: -one.saving))
+
+    def _newest(self) -> datetime | None:
+        with self._database.reading() as tx:
+            return tx.charges.newest_hour(self._environment)
+
+    def _charge_hour(self, hour: datetime) -> None:
+        use = self._source.used(hour, hour + HOUR) or HourUse()
+        found = charged(use.usages, use.shared, self.prices, hour=hour) or (self._nothing(hour),)
+        with self._database.transaction() as tx:
+            newest = tx.charges.newest_hour(self._environment)
+            if newest is None or newest < hour:
+                tx.charges.put(self._environment, found)
+
+    def _nothing(self, hour: datetime) -> Charge:
+        return Charge(
+            hour=hour,
+            endpoint="",
+            version="",
+            tenant="",
+            use_case="",
+            requests=0,
+            own=0.0,
+            shared=0.0,
+            currency=self.prices.currency,
+        )
+
+    def _charges(
+        self, since: datetime, until: datetime, now: datetime, *, endpoint: str
+    ) -> Iterable[Charge]:
+        present = _hour(now)
+        with self._database.reading() as tx:
+            closed = tx.charges.between(self._environment, _hour(since), until, endpoint=endpoint)
+        yield from closed
+        is_charged = any(one.hour == present for one in closed)
+        if since <= now and until > present and not is_charged:
+            use = self._source.used(present, now) or HourUse()
+            for one in charged(use.usages, use.shared, self.prices, hour=present):
+                if not endpoint or one.endpoint == endpoint:
+                    yield one
+
+    def _standing(self, spec: EndpointSpec, now: datetime) -> BudgetStanding:
+        budget = spec.budget
+        assert budget is not None
+        since = began(budget.per, now)
+        charges = self._charges(since, now + HOUR, now, endpoint=spec.name)
+        spent = sum(one.total for one in charges if one.currency == self.prices.currency)
+        return BudgetStanding(
+            endpoint=spec.name,
+            per=budget.per,
+            currency=self.prices.currency,
+            standing=spending(budget, spent, now, currency=self.prices.currency),
+        )
+
+
+def _hour(at: datetime) -> datetime:
+    return at.replace(minute=0, second=0, microsecond=0)
+
+
+def _signal(environment: str, view: BudgetStanding, now: datetime) -> Signal:
+    standing = view.standing
+    numbers = {"spent": standing.spent, "amount": standing.amount}
+    if standing.forecast is not None:
+        numbers["forecast"] = standing.forecast
+    return Signal(
+        environment=environment,
+        endpoint=view.endpoint,
+        rule=RULE,
+        at=now,
+        is_firing=standing.severity is not None,
+        severity=standing.severity or Severity.WARNING,
+        summary=standing.message,
+        numbers=numbers,
+        next_step=f"`shipway cost --endpoint {view.endpoint} --by day` shows what it was spent on.",
+    )

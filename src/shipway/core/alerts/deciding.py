@@ -1,0 +1,253 @@
+"""What becomes of alerts by what was heard and by the time that passed: `decide`, a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from shipway.core.alerts.lifecycle import RANK, Alert, Event, Key, Moment, Phase, alert_id, moved
+from shipway.core.alerts.plan import Notify
+from shipway.core.alerts.silences import Silence, silence_of
+from shipway.core.signals import Severity, Signal
+
+_replace = msgspec.structs.replace
+
+REOPEN_S = 6 * 3600.0
+"""What comes back within this is the same alert; later, a new one."""
+
+MOST_DOUBLINGS = 4
+"""An alert that comes and goes is resolved later each time: twice, 4, 8, at most 16 times as late."""
+
+
+class Handling(msgspec.Struct, frozen=True, kw_only=True):
+    """How the alerts of a rule are dealt with.
+
+    `stale_s`: without evidence for so long it expires. `severity` replaces what signals say; None
+    leaves it. `notify` are the channels in their order, `version` what serves behind the endpoint now.
+    """
+
+    for_s: float = 0.0
+    hold_s: float = 120.0
+    stale_s: float = 3600.0
+    severity: Severity | None = None
+    notify: tuple[Notify, ...] = ()
+    version: str = ""
+    runbook: str = ""
+
+
+HandlingOf = Callable[[Key], Handling | None]
+"""How the alerts of a key are dealt with; None when its rule is off or its endpoint is gone."""
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """That channels are to be told of what happened to an alert."""
+
+    alert: Alert
+    event: Event
+    channels: tuple[str, ...]
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What changed: alerts as they are now, what happened, who is told, and those that fire anew."""
+
+    changed: tuple[Alert, ...] = ()
+    moments: tuple[Moment, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    fired: tuple[Alert, ...] = ()
+
+
+def decide(
+    alerts: Mapping[Key, Alert],
+    signals: Iterable[Signal],
+    now: datetime,
+    *,
+    handling_of: HandlingOf,
+    silences: Sequence[Silence] = (),
+) -> Outcome:
+    """What becomes of the alerts; of each key the last one is given, resolved ones too.
+
+    On its own output without news it does nothing. A signal that is not newer than the last one of
+    its key says nothing.
+    """
+    heard: dict[Key, list[Signal]] = {}
+    for signal in signals:
+        heard.setdefault(key_of(signal), []).append(signal)
+    lives = []
+    for key in sorted(alerts.keys() | heard.keys()):
+        life = _Life(alerts.get(key), handling_of(key), now, silences)
+        for signal in sorted(heard.get(key, ()), key=lambda one: one.at):
+            life.hear(signal)
+        life.proceed()
+        life.tell()
+        lives.append(life)
+    return Outcome(
+        changed=tuple(life.alert for life in lives if life.alert and life.alert != life.before),
+        moments=tuple(moment for life in lives for moment in life.moments),
+        notices=tuple(notice for life in lives for notice in life.notices),
+        fired=tuple(life.alert for life in lives if life.alert and life.has_fired),
+    )
+
+
+def key_of(signal: Signal) -> Key:
+    """What a signal is about."""
+    return Key(signal.environment, signal.endpoint, signal.rule, signal.subject)
+
+
+class _Life:
+    """One alert on its way through a decision."""
+
+    def __init__(
+        self,
+        alert: Alert | None,
+        handling: Handling | None,
+        now: datetime,
+        silences: Sequence[Silence],
+    ) -> None:
+        self.before = self.alert = alert
+        self.moments: list[Moment] = []
+        self.notices: list[Notice] = []
+        self.has_fired = False
+        self._handling = handling
+        self._now = now
+        self._silences = silences
+
+    def hear(self, signal: Signal) -> None:
+        """Takes in a signal."""
+        handling = self._handling
+        if handling is None or (self.alert and signal.at <= self.alert.heard_at):
+            return
+        if signal.is_firing:
+            self._hear_trouble(signal, handling)
+        elif self.alert is not None and self.alert.phase is not Phase.RESOLVED:
+            since = self.alert.clear_since or signal.at
+            self.alert = _replace(self.alert, heard_at=signal.at, clear_since=since)
+            if self.alert.phase is Phase.PENDING:
+                self._move(Event.CLEAR)
+
+    def _hear_trouble(self, signal: Signal, handling: Handling) -> None:
+        severity = handling.severity or signal.severity
+        alert = self.alert
+        if alert is None or _is_past(alert, self._now):
+            alert = _opened(signal, severity, self._now)
+            self.moments.append(self._moment(alert, "open", signal.summary))
+        elif alert.phase is Phase.RESOLVED:
+            self._move(Event.RAISE, signal.summary)
+            assert self.alert is not None
+            alert = _replace(self.alert, raised_at=signal.at)
+        is_worse = alert.fires and RANK[severity] > RANK[alert.severity]
+        self.alert = _replace(
+            alert,
+            severity=severity,
+            heard_at=signal.at,
+            clear_since=None,
+            since=min(alert.since, signal.since or alert.since),
+            version=handling.version,
+            summary=signal.summary,
+            numbers=signal.numbers,
+            report=signal.report,
+            next_step=signal.next_step,
+            runbook=handling.runbook,
+            stale_s=handling.stale_s,
+        )
+        if is_worse:
+            self._move(Event.WORSEN, f"Now {severity.value}: {signal.summary}")
+
+    def proceed(self) -> None:
+        """Lets the time pass."""
+        alert, handling, now = self.alert, self._handling, self._now
+        if alert is None or alert.phase is Phase.RESOLVED:
+            return
+        if handling is None:
+            self._move(Event.EXPIRE, "Its rule is off, or its endpoint is gone.")
+        elif alert.phase is Phase.PENDING and _lasts_s(alert) >= handling.for_s:
+            self._move(Event.SUSTAIN, alert.summary)
+            self.has_fired = True
+        elif alert.clear_since is not None:
+            if _s(alert.clear_since, now) >= hold_s(alert, handling):
+                self._move(Event.CLEAR, "The rule does not hold any more.")
+        elif _s(alert.heard_at, now) > alert.stale_s:
+            self._move(Event.EXPIRE, f"Nothing was measured for {alert.stale_s:g} s.")
+
+    def tell(self) -> None:
+        """Tells what is owed, and who else is to know because nobody acknowledged."""
+        alert = self.alert
+        if alert is None or silence_of(alert, self._silences, self._now) is not None:
+            return
+        if alert.owed is not None:
+            alert = self.alert = self._tell_owed(alert, alert.owed)
+        if alert.phase is Phase.FIRING and alert.told_at is not None:
+            self._escalate(alert, alert.told_at)
+
+    def _tell_owed(self, alert: Alert, event: Event) -> Alert:
+        self._note(alert, event, self._told(alert))
+        told_at = alert.told_at or (self._now if alert.fires else None)
+        return _replace(alert, owed=None, told_at=told_at)
+
+    def _escalate(self, alert: Alert, told_at: datetime) -> None:
+        late = [one for one in self._suited(alert) if one.after_s > 0]
+        due = [one for one in late if one.after_s <= _s(told_at, self._now)]
+        for one in due[alert.escalations :]:
+            self._move(Event.ESCALATE, f"Nobody acknowledged it; `{one.channel}` is told.")
+            assert self.alert is not None
+            self._note(self.alert, Event.ESCALATE, (one.channel,))
+
+    def _told(self, alert: Alert) -> tuple[str, ...]:
+        """Who knows of an alert: those of the first hour, and those to whom it escalated."""
+        suited = self._suited(alert)
+        late = [one.channel for one in suited if one.after_s > 0][: alert.escalations]
+        return tuple(dict.fromkeys([one.channel for one in suited if not one.after_s] + late))
+
+    def _suited(self, alert: Alert) -> list[Notify]:
+        notify = () if self._handling is None else self._handling.notify
+        wanted = sorted(notify, key=lambda one: one.after_s)
+        return [one for one in wanted if RANK[alert.severity] >= RANK[one.at_least]]
+
+    def _note(self, alert: Alert, event: Event, channels: tuple[str, ...]) -> None:
+        if channels:
+            self.notices.append(Notice(alert=alert, event=event, channels=channels))
+
+    def _move(self, event: Event, message: str = "") -> None:
+        assert self.alert is not None
+        self.alert = moved(self.alert, event, self._now)
+        self.moments.append(self._moment(self.alert, event.value, message))
+
+    def _moment(self, alert: Alert, event: str, message: str) -> Moment:
+        return Moment(alert=alert.id, at=self._now, event=event, message=message)
+
+
+def hold_s(alert: Alert, handling: Handling) -> float:
+    """For how long the rule must not hold before the alert is resolved."""
+    doublings = min(max(0, alert.firings - 1), MOST_DOUBLINGS)
+    return float(handling.hold_s * 2**doublings)
+
+
+def _opened(signal: Signal, severity: Severity, now: datetime) -> Alert:
+    key = key_of(signal)
+    return Alert(
+        id=alert_id(key, now),
+        environment=key.environment,
+        endpoint=key.endpoint,
+        rule=key.rule,
+        subject=key.subject,
+        severity=severity,
+        phase=Phase.PENDING,
+        since=signal.since or signal.at,
+        phase_at=now,
+        raised_at=signal.at,
+        heard_at=signal.at,
+    )
+
+
+def _is_past(alert: Alert, now: datetime) -> bool:
+    return alert.phase is Phase.RESOLVED and now - alert.phase_at > timedelta(seconds=REOPEN_S)
+
+
+def _lasts_s(alert: Alert) -> float:
+    """For how long the evidence has held: what nobody measures lasts no longer."""
+    return _s(alert.raised_at, alert.heard_at)
+
+
+def _s(begin: datetime, end: datetime) -> float:
+    return (end - begin).total_seconds()

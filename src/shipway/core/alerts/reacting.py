@@ -1,0 +1,35 @@
+"""Which actions an alert that fires calls for, and whether they may be done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from shipway.core.alerts.lifecycle import Alert
+from shipway.core.alerts.plan import AlertPlan, Deed, Mode, Reaction
+
+FRESH_S = 300.0
+"""Nothing is done by evidence that is older: what was true then need not be now."""
+
+
+def reactions_to(alert: Alert, plan: AlertPlan | None) -> tuple[Reaction, ...]:
+    """What was declared for alerts such as this one, each deed once, in the declared order."""
+    declared = () if plan is None else plan.actions
+    names = (alert.rule, alert.rule.partition(":")[0], alert.severity.value)
+    found: dict[Deed, Reaction] = {}
+    for one in declared:
+        if one.when in names:
+            found.setdefault(one.do, one)
+    return tuple(found.values())
+
+
+def refusal_of(reaction: Reaction, alert: Alert, done: Sequence[datetime], now: datetime) -> str:
+    """Why an action is not done now; empty when it is. `done` are the times of its like."""
+    if reaction.mode is Mode.SUGGEST:
+        return "it is only suggested (`mode: suggest`)"
+    if now - alert.heard_at > timedelta(seconds=FRESH_S):
+        return f"its evidence is older than {FRESH_S:g} s"
+    lately = [at for at in done if now - at < timedelta(seconds=reaction.per_s)]
+    if len(lately) >= reaction.most:
+        return f"it was done {len(lately)} times in the last {reaction.per_s:g} s already"
+    return ""

@@ -1,0 +1,260 @@
+"""From an answer to the prediction log: what is kept of it, for an endpoint with `capture`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from time import perf_counter, time_ns
+
+import numpy as np
+
+from shipway.core.assignment import is_moved, place_of, row_key
+from shipway.core.captures import Role, Shape
+from shipway.core.capturing import Capture, Durability, Reading, kept_shape
+from shipway.core.inference import InferenceRequest
+from shipway.core.redaction import Redaction
+from shipway.core.strategies import Source
+from shipway.core.tensors import NUMPY_OF, Array
+from shipway.gateway.counters import Row
+from shipway.gateway.request_ids import REQUEST_ID, header_of, made_ids, own_id
+from shipway.gateway.spool import Spool, unrecorded
+from shipway.wire.callers import READERS, Sent
+from shipway.wire.codec import Headers
+from shipway.wire.spool import (
+    Batch,
+    Told,
+    batch_payload,
+    encode_prediction,
+    joined,
+    packed,
+    shape_payload,
+)
+
+LONGEST_TEXT = 200
+"""Of a key or a segment, so many characters are kept."""
+
+_ENTRY_BYTES = 512
+_OBJECT_BYTES = 64
+"""About what an entry keeps in memory beside its arrays, and an object in one of these."""
+
+Arrays = Mapping[str, Array]
+Read = Callable[[Sent, Arrays], str]
+Entry = tuple[Told, Arrays, Arrays]
+
+
+class Recorder:
+    """Records the predictions of one version behind an endpoint. A `spool_writer.Source`.
+
+    Made when a snapshot is swapped in, so that a request pays look-ups only. `is_synced`: answers wait
+    until they are recorded. `has_texts`: outputs may be arrays of objects. `segment_of` and `key_of` read these from a request, None where there is
+    none to read.
+    """
+
+    def __init__(
+        self, capture: Capture, shape: Shape, *, spool: Spool, redaction: Redaction, row: Row
+    ) -> None:
+        """`shape` is that of whole predictions."""
+        self.capture = capture
+        self.shape = kept_shape(capture, shape)
+        self.spool = spool
+        self.row = row
+        self.is_synced = capture.durability is Durability.SYNCED
+        self.is_whole = capture.share_pct >= 100
+        self.segment_of = reader(capture.segment, redaction)
+        self.key_of = reader(capture.key, redaction)
+        self.is_slow = redaction.is_on
+        self.key_as_kept = key_as_kept(capture.key, shape, redaction)
+        self._number = next(_numbers)
+        self._redaction = redaction
+        self.has_texts = not all(field.dtype.is_numeric for field in shape.outputs)
+        self._inputs = [field.name for field in self.shape.inputs]
+        self._outputs = [field.name for field in self.shape.outputs]
+
+    def begin(self, sent: Sent, asked: InferenceRequest, inputs: Arrays, who: str) -> Record:
+        """The record of a request that was read; `who` is its caller's name."""
+        if asked.id or REQUEST_ID in sent.headers:
+            own = own_id(asked.id, sent.headers)
+            if own:
+                return Record(self, sent, inputs, who, own, header_of(own))
+        made = next(_ids)
+        return Record(self, sent, inputs, who, made, ((REQUEST_ID, made.encode()),))
+
+    def keeps(self, request_id: str) -> bool:
+        """Whether the prediction of that id is among those that are kept; the same in every gateway."""
+        return self.is_whole or is_moved(
+            place_of(self.shape.endpoint, request_id), self.capture.share_pct
+        )
+
+    def opening(self) -> bytes:
+        """See `spool_writer.Source`."""
+        return shape_payload(self._number, self.shape)
+
+    def payload(self, entry: Entry) -> bytes:
+        """See `spool_writer.Source`. Nothing that is redacted or not kept is in it."""
+        told, inputs, outputs = self._redacted(entry)
+        return encode_prediction(
+            self._number, told, packed(self._inputs, inputs), packed(self._outputs, outputs)
+        )
+
+    def batch(self, entries: Sequence[Entry]) -> bytes | None:
+        """See `spool_writer.Source`. Of a table's rows, not of tensors without rows."""
+        if not self.shape.batchable:
+            return None
+        told, inputs, outputs = zip(*map(self._redacted, entries), strict=True)
+        try:
+            rows = [
+                len(next(iter((*i.values(), *o.values()))))
+                for i, o in zip(inputs, outputs, strict=True)
+            ]
+            together = [
+                packed(
+                    names, {name: joined([arrays[name] for arrays in each], rows) for name in names}
+                )
+                for names, each in ((self._inputs, inputs), (self._outputs, outputs))
+            ]
+        except (LookupError, StopIteration, TypeError, ValueError):
+            return None  # other dtypes or numbers of rows than each other's
+        return batch_payload(self._number, Batch(rows, list(zip(*told, strict=True)), *together))
+
+    def _redacted(self, entry: Entry) -> Entry:
+        if not self._redaction.is_on:
+            return entry
+        told, inputs, outputs = entry
+        return (
+            told,
+            self._redaction.arrays(_only(self._inputs, inputs)),
+            self._redaction.arrays(_only(self._outputs, outputs)),
+        )
+
+
+class Record:
+    """One request on its way into the prediction log. Its arrays may not change any more.
+
+    `marks` are the header or trailer that tells the caller its id.
+    """
+
+    __slots__ = ("_inputs", "_recorder", "_request_id", "_sent", "_who", "marks")
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        sent: Sent,
+        inputs: Arrays,
+        who: str,
+        request_id: str,
+        marks: Headers,
+    ) -> None:
+        self._recorder = recorder
+        self._sent = sent
+        self._inputs = inputs
+        self._who = who
+        self._request_id = request_id
+        self.marks = marks
+
+    def by(self, recorder: Recorder, inputs: Arrays) -> Record:
+        """The record of the same request where another version answers it."""
+        return Record(recorder, self._sent, inputs, self._who, self._request_id, self.marks)
+
+    def keep(self, outputs: Arrays, role: Role, started: float) -> asyncio.Future[None] | None:
+        """Records the answer to a request that was read at `started`, by `perf_counter`.
+
+        Gives what the answer waits for; None where it waits for nothing: nobody waits for a copy.
+        """
+        recorder, sent, inputs = self._recorder, self._sent, self._inputs
+        if not (recorder.is_whole or recorder.keeps(self._request_id)):
+            return None
+        told = (
+            time_ns() // 1000,
+            self._request_id,
+            role,
+            int((perf_counter() - started) * 1e6),
+            self._who,
+            "" if recorder.segment_of is None else recorder.segment_of(sent, inputs),
+            "" if recorder.key_of is None else recorder.key_of(sent, inputs),
+        )
+        size = _ENTRY_BYTES + sent.size_bytes
+        for array in outputs.values():
+            size += array.size * _OBJECT_BYTES if recorder.has_texts else array.nbytes
+        if recorder.is_synced and role is not Role.SHADOW:
+            return recorder.spool.commit(recorder, (told, inputs, outputs), size)
+        recorder.spool.offer(recorder, (told, inputs, outputs), size)
+        return None
+
+
+_ids = made_ids()
+_numbers = count()
+
+
+async def recorded(kept: asyncio.Future[None], *, within_s: float) -> None:
+    """Returns when it is recorded.
+
+    Raises:
+        PredictionUnrecorded: it cannot be, or was not in time.
+    """
+    try:
+        async with asyncio.timeout(within_s):
+            await kept
+    except TimeoutError:
+        raise unrecorded("the disk did not take it before the deadline") from None
+
+
+def reader(reading: Reading | None, redaction: Redaction) -> Read | None:
+    """What reads a key or a segment from a request, a text that is empty where it has none.
+
+    An input that has a rule is read through it. An API key becomes a keyed hash.
+    """
+    if reading is None:
+        return None
+    name = reading.name
+
+    def of_input(sent: Sent, inputs: Arrays) -> str | None:
+        del sent
+        array = inputs.get(name)
+        if array is None:
+            return None
+        return row_key(redaction.arrays({name: array[:1] if array.ndim else array}).get(name))
+
+    def of_api_key(sent: Sent, inputs: Arrays) -> str | None:
+        del inputs
+        return redaction.token(READERS[Source.KEY](sent, name))
+
+    def elsewhere(sent: Sent, inputs: Arrays) -> str | None:
+        del inputs
+        return READERS[reading.by](sent, name)
+
+    read = {Source.INPUT: of_input, Source.KEY: of_api_key}.get(reading.by, elsewhere)
+
+    def text_of(sent: Sent, inputs: Arrays) -> str:
+        try:
+            return (read(sent, inputs) or "")[:LONGEST_TEXT]
+        except Exception:  # noqa: BLE001 - what cannot be read names nobody; the answer is made already
+            return ""
+
+    return text_of
+
+
+def key_as_kept(
+    reading: Reading | None, shape: Shape, redaction: Redaction
+) -> Callable[[str], str]:
+    """What makes of a business key, as somebody says it later, the text that the log has for it."""
+    if reading is not None and reading.by is Source.KEY:
+        return lambda text: redaction.token(text) or ""
+    fields = {field.name: field.dtype for field in shape.inputs}
+    if reading is None or reading.by is not Source.INPUT or reading.name not in fields:
+        return lambda text: text
+    name, dtype = reading.name, fields[reading.name]
+
+    def kept(text: str) -> str:
+        try:
+            value = np.array([text], dtype=object)
+            array = value.astype(NUMPY_OF[dtype]) if dtype.is_numeric else value
+        except ValueError:
+            return text  # no key of this endpoint, and none that could be found
+        return (row_key(redaction.arrays({name: array}).get(name)) or "")[:LONGEST_TEXT]
+
+    return kept
+
+
+def _only(names: list[str], arrays: Arrays) -> dict[str, Array]:
+    return {name: arrays[name] for name in names if name in arrays}

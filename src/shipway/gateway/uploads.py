@@ -1,0 +1,103 @@
+"""Complete segments of the spool go to control, whichever gateway of the machine wrote them.
+
+A segment is removed once control has taken it. While control is away, or has another fault, segments wait
+on disk. Control knows a segment by its id: one that is sent twice, because a gateway died in between, is
+the same bytes and counts once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+
+from shipway.core.backoff import pause_s
+from shipway.gateway.segments import complete, locked
+from shipway.wire.spool import mended
+
+LOOK_EVERY_S = 0.5
+LAST_S = 3.0
+"""A gateway that ends tries for so long to send what it has; others, or its next start, send the rest."""
+
+REFUSED_SUFFIX = ".refused"
+
+
+class Delivery(Enum):
+    """What became of a segment that was sent."""
+
+    TAKEN = "taken"
+    LATER = "later"
+    """Control is away, or cannot take it now."""
+
+    REFUSED = "refused"
+    """Control can make nothing of it, now or later."""
+
+
+Deliver = Callable[[bytes], Awaitable[Delivery]]
+
+
+class Uploads:
+    """Sends the complete segments of a directory, one after the other, oldest first."""
+
+    def __init__(self, directory: Path, deliver: Deliver) -> None:
+        """`deliver` sends the bytes of one; it raises nothing."""
+        self._directory = directory
+        self._deliver = deliver
+
+    async def run(self) -> None:
+        """Sends until cancelled; where control takes nothing, less and less often, down to twice a minute."""
+        failures = 0
+        while True:
+            await asyncio.sleep(max(LOOK_EVERY_S, pause_s(failures)))
+            failures = 0 if await self.send() else failures + 1
+
+    async def send_last(self) -> None:
+        """Sends what is there when the gateway ends, as far as a short time allows."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_S):
+                await self.send()
+
+    async def send(self) -> bool:
+        """Sends what is complete now; False when control did not take one."""
+        for path in await asyncio.to_thread(complete, self._directory):
+            with locked(path) as descriptor:
+                if descriptor is not None and not await self._sent(path, descriptor):
+                    return False
+        return True
+
+    async def _sent(self, path: Path, descriptor: int) -> bool:
+        try:
+            data = await asyncio.to_thread(_content, descriptor)
+        except OSError as exc:
+            _say(f"Segment `{path}` cannot be read: {exc}. It is tried again.")
+            return True
+        delivery = await self._deliver(data) if data else Delivery.TAKEN
+        if delivery is Delivery.LATER:
+            return False
+        await asyncio.to_thread(_put_away, path, delivery)
+        return True
+
+
+def _put_away(path: Path, delivery: Delivery) -> None:
+    """Removes a segment that control has; keeps one that it refuses under another name."""
+    with suppress(OSError):
+        if delivery is Delivery.TAKEN:
+            path.unlink()
+            return
+        path.rename(path.with_name(path.name + REFUSED_SUFFIX))
+        _say(f"Control refused segment `{path.name}`; it is kept with `{REFUSED_SUFFIX}`.")
+
+
+def _content(descriptor: int) -> bytes:
+    """What a segment holds, without the torn tail that a killed gateway left; empty for nothing."""
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        return mended(file.read())
+
+
+def _say(line: str) -> None:
+    with suppress(OSError, ValueError):
+        sys.stderr.write(line + "\n")

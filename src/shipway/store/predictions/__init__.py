@@ -1,0 +1,1 @@
+"""The prediction log: spool segments become Parquet files, which DuckDB reads."""

@@ -1,0 +1,291 @@
+"""Messages on their way: webhooks that fail, are slow or hang up, and services behind Apprise, with real processes."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from shipway.control.alerting.channels import ChannelRequest, Channels
+from shipway.control.alerting.courier import Courier, Parcel, Way
+from shipway.control.alerting.outbox import put_message
+from shipway.control.alerting.sending import Secrets, Sender
+from shipway.control.changes import Request
+from shipway.core.addresses import OutboundPolicy
+from shipway.core.alerts.messages import Message, MessageKind
+from shipway.core.alerts.sending import LEASE_S, LONGEST_PAUSE_S
+from shipway.core.errors import InvalidRequest, SecretUnavailable, ServerUnreachable, StateUnusable
+from shipway.core.secrets import SecretRef, SecretRules
+from shipway.store.sealing import Sealer
+from shipway.store.sql.database import Database, sqlite_url
+from shipway.testing.webhooks import receiver
+from shipway.wire.webhooks import SIGNATURE, is_signed
+
+NOW = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
+LOOPBACK = OutboundPolicy(networks=("127.0.0.0/8",), plain=True)
+ADA = Request(actor="ada", now=NOW)
+carry = Courier(timeout_s=20).carry
+WANTED = Message(
+    kind=MessageKind.RETRAIN,
+    environment="dev",
+    endpoint="churn",
+    version="churn:2",
+    reason="Alert abc (drift): `age` moved.",
+    window=(NOW - timedelta(days=7), NOW),
+)
+
+
+@pytest.fixture
+def hook():
+    with receiver() as made:
+        yield made
+
+
+class World:
+    def __init__(self, state: Path, policy=LOOPBACK):
+        self.now = NOW
+        self.state = state
+        self.database = Database.open(sqlite_url(state))
+        secrets = Secrets(Sealer(state / "keys"), {"CI_TOKEN": "t0ken"})
+        self.sender = Sender(
+            self.database,
+            environment="dev",
+            secrets=secrets,
+            policy=policy,
+            clock=lambda: self.now,
+            carrier=Courier(),
+        )
+        self.channels = Channels(
+            self.database,
+            environment="dev",
+            secrets=secrets,
+            rules=SecretRules(allowed=("env:CI_*",)),
+            sender=self.sender,
+        )
+
+    def add(self, url, **fields):
+        return self.channels.add(ChannelRequest(name="ops", url=url, **fields), ADA)
+
+    def put(self, message=WANTED):
+        with self.database.transaction() as tx:
+            put_message(tx, "ops", message, self.now)
+
+    def send_for(self, steps=1):
+        """Sends for a while; how many attempts there were."""
+        tried = 0
+        for _ in range(steps):
+            tried += self.sender.deliver()
+            self.now += timedelta(seconds=LONGEST_PAUSE_S)
+        return tried
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = World(tmp_path)
+    yield made
+    made.database.close()
+
+
+def test_a_webhook_that_fails_twice_gets_each_message_once_and_signed(world, hook):
+    secret = world.add(hook.url).secret
+    hook.answers = [500, None, 200]
+    world.put()
+    world.put()
+    assert world.send_for(3) == 4
+    assert len(hook.heard) == 4
+    assert len(hook.taken) == 2
+    for one in hook.taken.values():
+        header = one.headers[SIGNATURE.lower()]
+        at_s = int(header.split(",")[0].removeprefix("t="))
+        assert is_signed(header, secret, one.body, now_s=at_s)
+        assert one.document["id"] == one.key
+        assert one.document["reason"] == WANTED.reason
+    (channel,) = world.channels.list()
+    assert (channel.sent, channel.waiting, channel.dead) == (2, 0, 0)
+
+
+def test_a_slow_webhook_is_given_up_for_now_and_holds_up_nobody_longer(hook):
+    hook.hold.clear()
+    parcel = Parcel(
+        way=Way.WEBHOOK, url=hook.url, policy=LOOPBACK, headers={"idempotency-key": "1"}
+    )
+    with pytest.raises(ServerUnreachable, match="within 3 s"):
+        Courier(timeout_s=3).carry(parcel)
+    assert LEASE_S > 2 * 30
+
+
+def test_control_that_ends_waits_for_no_slow_webhook(world, hook):
+    hook.hold.clear()
+    world.add(hook.url)
+    world.put()
+    sending = threading.Thread(target=world.sender.deliver)
+    sending.start()
+    while not hook.heard:
+        sending.join(0.05)
+    world.sender.close()
+    sending.join(5)
+    assert not sending.is_alive()
+    (channel,) = world.channels.list()
+    assert (channel.sent, channel.waiting) == (0, 1)
+
+
+def test_an_answer_without_an_end_is_not_waited_for():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ended = threading.Event()
+
+        def serve():
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+                try:
+                    while not ended.is_set():
+                        connection.sendall(b"1\r\nx\r\n")
+                except OSError:
+                    pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        try:
+            carry(Parcel(way=Way.WEBHOOK, url=url, policy=LOOPBACK))
+        finally:
+            ended.set()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("url", "policy"),
+    [
+        ("http://127.0.0.1:{port}/", OutboundPolicy(plain=True)),
+        ("http://127.0.0.1:{port}/", OutboundPolicy(networks=("127.0.0.0/8",))),
+        ("http://169.254.169.254/latest", OutboundPolicy(networks=("0.0.0.0/0",), plain=True)),
+    ],
+)
+def test_a_webhook_leads_nowhere_that_the_policy_does_not_allow(hook, url, policy):
+    port = hook.url.split(":")[2].split("/")[0]
+    with pytest.raises(InvalidRequest):
+        carry(Parcel(way=Way.WEBHOOK, url=url.format(port=port), policy=policy))
+    assert hook.heard == []
+
+
+def test_what_may_not_be_called_is_given_up_at_once_and_says_why(tmp_path, hook):
+    world = World(tmp_path, OutboundPolicy())
+    world.add(hook.url)
+    world.put()
+    assert world.send_for(3) == 1
+    (channel,) = world.channels.list()
+    assert channel.dead == 1
+    assert "may not be called" in channel.last[0].fault
+    assert "s3cr3t" not in channel.last[0].fault
+    world.database.close()
+
+
+def test_ci_is_asked_in_its_own_words_with_its_token(world, hook):
+    template = {"event_type": "retrain", "client_payload": {"why": "{reason}", "data": "{window}"}}
+    world.add(hook.url, template=template, token_from=SecretRef(env="CI_TOKEN"))
+    world.put()
+    world.send_for()
+    (one,) = hook.taken.values()
+    assert one.headers["authorization"] == "Bearer t0ken"
+    assert one.document == {
+        "event_type": "retrain",
+        "client_payload": {
+            "why": WANTED.reason,
+            "data": ["2026-02-25T05:06:00Z", "2026-03-04T05:06:00Z"],
+        },
+    }
+
+
+def test_the_courier_has_nothing_of_controls_environment(world, hook, monkeypatch):
+    """A proxy of the environment would connect for it, wherever it leads."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    world.add(hook.url.replace("http://", "json://"))
+    world.channels.test("ops", ADA)
+    (heard,) = hook.bare
+    assert heard["title"] == "Shipway test message (dev)"
+
+
+# Apprise
+
+
+def test_apprise_tells_services_and_is_judged_as_webhooks_are(hook):
+    url = hook.url.replace("http://", "json://")
+    parcel = Parcel(way=Way.APPRISE, url=url, policy=LOOPBACK, title="FIRING", text="what, since")
+    carry(parcel)
+    (heard,) = hook.bare
+    assert (heard["title"], heard["message"]) == ("FIRING", "what, since")
+    with pytest.raises(InvalidRequest, match="not of the public internet"):
+        carry(msgspec.structs.replace(parcel, policy=OutboundPolicy()))
+    assert len(hook.bare) == 1
+
+
+def test_what_apprise_says_of_a_failure_holds_no_part_of_the_url(hook):
+    url = hook.url.replace("http://", "json://user:hunter22@")
+    hook.answers = [500]
+    with pytest.raises(ServerUnreachable) as failed:
+        carry(Parcel(way=Way.APPRISE, url=url, policy=LOOPBACK, title="t", text="x"))
+    for secret in ("s3cr3t", "hunter22"):
+        assert secret not in failed.value.message
+
+
+def test_what_apprise_cannot_read_is_refused_for_good():
+    with pytest.raises(InvalidRequest, match="cannot read"):
+        carry(Parcel(way=Way.APPRISE, url="nosuch://x", policy=LOOPBACK, text="x"))
+
+
+def test_mail_goes_out_over_smtp():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        said: list[bytes] = []
+        thread = threading.Thread(target=smtp, args=(listening, said))
+        thread.start()
+        port = listening.getsockname()[1]
+        url = f"mailto://127.0.0.1:{port}?from=shipway@example.com&to=ops@example.com&mode=insecure"
+        try:
+            carry(Parcel(way=Way.APPRISE, url=url, policy=LOOPBACK, title="FIRING", text="body"))
+        finally:
+            thread.join(20)
+    mail = b"".join(said)
+    assert b"rcpt to:<ops@example.com>" in mail.lower()
+    assert b"Subject: FIRING" in mail
+
+
+def smtp(listening, said):
+    """The least that a mail server says (RFC 5321)."""
+    connection, _ = listening.accept()
+    with connection, connection.makefile("rb") as lines:
+        connection.sendall(b"220 ready\r\n")
+        for line in lines:
+            said.append(line)
+            if line.upper().startswith(b"DATA"):
+                connection.sendall(b"354 go on\r\n")
+                for text in lines:
+                    said.append(text)
+                    if text == b".\r\n":
+                        break
+            elif line.upper().startswith(b"QUIT"):
+                connection.sendall(b"221 bye\r\n")
+                return
+            connection.sendall(b"250 ok\r\n")
+
+
+# What is sealed
+
+
+def test_only_the_key_of_the_state_directory_opens_what_it_sealed(tmp_path):
+    sealer = Sealer(tmp_path / "a")
+    sealed = sealer.seal("slack://token")
+    assert "token" not in sealed
+    assert Sealer(tmp_path / "a").open(sealed) == "slack://token"
+    assert Sealer(tmp_path / "a").derived("x") == sealer.derived("x") != sealer.derived("y")
+    with pytest.raises(SecretUnavailable):
+        Sealer(tmp_path / "b").open(sealed)
+    assert (tmp_path / "a" / "sealing.key").stat().st_mode & 0o077 == 0
+    (tmp_path / "b" / "sealing.key").write_text("broken")
+    with pytest.raises(StateUnusable):
+        Sealer(tmp_path / "b")

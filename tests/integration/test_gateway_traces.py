@@ -1,0 +1,144 @@
+"""What the trace of a request says, whichever way it took in the gateway."""
+
+import asyncio
+import logging
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from shipway.core.endpoints import Fallback
+from shipway.core.errors import ModelFailed, NoReadyReplica
+from shipway.gateway.app import Gateway
+from shipway.gateway.grpc.service import Services
+from shipway.gateway.stages import Stages
+from shipway.gateway.traces import MOST_CALLS, TRACE
+from shipway.gateway.tracing import TracedServing
+
+sys.path.insert(0, str(Path(__file__).parent))
+from trial_world import DOORS, Hangs, Raises, trial_world
+
+STAGES = ["request", "authenticate", "admit", "route", "decode", "validate"]
+
+
+@asynccontextmanager
+async def traced(directory, *, share=1.0, logs_access=False, **options):
+    """A rollout whose requests are traced, and the traces that were kept."""
+    kept = []
+    async with trial_world(directory, **options) as world:
+        serving = TracedServing(world.table, share=share, keep=kept.append, logs_access=logs_access)
+        world.gateway = Gateway(world.table, serving)
+        world.services = Services(world.table, serving)
+        yield world, kept
+
+
+def spans_of(trace):
+    return list(Stages(instance="g").spans_of(trace))
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    ("weight", "version", "role"), [(0, "1", "primary"), (100, "2", "candidate")]
+)
+async def test_request_says_which_version_answered_in_which_role(
+    tmp_path, door, weight, version, role
+):
+    async with traced(tmp_path, weight=weight) as (world, kept):
+        assert (await world.ask(2.0, door=door))[0] == 200
+        (trace,) = kept
+        said = spans_of(trace)[0].attributes
+        assert (said["shipway.version"], said["shipway.role"]) == (version, role)
+        assert [span.name for span in spans_of(trace)] == [*STAGES, "encode", "infer"]
+
+
+async def test_rescued_request_is_answered_and_says_whom_it_was_rescued_from(tmp_path):
+    async with traced(tmp_path, weight=100) as (world, kept):
+        world.put(2, Raises(ModelFailed("on purpose"), late=True))
+        await world.ask(2.0)
+        (trace,) = kept
+        said = spans_of(trace)[0].attributes
+        assert (said["shipway.rescued"], said["shipway.role"]) == ("2", "primary")
+        assert "error.type" not in said
+
+
+async def test_fallback_is_named(tmp_path):
+    async with traced(tmp_path, weight=0, fallback=Fallback(answer={"y": 7.0})) as (world, kept):
+        world.put(1, Raises(NoReadyReplica("on purpose")))
+        assert (await world.ask(2.0))[0] == 200
+        assert spans_of(kept[0])[0].attributes["shipway.fallback"] == "answer"
+
+
+async def test_copy_for_a_candidate_is_not_of_its_request(tmp_path):
+    async with traced(tmp_path, weight=0, mirror_pct=100) as (world, kept):
+        await world.ask(2.0)
+        async with asyncio.timeout(5):
+            while not world.seen.candidate.answered:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+        (trace,) = kept
+        assert len(trace.calls) == 1
+        assert TRACE.get() is None
+
+
+async def test_caller_that_leaves_ends_its_trace(tmp_path):
+    async with traced(tmp_path, weight=100, logs_access=True) as (world, kept):
+        world.put(2, Hangs())
+        task = world.send(2.0)
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0)
+        (trace,) = kept
+        assert spans_of(trace)[0].attributes["http.response.status_code"] == 499
+        assert spans_of(trace)[0].error == ""
+
+
+async def test_requests_at_once_do_not_mix_their_traces(tmp_path):
+    async with traced(tmp_path, weight=50) as (world, kept):
+        await asyncio.gather(
+            *(world.ask(float(n + 1), headers={"x-request-id": f"r{n}"}) for n in range(30))
+        )
+        assert {trace.request_id for trace in kept} == {f"r{n}" for n in range(30)}
+        assert all(len(trace.calls) == 1 for trace in kept)
+        assert len({trace.trace_id for trace in kept}) == 30
+
+
+async def test_unknown_endpoint_is_refused_in_the_stage_that_it_came_to(tmp_path):
+    async with traced(tmp_path) as (world, kept):
+        world.gateway.handle(request := world_request("/v2/models/none/infer"))
+        assert request.body == b"{}"
+        (trace,) = kept
+        names = {span.name: span.error for span in spans_of(trace)}
+        assert names.keys() == {"request", "authenticate"}
+        assert names["request"] == ""
+        assert "none" in names["authenticate"]
+
+
+def world_request(path):
+    from shipway.gateway.http import Request
+
+    request = Request("POST", path.encode(), {})
+    request.body = b"{}"
+    return request
+
+
+async def test_access_log_has_a_line_for_each_request_and_nothing_of_its_values(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "shipway.access")
+    async with traced(tmp_path, share=0, logs_access=True) as (world, kept):
+        await world.ask(31337.5, headers={"x-request-id": "one"})
+        await world.ask("no number", headers={"x-request-id": "two"})
+        assert kept == []
+    one, two = [record for record in caplog.records if record.name == "shipway.access"]
+    assert (one.request_id, one.status, one.version) == ("one", 200, "1")
+    assert (two.request_id, two.status, two.error) == ("two", 422, "invalid_input")
+    assert "31337" not in caplog.text
+    assert "no number" not in caplog.text
+
+
+async def test_trace_notes_a_bounded_number_of_calls(tmp_path):
+    async with traced(tmp_path) as (world, kept):
+        await world.ask(2.0)
+        trace = kept[0]
+        trace.is_over = False
+        assert sum(trace.begin_call("r") is not None for _ in range(50)) == MOST_CALLS - 1

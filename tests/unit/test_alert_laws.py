@@ -1,0 +1,438 @@
+"""The laws of alerts: told once of each transition, silent in silences, never resolved by silence of a measure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from shipway.core.alerts.deciding import (
+    MOST_DOUBLINGS,
+    REOPEN_S,
+    Handling,
+    decide,
+    hold_s,
+)
+from shipway.core.alerts.lifecycle import (
+    FIRES,
+    TRANSITIONS,
+    Alert,
+    Event,
+    Key,
+    Phase,
+    moved,
+)
+from shipway.core.alerts.plan import AlertPlan, Deed, Mode, Notify, Reaction
+from shipway.core.alerts.reacting import FRESH_S, reactions_to, refusal_of
+from shipway.core.alerts.silences import Silence
+from shipway.core.errors import ConflictError
+from shipway.core.signals import Severity, Signal
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+OPS, BOSS = Notify(channel="ops"), Notify(channel="boss", after_s=600.0)
+PLAIN = Handling(hold_s=60.0, stale_s=3600.0, notify=(OPS, BOSS), version="churn:2")
+KEY = Key("dev", "churn", "error-rate", "")
+replace = msgspec.structs.replace
+
+
+def at(seconds):
+    return NOW + timedelta(seconds=seconds)
+
+
+def signal(seconds, *, firing=True, severity=Severity.WARNING, **fields):
+    facts = {"environment": "dev", "endpoint": "churn", "rule": "error-rate"}
+    return Signal(**(facts | fields), at=at(seconds), is_firing=firing, severity=severity)
+
+
+class World:
+    """Alerts in virtual time."""
+
+    def __init__(self, handling=PLAIN):
+        self.handling = handling
+        self.alerts = {}
+        self.silences = []
+        self.notices = []
+        self.fired = []
+
+    def hear(self, seconds, *signals):
+        outcome = decide(
+            self.alerts,
+            signals,
+            at(seconds),
+            handling_of=lambda _: self.handling,
+            silences=self.silences,
+        )
+        self.alerts |= {alert.key: alert for alert in outcome.changed}
+        self.notices += outcome.notices
+        self.fired += outcome.fired
+        return outcome
+
+    @property
+    def alert(self) -> Alert:
+        return self.alerts[KEY]
+
+    @property
+    def told(self):
+        return [(notice.event, notice.channels) for notice in self.notices]
+
+
+def silence(until_s, **fields):
+    facts = {"id": "s", "environment": "dev", "endpoint": "churn", "reason": "work", "by": "ada"}
+    return Silence(**(facts | fields), at=NOW, until=at(until_s))
+
+
+def test_a_rule_that_holds_fires_is_told_and_resolves_after_its_hold():
+    world = World()
+    world.hear(0, signal(0))
+    assert world.alert.phase is Phase.FIRING
+    world.hear(10, signal(10, firing=False))
+    assert world.alert.phase is Phase.FIRING
+    world.hear(69)
+    assert world.alert.phase is Phase.FIRING
+    world.hear(70)
+    assert world.alert.phase is Phase.RESOLVED
+    assert world.told == [(Event.SUSTAIN, ("ops",)), (Event.CLEAR, ("ops",))]
+
+
+def test_it_fires_only_once_the_evidence_has_lasted():
+    world = World(replace(PLAIN, for_s=30.0))
+    world.hear(0, signal(0))
+    world.hear(20, signal(20))
+    world.hear(300)  # time alone is no evidence
+    assert world.alert.phase is Phase.PENDING
+    world.hear(301, signal(301))
+    assert world.alert.phase is Phase.FIRING
+
+
+@pytest.mark.parametrize("for_s", [0.0, 30.0])
+def test_evidence_that_comes_late_counts_by_its_own_time(for_s):
+    world = World(replace(PLAIN, for_s=for_s))
+    world.hear(100, signal(60))
+    world.hear(101, signal(90))
+    assert world.alert.phase is Phase.FIRING
+
+
+def test_what_ends_while_pending_is_never_told():
+    world = World(replace(PLAIN, for_s=30.0))
+    world.hear(0, signal(0))
+    world.hear(10, signal(10, firing=False))
+    assert world.alert.phase is Phase.RESOLVED
+    assert world.told == []
+
+
+def test_a_measure_that_falls_silent_does_not_resolve_before_it_is_stale():
+    world = World()
+    world.hear(0, signal(0))
+    world.hear(3599)
+    assert world.alert.phase is Phase.FIRING
+    world.hear(3601)
+    assert world.alert.phase is Phase.RESOLVED
+    assert world.told[-1] == (Event.EXPIRE, ("ops", "boss"))
+
+
+def test_what_comes_back_is_the_same_alert_and_later_a_new_one():
+    world = World(replace(PLAIN, hold_s=0.0))
+    world.hear(0, signal(0))
+    first = world.alert.id
+    world.hear(1, signal(1, firing=False))
+    world.hear(100, signal(100))
+    assert (world.alert.id, world.alert.firings) == (first, 2)
+    world.hear(101, signal(101, firing=False))
+    later = 102 + REOPEN_S
+    world.hear(later, signal(later))
+    assert world.alert.id != first
+    assert world.alert.firings == 1
+
+
+def test_one_that_comes_and_goes_is_resolved_later_each_time():
+    alert = replace(fired_alert(), firings=1)
+    holds = [hold_s(replace(alert, firings=n), PLAIN) for n in (1, 2, 3, 99)]
+    assert holds == [60.0, 120.0, 240.0, 60.0 * 2**MOST_DOUBLINGS]
+
+
+def fired_alert():
+    world = World()
+    world.hear(0, signal(0))
+    return world.alert
+
+
+def test_evidence_that_comes_back_within_the_hold_resolves_nothing():
+    world = World()
+    world.hear(0, signal(0))
+    for second in range(10, 400, 20):
+        world.hear(second, signal(second, firing=False))
+        world.hear(second + 10, signal(second + 10))
+    assert world.told == [(Event.SUSTAIN, ("ops",))]
+
+
+def test_a_silence_suppresses_the_message_and_not_the_state():
+    world = World()
+    world.silences = [silence(100, rule="error-*")]
+    world.hear(0, signal(0))
+    assert world.alert.phase is Phase.FIRING
+    assert world.told == []
+    world.hear(99)
+    assert world.told == []
+    world.hear(100)
+    assert world.told == [(Event.SUSTAIN, ("ops",))]
+
+
+def test_of_what_came_and_went_in_a_silence_nobody_is_told():
+    world = World(replace(PLAIN, hold_s=0.0))
+    world.silences = [silence(100)]
+    world.hear(0, signal(0))
+    world.hear(10, signal(10, firing=False))
+    assert world.alert.phase is Phase.RESOLVED
+    world.hear(200)
+    assert world.told == []
+
+
+def test_who_was_told_before_a_silence_learns_of_the_end_after_it():
+    world = World(replace(PLAIN, hold_s=0.0))
+    world.hear(0, signal(0))
+    world.silences = [silence(100)]
+    world.hear(10, signal(10, firing=False))
+    assert world.told == [(Event.SUSTAIN, ("ops",))]
+    world.hear(101)
+    assert world.told[1:] == [(Event.CLEAR, ("ops",))]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"endpoint": "fraud"}, {"environment": "prod"}, {"rule": "drift*"}, {"subject": "churn:*"}],
+)
+def test_a_silence_of_something_else_silences_nothing(other):
+    world = World()
+    world.silences = [silence(100, **other)]
+    world.hear(0, signal(0))
+    assert world.told == [(Event.SUSTAIN, ("ops",))]
+
+
+def test_what_nobody_acknowledges_escalates_once():
+    world = World()
+    world.hear(0, signal(0))
+    world.hear(599, signal(599))
+    world.hear(600, signal(600))
+    world.hear(1200, signal(1200))
+    assert world.told == [(Event.SUSTAIN, ("ops",)), (Event.ESCALATE, ("boss",))]
+
+
+def test_what_is_acknowledged_does_not_escalate():
+    world = World()
+    world.hear(0, signal(0))
+    world.alerts[KEY] = moved(world.alert, Event.ACKNOWLEDGE, at(5), by="ada")
+    world.hear(700, signal(700))
+    assert world.told == [(Event.SUSTAIN, ("ops",))]
+
+
+def test_the_end_is_told_to_everybody_who_was_told_of_it():
+    world = World(replace(PLAIN, hold_s=0.0))
+    world.hear(0, signal(0))
+    world.hear(600, signal(600))
+    world.hear(601, signal(601, firing=False))
+    assert world.told[-1] == (Event.CLEAR, ("ops", "boss"))
+
+
+def test_what_gets_worse_is_told_again_and_undoes_an_acknowledgement():
+    world = World()
+    world.hear(0, signal(0))
+    world.alerts[KEY] = moved(world.alert, Event.ACKNOWLEDGE, at(5), by="ada")
+    world.hear(10, signal(10, severity=Severity.CRITICAL))
+    assert world.alert.phase is Phase.FIRING
+    assert world.alert.severity is Severity.CRITICAL
+    world.hear(20, signal(20, severity=Severity.WARNING))
+    assert [event for event, _ in world.told] == [Event.SUSTAIN, Event.WORSEN]
+
+
+def test_a_channel_hears_only_what_is_severe_enough():
+    picky = Notify(channel="pager", at_least=Severity.CRITICAL)
+    world = World(replace(PLAIN, notify=(OPS, picky)))
+    world.hear(0, signal(0))
+    world.hear(10, signal(10, severity=Severity.CRITICAL))
+    assert world.told == [(Event.SUSTAIN, ("ops",)), (Event.WORSEN, ("ops", "pager"))]
+
+
+def test_the_declared_severity_is_the_one_that_counts():
+    world = World(replace(PLAIN, severity=Severity.INFO))
+    world.hear(0, signal(0, severity=Severity.CRITICAL))
+    assert world.alert.severity is Severity.INFO
+
+
+def test_an_alert_whose_rule_is_off_ends():
+    world = World()
+    world.hear(0, signal(0))
+    world.handling = None
+    world.hear(10, signal(10))
+    assert world.alert.phase is Phase.RESOLVED
+    world.hear(20, signal(20))
+    assert world.alert.phase is Phase.RESOLVED
+
+
+def test_what_a_person_resolved_comes_back_with_the_next_evidence():
+    world = World()
+    world.hear(0, signal(0))
+    world.alerts[KEY] = moved(world.alert, Event.RESOLVE, at(5), by="ada")
+    world.hear(6)
+    assert world.told[-1] == (Event.RESOLVE, ("ops",))
+    world.hear(10, signal(10))
+    assert world.alert.phase is Phase.FIRING
+    assert world.alert.firings == 2
+
+
+def test_trouble_since_earlier_keeps_its_beginning():
+    world = World()
+    world.hear(10, signal(10, since=at(-500)))
+    assert world.alert.since == at(-500)
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+@pytest.mark.parametrize("event", list(Event))
+def test_whatever_is_not_in_the_table_is_refused(phase, event):
+    alert = replace(fired_alert(), phase=phase)
+    if (phase, event) in TRANSITIONS:
+        assert moved(alert, event, NOW).phase is TRANSITIONS[phase, event]
+    else:
+        with pytest.raises(ConflictError):
+            moved(alert, event, NOW)
+
+
+signals = st.builds(
+    lambda second, firing, severity, subject: signal(
+        second, firing=firing, severity=severity, subject=subject
+    ),
+    st.integers(0, 5000),
+    st.booleans(),
+    st.sampled_from(list(Severity)),
+    st.sampled_from(["", "age", "income"]),
+)
+
+
+class Alerts(RuleBasedStateMachine):
+    """Any signals in any order, people's words, silences, and time."""
+
+    @initialize(
+        for_s=st.sampled_from([0.0, 30.0]),
+        hold=st.sampled_from([0.0, 60.0]),
+    )
+    def begin(self, for_s, hold):
+        self.world = World(replace(PLAIN, for_s=for_s, hold_s=hold))
+        self.second = 0
+        self.firings = 0
+        self.told = []
+
+    @rule(some=st.lists(signals, max_size=4), passes=st.integers(0, 900))
+    def hear(self, some, passes):
+        self.second += passes
+        mine = [replace(one, at=at(self.second - i)) for i, one in enumerate(some)]
+        before = dict(self.world.alerts)
+        again = decide(
+            before, mine, at(self.second), handling_of=lambda _: self.world.handling,
+            silences=self.world.silences,
+        )  # fmt: skip
+        outcome = self.world.hear(self.second, *mine)
+        assert outcome == again, "the same question, another answer"
+        for notice in outcome.notices:
+            assert not any(s.covers(notice.alert, at(self.second)) for s in self.world.silences)
+            self.note(notice)
+        for key, after in self.world.alerts.items():
+            was = before.get(key)
+            if after.phase is Phase.RESOLVED and was is not None and was.phase in FIRES:
+                self.require_reason(was, mine)
+        repeated = self.world.hear(self.second, *mine)
+        assert repeated.changed == repeated.notices == repeated.fired == (), "told without news"
+
+    def require_reason(self, was, mine):
+        """Nothing resolves by itself but for a clear signal, or because it is stale."""
+        is_clear = was.clear_since is not None or any(not one.is_firing for one in mine)
+        is_stale = (at(self.second) - was.heard_at).total_seconds() > self.world.handling.stale_s
+        assert is_clear or is_stale
+
+    def note(self, notice):
+        """Of each alert: fires, perhaps worse or escalated, ends; never the same twice in a row."""
+        order = {Event.SUSTAIN: 0, Event.WORSEN: 1, Event.ESCALATE: 1}
+        firing = (notice.alert.id, notice.alert.firings)
+        mine = [event for told, event in self.told if told == firing]
+        if notice.event is Event.SUSTAIN:
+            assert Event.SUSTAIN not in mine
+        elif notice.event in order:
+            assert Event.SUSTAIN in mine
+        else:
+            assert Event.SUSTAIN in mine
+            assert not set(mine) & {Event.CLEAR, Event.EXPIRE, Event.RESOLVE}
+        if notice.event is Event.ESCALATE:
+            assert Event.ESCALATE not in mine
+        self.told.append((firing, notice.event))
+
+    @rule(event=st.sampled_from([Event.ACKNOWLEDGE, Event.RESOLVE]), data=st.data())
+    def say(self, event, data):
+        if not self.world.alerts:
+            return
+        key = data.draw(st.sampled_from(sorted(self.world.alerts)))
+        alert = self.world.alerts[key]
+        if (alert.phase, event) in TRANSITIONS:
+            self.world.alerts[key] = moved(alert, event, at(self.second), by="ada")
+
+    @rule(lasts=st.integers(1, 2000), subject=st.sampled_from(["*", "age"]))
+    def silence(self, lasts, subject):
+        self.world.silences.append(silence(self.second + lasts, subject=subject))
+
+    @invariant()
+    def there_is_one_alert_of_a_key(self):
+        world = getattr(self, "world", None)
+        for key, alert in world.alerts.items() if world else ():
+            assert alert.key == key
+            assert alert.fires == (alert.phase in FIRES)
+
+
+TestAlerts = Alerts.TestCase
+TestAlerts.settings = settings(max_examples=80, stateful_step_count=20, deadline=None)
+
+
+# What is done
+
+
+def reaction(**fields):
+    return Reaction(**({"when": "error-rate", "do": Deed.ROLLBACK, "mode": Mode.DO} | fields))
+
+
+@pytest.mark.parametrize(
+    ("on", "rule_name", "severity", "matches"),
+    [
+        ("error-rate", "error-rate", Severity.WARNING, True),
+        ("drift", "drift:hourly", Severity.WARNING, True),
+        ("critical", "anything", Severity.CRITICAL, True),
+        ("critical", "anything", Severity.WARNING, False),
+        ("drift", "drifting", Severity.WARNING, False),
+    ],
+)
+def test_an_action_is_for_a_rule_a_kind_or_a_severity(on, rule_name, severity, matches):
+    alert = replace(fired_alert(), rule=rule_name, severity=severity)
+    found = reactions_to(alert, AlertPlan(actions=(reaction(when=on),)))
+    assert bool(found) == matches
+
+
+def test_a_deed_is_done_once_though_two_declarations_match():
+    plan = AlertPlan(actions=(reaction(), reaction(when="warning", mode=Mode.SUGGEST)))
+    assert reactions_to(fired_alert(), plan) == (reaction(),)
+
+
+def test_the_default_is_to_suggest():
+    assert Reaction(when="drift", do=Deed.PAUSE).mode is Mode.SUGGEST
+    assert refusal_of(reaction(mode=Mode.SUGGEST), fired_alert(), [], NOW)
+
+
+@given(st.lists(st.floats(0, 7200), max_size=5), st.integers(1, 3), st.floats(60, 7200))
+def test_no_more_is_done_than_its_limit_allows(ages, most, per_s):
+    done = [NOW - timedelta(seconds=age) for age in ages]
+    refusal = refusal_of(reaction(most=most, per_s=per_s), fired_alert(), done, NOW)
+    assert bool(refusal) == (sum(NOW - d < timedelta(seconds=per_s) for d in done) >= most)
+
+
+def test_nothing_is_done_by_evidence_that_is_old():
+    alert = fired_alert()
+    assert not refusal_of(reaction(), alert, [], at(FRESH_S))
+    assert refusal_of(reaction(), alert, [], at(FRESH_S + 1))

@@ -1,0 +1,184 @@
+"""Where a collector is, by OpenTelemetry's variables, and what happens to what is offered to it."""
+
+import logging
+import threading
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shipway.core.errors import CertificateUnusable
+from shipway.core.spans import Span, SpanKind
+from shipway.otlp.encoding import encode_spans
+from shipway.otlp.options import SHARE, Target, options_of, share_of
+from shipway.otlp.outbox import Outbox
+from shipway.otlp.records import line_of
+from shipway.testing.collector import collecting
+
+BASE = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}
+
+
+def test_without_an_address_nothing_is_sent():
+    options = options_of({"OTEL_EXPORTER_OTLP_HEADERS": "a=b", "OTEL_SERVICE_NAME": "x"})
+    assert (options.traces, options.logs) == (None, None)
+
+
+@pytest.mark.parametrize("base", ["http://c:4318", "http://c:4318/"])
+def test_signals_have_their_paths_below_the_address(base):
+    options = options_of({"OTEL_EXPORTER_OTLP_ENDPOINT": base})
+    assert options.traces.url == "http://c:4318/v1/traces"
+    assert options.logs.url == "http://c:4318/v1/logs"
+
+
+def test_signals_own_variables_come_first_and_their_address_is_taken_as_it_is():
+    options = options_of(
+        {
+            **BASE,
+            "OTEL_EXPORTER_OTLP_HEADERS": "key=all",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://t/x",
+            "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "key=own",
+            "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": "gzip",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "250",
+            "OTEL_EXPORTER_OTLP_CERTIFICATE": "/ca.pem",
+        }
+    )
+    assert options.traces == Target(
+        url="https://t/x", headers=(("key", "own"),), timeout_s=0.25, ca="/ca.pem", compresses=True
+    )
+    assert (options.logs.headers, options.logs.compresses) == ((("key", "all"),), False)
+
+
+@pytest.mark.parametrize(
+    ("more", "kept"),
+    [
+        ({"OTEL_SDK_DISABLED": "TRUE"}, ""),
+        ({"OTEL_TRACES_EXPORTER": "none"}, "logs"),
+        ({"OTEL_LOGS_EXPORTER": "none"}, "traces"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "grpc://c:4317"}, ""),
+        ({"OTEL_EXPORTER_OTLP_TIMEOUT": "soon"}, "traces logs"),
+    ],
+)
+def test_what_is_turned_off_or_makes_no_sense(more, kept):
+    options = options_of({**BASE, **more})
+    assert {name for name in ("traces", "logs") if getattr(options, name)} == set(kept.split())
+
+
+NAMES = st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1)
+
+
+@given(
+    st.dictionaries(
+        NAMES, st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF), min_size=1)
+    )
+)
+def test_headers_are_percent_encoded_pairs(headers):
+    text = ",".join(f"{name}={quote(value, safe='')}" for name, value in headers.items())
+    options = options_of({**BASE, "OTEL_EXPORTER_OTLP_HEADERS": text})
+    assert dict(options.traces.headers) == headers
+
+
+@pytest.mark.parametrize(
+    ("sampler", "argument", "share"),
+    [
+        ("", "", SHARE), ("always_on", "", 1.0), ("parentbased_always_on", "", 1.0), ("always_off", "1", 0.0),
+        ("traceidratio", "0.25", 0.25), ("parentbased_traceidratio", "0.5", 0.5),
+        ("traceidratio", "2", SHARE), ("traceidratio", "many", SHARE), ("jaeger_remote", "0.5", SHARE),
+    ],
+)  # fmt: skip
+def test_share_is_that_of_the_standard_sampler(sampler, argument, share):
+    given = {"OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": argument}
+    assert share_of(given) == share
+
+
+def span(name, parent=b"", service="s"):
+    return Span(
+        name=name, kind=SpanKind.SERVER, trace_id=b"t" * 16, span_id=name.encode().ljust(8), parent_id=parent,
+        start_ns=5, end_ns=9, service=service, instance="i", error="it broke",
+        attributes={"a": 1, "b": True, "c": 0.5, "d": "x"}, state="k=v",
+    )  # fmt: skip
+
+
+def test_spans_arrive_as_they_were_made_each_below_its_process():
+    with collecting() as collector:
+        collector.take("/v1/traces", encode_spans([span("one"), span("two", b"p" * 8, "other")]))
+    one, two = collector.spans
+    assert (one.service, two.service, two.parent) == ("s", "other", (b"p" * 8).hex())
+    assert one.attributes == {"a": 1, "b": True, "c": 0.5, "d": "x"}
+    assert (one.kind, one.start_ns, one.end_ns, one.error, one.state) == (
+        2,
+        5,
+        9,
+        "it broke",
+        "k=v",
+    )
+
+
+def outbox(url, **options):
+    return Outbox(Target(url=url, timeout_s=5), encode_spans, **options)
+
+
+def test_closing_sends_what_waits():
+    with collecting() as collector:
+        box = outbox(f"{collector.url}/v1/traces")
+        for number in range(700):
+            box.offer(span(f"s{number}"))
+        box.close()
+        assert len(collector.spans) == 700
+        assert box.dropped == 0
+
+
+def test_what_has_no_place_is_counted_and_offering_never_waits():
+    told = []
+    with collecting() as collector:
+        collector.hangs = True
+        box = outbox(f"{collector.url}/v1/traces", most_waiting=10, on_drop=told.append)
+        threads = [
+            threading.Thread(target=lambda: [box.offer(span("s")) for _ in range(100)])
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(5)
+            assert not thread.is_alive()
+        assert box.dropped >= 400 - 10 - 4 - 512
+        assert max(told) == box.dropped
+        collector.hangs = False
+        collector.over.set()
+        box.close()
+
+
+def test_collector_that_says_later_is_asked_again_and_one_that_refuses_is_not():
+    for status, asked in ((503, 3), (400, 1)):
+        with collecting() as collector:
+            collector.status = status
+            box = outbox(f"{collector.url}/v1/traces")
+            box.offer(span("s"))
+            while not box.dropped:
+                threading.Event().wait(0.01)
+            assert (len(collector.headers), box.dropped) == (asked, 1)
+            collector.status = 200
+            box.offer(span("later"))
+            box.close()
+            assert [one.name for one in collector.spans] == ["later"]
+
+
+def test_certificates_that_cannot_be_read_are_named():
+    with pytest.raises(CertificateUnusable, match=r"`/nowhere/ca\.pem`"):
+        Outbox(Target(url="https://c", ca="/nowhere/ca.pem"), encode_spans)
+
+
+def test_records_keep_their_fields_and_no_password():
+    record = logging.LogRecord(
+        "shipway.x", logging.WARNING, "f", 1, "no %s", ("postgresql://u:pw@h/\ud800",), None
+    )
+    record.request_id, record.trace_id, record.status = "r1", "ab" * 16, 503
+    line = line_of(record)
+    assert line.message == "no postgresql://***@h/\\ud800"
+    assert (line.severity, line.level, line.trace_id) == (13, "WARNING", bytes.fromhex("ab" * 16))
+    assert line.attributes == {
+        "logger": "shipway.x",
+        "shipway.request_id": "r1",
+        "shipway.status": 503,
+    }
