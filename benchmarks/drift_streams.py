@@ -27,7 +27,7 @@ from shipway.core.drift.significance import chi_square_p, kolmogorov_smirnov_p, 
 from shipway.core.drift.summaries import Summary
 from shipway.core.drift.verdicts import compare
 from shipway.core.profile import histogram_of
-from shipway.core.quality import QualityRules, checked
+from shipway.core.quality import claims
 from shipway.monitoring.tallies import NumberTally
 
 PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "drift.md"
@@ -112,10 +112,10 @@ def _alarms(before: np.ndarray, after: np.ndarray) -> Iterator[tuple[bool, bool]
     for look in np.flatnonzero(_may_alarm(ours, windows[1:])):
         rows = after[(look + 1) * PER_HOUR : (look + 1 + WINDOW) * PER_HOUR]
         now = summary(rows, edges, names)
-        quality = checked(baseline, now, rules=QualityRules())
+        quality = claims(baseline, now, rules=DriftRules())
         yield (
             compare(baseline, now).verdict is Verdict.DRIFTED,
-            any(one.verdict is Verdict.DRIFTED for one in quality),
+            any(one.holds for one in quality),
         )
 
 
@@ -139,7 +139,7 @@ def _may_alarm(ours: np.ndarray, windows: np.ndarray) -> np.ndarray:
     """Which looks must be judged: those where any column is beyond the bound that comes first in Holm's order.
 
     Where none is, nothing is called drift. Nor is it with a Jensen-Shannon distance below the effect, which
-    pooling of rare cells only makes smaller. Data quality has three checks of each column.
+    pooling of rare cells only makes smaller. Data quality tests at least two faults of each column.
     """
     before, after = ours / ours.sum(axis=-1, keepdims=True), windows / (WINDOW * PER_HOUR)
     gaps = np.abs(np.cumsum(after - before, axis=-1)).max(axis=-1)
@@ -163,7 +163,7 @@ def _may_alarm(ours: np.ndarray, windows: np.ndarray) -> np.ndarray:
     is_few = (ours > 0).sum(axis=-1) < 10
     is_moved = np.sqrt(bits.sum(axis=-1) / 2) >= rules.effect
     is_far = np.where(is_few, is_moved & is_odd, gaps >= least)
-    alpha = QualityRules().alpha / (3 * len(ours))
+    alpha = rules.alpha / (2 * len(ours))
     most = next(c for c in range(size) if shares_p((2, BASELINE), (c, size)) <= alpha)
     outside = windows[..., 0] + windows[..., 21] >= most
     return (is_far | outside).any(axis=-1)
