@@ -139,7 +139,7 @@ def _may_alarm(ours: np.ndarray, windows: np.ndarray) -> np.ndarray:
     """Which looks must be judged: those where any column is beyond the bound that comes first in Holm's order.
 
     Where none is, nothing is called drift. Nor is it with a Jensen-Shannon distance below the effect, which
-    pooling of rare cells only makes smaller. Data quality has three checks of each column.
+    pooling of rare cells only makes smaller. Data quality tests at least two faults of each column.
     """
     before, after = ours / ours.sum(axis=-1, keepdims=True), windows / (WINDOW * PER_HOUR)
     gaps = np.abs(np.cumsum(after - before, axis=-1)).max(axis=-1)
@@ -163,8 +163,8 @@ def _may_alarm(ours: np.ndarray, windows: np.ndarray) -> np.ndarray:
     is_few = (ours > 0).sum(axis=-1) < 10
     is_moved = np.sqrt(bits.sum(axis=-1) / 2) >= rules.effect
     is_far = np.where(is_few, is_moved & is_odd, gaps >= least)
-    alpha = rules.alpha / (3 * len(ours))
-    most = next(c for c in range(size) if shares_p((c, size), (2, BASELINE + 2)) <= alpha)
+    alpha = rules.alpha / (2 * len(ours))
+    most = next(c for c in range(size) if shares_p((2, BASELINE), (c, size)) <= alpha)
     outside = windows[..., 0] + windows[..., 21] >= most
     return (is_far | outside).any(axis=-1)
 

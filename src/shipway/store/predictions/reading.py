@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from threading import Timer
+from threading import Event, Timer
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -88,16 +88,25 @@ def bounded(connection: DuckDBPyConnection, *, timeout_s: float) -> Iterator[Non
     """
     import duckdb
 
-    timer = Timer(timeout_s, connection.interrupt)
+    late = DeadlineExceeded(
+        f"The query of the prediction log took longer than {timeout_s:g} s.",
+        next_step="Ask for a shorter time or one version, or for fewer columns.",
+    )
+    is_over = Event()
+
+    def interrupt() -> None:
+        is_over.set()
+        connection.interrupt()
+
+    timer = Timer(timeout_s, interrupt)
     timer.daemon = True
     timer.start()
     try:
         yield
+        if is_over.is_set():  # between two statements, where an interrupt meets none
+            raise late
     except duckdb.InterruptException as exc:
-        raise DeadlineExceeded(
-            f"The query of the prediction log took longer than {timeout_s:g} s.",
-            next_step="Ask for a shorter time or one version, or for fewer columns.",
-        ) from exc
+        raise late from exc
     except duckdb.OutOfMemoryException as exc:
         raise InvalidRequest(
             "The query of the prediction log needs more memory than it may have.",
