@@ -15,10 +15,8 @@ from shipway.cli.exports import scrape
 from shipway.cli.exports.grafana import dashboards
 from shipway.cli.exports.rules import BURNS, Thresholds, rules_of
 from shipway.cli.main import app
-from shipway.cli.spans import span_of
 from shipway.client.measuring import Measured, Point
 from shipway.control import exposition
-from shipway.core.errors import InvalidRequest
 from shipway.core.measures import OF_SERVER
 from shipway.core.promql import QUERIES
 from shipway.gateway import metrics
@@ -221,19 +219,6 @@ def test_sparkline(values, line):
 )
 def test_numbers_with_their_units(value, unit, text):
     assert number_of(value, unit) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("30m", 1800), (" 6h", 21600), ("7d", 604800)]
-)
-def test_spans(text, seconds):
-    assert span_of(text) == timedelta(seconds=seconds)
-
-
-@pytest.mark.parametrize("text", ["", "0s", "5", "1w", "-1h", "1h30m", "9999999s"])
-def test_what_is_no_span_is_refused(text):
-    with pytest.raises(InvalidRequest, match="no span"):
-        span_of(text)
 
 
 def test_runbooks_named_here_are_pages_where_there_are_any():

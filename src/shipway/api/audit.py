@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -12,6 +12,7 @@ from shipway.api.guard import Actor, Caller
 from shipway.api.messages import answer, answers, body_of, takes
 from shipway.api.services import UsesServices
 from shipway.api.sight import may_audit
+from shipway.api.times import utc
 from shipway.core.audit import AuditEvent, AuditQuery
 from shipway.core.errors import NotFound
 from shipway.core.heads import KeyChange
@@ -56,8 +57,8 @@ def list_events(
         subject=subject,
         actor=actor,
         action=action,
-        since=_utc(since),
-        until=_utc(until),
+        since=utc(since),
+        until=utc(until),
         before=before,
         limit=limit,
     )
@@ -116,8 +117,3 @@ def prune(
 def rotate_key(services: UsesServices, actor: Actor) -> Response:
     """Replaces the key that signs the chain's heads."""
     return answer(services.seals.rotate(actor=actor, now=services.now()))
-
-
-def _utc(time: datetime | None) -> datetime | None:
-    """A time without a zone is meant as UTC."""
-    return time.replace(tzinfo=UTC) if time is not None and time.tzinfo is None else time

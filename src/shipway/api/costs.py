@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -11,6 +11,7 @@ from shipway.api.guard import Caller
 from shipway.api.messages import answer, answers
 from shipway.api.services import Services, UsesServices
 from shipway.api.sight import may_read_endpoint
+from shipway.api.times import utc
 from shipway.core.access import SERVER, Principal, Right, permits
 from shipway.core.budgets import BudgetStanding
 from shipway.core.costs import GROUPS, CostReport
@@ -49,8 +50,8 @@ def costs(
     now = services.now()
     report = services.costs.report(
         groups,
-        since=_utc(since) or now - DEFAULT_PERIOD,
-        until=_utc(until) or now,
+        since=utc(since) or now - DEFAULT_PERIOD,
+        until=utc(until) or now,
         now=now,
         endpoint=endpoint,
     )
@@ -68,7 +69,7 @@ def budgets(services: UsesServices, caller: Caller) -> Response:
 def advice(services: UsesServices, caller: Caller, since: Since = None) -> Response:
     """How the endpoints that the caller may see could cost less."""
     now = services.now()
-    found = services.costs.advice(since=_utc(since) or now - timedelta(days=7), until=now)
+    found = services.costs.advice(since=utc(since) or now - timedelta(days=7), until=now)
     return answer([one for one in found if may_read_endpoint(services, caller, one.endpoint)])
 
 
@@ -87,7 +88,3 @@ def _require(services: Services, caller: Principal, endpoint: str) -> None:
         next_step="Ask for one endpoint that you may see: `?endpoint=NAME`, `--endpoint NAME`.",
         path="endpoint",
     )
-
-
-def _utc(at: datetime | None) -> datetime | None:
-    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at

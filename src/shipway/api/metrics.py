@@ -12,6 +12,7 @@ from shipway.api.guard import Caller
 from shipway.api.messages import answer, answers
 from shipway.api.services import UsesServices
 from shipway.api.sight import may_read_endpoint
+from shipway.api.times import utc
 from shipway.control.history import Point
 from shipway.control.top import TopRow, TopView
 from shipway.core.access import SERVER, Right, permits
@@ -65,8 +66,8 @@ def measure(
     ] = None,
 ) -> Response:
     """A measure over a period, and its course when `step` is given."""
-    end = _utc(until) or services.now()
-    start = _utc(since) or max(end, _BEGIN + _PERIOD) - _PERIOD
+    end = utc(until) or services.now()
+    start = utc(since) or max(end, _BEGIN + _PERIOD) - _PERIOD
     if not _BEGIN <= start < end <= _END:
         raise InvalidRequest(
             f"`since` is not before `until`, or they are not between {_BEGIN.year} and {_END.year}.",
@@ -102,8 +103,3 @@ def top(services: UsesServices, caller: Caller) -> Response:
     seen = [e for e in services.endpoints.list() if may_read_endpoint(services, caller, e.name)]
     with_server = permits(caller, Right.READ, SERVER)
     return answer(services.top.view(seen, with_server=with_server, now=services.now()))
-
-
-def _utc(time: datetime | None) -> datetime | None:
-    """A time in UTC; one without a zone is meant so."""
-    return time.replace(tzinfo=UTC) if time is not None and time.tzinfo is None else time

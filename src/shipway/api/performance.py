@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from shipway.api.messages import answer, answers
-from shipway.api.predictions import Moment, moment
 from shipway.api.services import UsesServices
+from shipway.api.times import Moment, moment
 from shipway.control.performance import Asked
 from shipway.core.performance import By, Performance
 

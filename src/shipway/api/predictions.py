@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from shipway.api.guard import Caller
 from shipway.api.messages import answer, answers
 from shipway.api.services import UsesServices
 from shipway.api.sight import may_read_endpoint
+from shipway.api.times import Moment, moment
 from shipway.control.queries import Wanted
 from shipway.core.errors import InvalidRequest
 from shipway.core.logged import Explanation, LoggedRows, LogStats
@@ -32,8 +32,6 @@ _MEDIA = {
 
 router = APIRouter(tags=["predictions"])
 ANSWERS = [LoggedRows, LogStats, Explanation]
-
-Moment = Annotated[str, Query(description="A time in ISO 8601; UTC where it names no zone.")]
 
 
 @router.get("/predictions", responses={200: answers(list[LogStats], "In name order.")})
@@ -110,22 +108,3 @@ def _headers(name: str, format: Format) -> dict[str, str]:  # noqa: A002
     if format is Format.JSON:
         return {}
     return {"content-disposition": f'attachment; filename="{name}.{format.value}"'}
-
-
-def moment(name: str, text: str) -> datetime | None:
-    """The time that a query parameter says; None for an empty one.
-
-    Raises:
-        InvalidRequest: it is no time.
-    """
-    if not text:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as exc:
-        raise InvalidRequest(
-            f"`{name}` is no time: `{text[:50]}`.",
-            next_step="Write it as 2026-05-06T12:00:00Z.",
-            path=name,
-        ) from exc
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shipway.cli.options import DryRun, Json, Server, StateDir
+from shipway.cli.options import TIME_FORMATS, DryRun, Json, Server, StateDir
 
 if TYPE_CHECKING:
     from shipway.core.verification import ChainVerdict
-
-_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 
 
 class ExportFormat(StrEnum):
@@ -34,10 +32,10 @@ def list_events(
         str | None, typer.Option(help="An action such as `alias.set`, or its noun.")
     ] = None,
     since: Annotated[
-        datetime | None, typer.Option(formats=_FORMATS, help="From then on; UTC.")
+        datetime | None, typer.Option(formats=TIME_FORMATS, help="From then on; UTC.")
     ] = None,
     until: Annotated[
-        datetime | None, typer.Option(formats=_FORMATS, help="Before then; UTC.")
+        datetime | None, typer.Option(formats=TIME_FORMATS, help="Before then; UTC.")
     ] = None,
     before: Annotated[
         int | None, typer.Option(min=1, help="Lower numbers than that: the next page.")
@@ -159,7 +157,7 @@ def prune(
     before: Annotated[
         datetime | None,
         typer.Option(
-            formats=_FORMATS,
+            formats=TIME_FORMATS,
             help="Archive what is older, unless a policy keeps it; what policies let go when left out.",
         ),
     ] = None,

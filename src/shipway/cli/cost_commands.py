@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from shipway.cli.options import Json, Server, StateDir
-
-_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
+from shipway.cli.options import TIME_FORMATS, Json, Server, StateDir
 
 
 def cost(
@@ -23,10 +21,10 @@ def cost(
     endpoint: Annotated[str, typer.Option("--endpoint", "-e", help="Of this one alone.")] = "",
     since: Annotated[
         datetime | None,
-        typer.Option(formats=_FORMATS, help="From then on; UTC. 30 days back when left out."),
+        typer.Option(formats=TIME_FORMATS, help="From then on; UTC. 30 days back when left out."),
     ] = None,
     until: Annotated[
-        datetime | None, typer.Option(formats=_FORMATS, help="Before then; UTC.")
+        datetime | None, typer.Option(formats=TIME_FORMATS, help="Before then; UTC.")
     ] = None,
     budgets: Annotated[bool, typer.Option("--budgets", help="Where budgets stand.")] = False,
     advice: Annotated[

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from shipway.cli.options import EndpointName, Json, Server, StateDir
+from shipway.cli.options import TIME_FORMATS, EndpointName, Json, Server, StateDir
 
 
 class By(StrEnum):
@@ -80,15 +80,11 @@ def performance(
     version: Annotated[int | None, typer.Option(help="One version alone.", min=1)] = None,
     since: Annotated[
         datetime | None,
-        typer.Option(
-            help="Predictions from then on, UTC.", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
-        ),
+        typer.Option(help="Predictions from then on, UTC.", formats=TIME_FORMATS),
     ] = None,
     until: Annotated[
         datetime | None,
-        typer.Option(
-            help="Predictions before then, UTC.", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
-        ),
+        typer.Option(help="Predictions before then, UTC.", formats=TIME_FORMATS),
     ] = None,
     by: Annotated[By | None, typer.Option(help="Part the answers further.")] = None,
     svg: Annotated[

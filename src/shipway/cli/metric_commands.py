@@ -59,10 +59,12 @@ def metrics(
     from shipway.cli.charts import lines_of, number_of, svg_of
     from shipway.cli.output import show_json, show_note
     from shipway.cli.sessions import client_of
-    from shipway.cli.spans import span_of
+    from shipway.core.durations import duration_of
 
-    span = span_of(since)
-    step_s = span.total_seconds() / _POINTS if step is None else span_of(step).total_seconds()
+    span = duration_of(since, name="since")
+    step_s = span.total_seconds() / _POINTS
+    if step is not None:
+        step_s = duration_of(step, name="step").total_seconds()
     now = datetime.now(UTC)  # noqa: TID251 - the command line owns its clock
     with client_of(server, state_dir) as client:
         found = client.measure(

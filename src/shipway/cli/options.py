@@ -25,3 +25,5 @@ TimeoutS = Annotated[
     float,
     typer.Option("--timeout", help="Seconds to wait until it is live or its rollout has begun."),
 ]
+TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
+"""How times are written on the command line; one without a zone is meant as UTC."""

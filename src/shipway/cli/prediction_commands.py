@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from shipway.cli.options import EndpointName, Json, Server, StateDir
-
-_TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
+from shipway.cli.options import TIME_FORMATS, EndpointName, Json, Server, StateDir
 
 
 def query(
@@ -26,10 +24,10 @@ def query(
         int | None, typer.Option(help="Only what this version (a number) answered.", min=1)
     ] = None,
     since: Annotated[
-        datetime | None, typer.Option(formats=_TIMES, help="From then on (UTC).")
+        datetime | None, typer.Option(formats=TIME_FORMATS, help="From then on (UTC).")
     ] = None,
     until: Annotated[
-        datetime | None, typer.Option(formats=_TIMES, help="Before then (UTC).")
+        datetime | None, typer.Option(formats=TIME_FORMATS, help="Before then (UTC).")
     ] = None,
     limit: Annotated[int, typer.Option(help="At most so many, newest first.", min=1)] = 100,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV; up to a million rows.")] = False,

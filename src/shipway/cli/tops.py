@@ -76,8 +76,10 @@ def _head(top: Top) -> str:
 
 
 def _cells(row: TopRow) -> list[object]:
-    values = [number_of(row.measures.get(name), MEASURES[name].unit) for name in _SHOWN]
+    values: list[object] = [
+        number_of(row.measures.get(name), MEASURES[name].unit) for name in _SHOWN
+    ]
     is_bad = (row.measures.get("error_rate") or 0.0) > 0
-    values[1:2] = [Text(values[1], style="bold red" if is_bad else "")]  # type: ignore[list-item]
+    values[1] = Text(str(values[1]), style="bold red" if is_bad else "")
     weights = ", ".join(f"{version} {pct} %" for version, pct in row.weights.items())
     return [row.endpoint, row.phase.value, *values, weights, Text(sparkline(row.requests))]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypedDict
 
 import msgspec
 
 from shipway.client.exchange import Call, reading
+from shipway.client.times import text_of, zoned
 from shipway.core.audit import AuditEvent
 from shipway.core.heads import KeyChange
 from shipway.core.retention import Pruned
@@ -75,7 +76,7 @@ def prune(*, before: datetime | None, dry_run: bool) -> Call[Pruned]:
         method="POST",
         path=f"{_AUDIT}/prune",
         read=reading(Pruned),
-        body=msgspec.json.encode({"before": before and _zoned(before), "dry_run": dry_run}),
+        body=msgspec.json.encode({"before": before and zoned(before), "dry_run": dry_run}),
         headers={"content-type": "application/json"},
         timeout_s=_TIMEOUT_S,
     )
@@ -87,8 +88,4 @@ def rotate_key() -> Call[KeyChange]:
 
 
 def _text(value: object) -> str:
-    return _zoned(value).isoformat() if isinstance(value, datetime) else str(value)
-
-
-def _zoned(time: datetime) -> datetime:
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
+    return text_of(value) if isinstance(value, datetime) else str(value)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from shipway.client.exchange import Call, reading
+from shipway.client.times import text_of
 from shipway.core.budgets import BudgetStanding
 from shipway.core.costs import CostReport
 from shipway.core.thrift import Advice
@@ -16,7 +17,7 @@ def report(
 ) -> Call[CostReport]:
     """What serving cost."""
     query = {"by": ",".join(by), "endpoint": endpoint}
-    query |= {name: _text(at) for name, at in (("since", since), ("until", until)) if at}
+    query |= {name: text_of(at) for name, at in (("since", since), ("until", until)) if at}
     return Call(method="GET", path="/api/v1/costs", query=query, read=reading(CostReport))
 
 
@@ -27,11 +28,7 @@ def budgets() -> Call[tuple[BudgetStanding, ...]]:
 
 def advice(*, since: datetime | None) -> Call[tuple[Advice, ...]]:
     """How it could cost less."""
-    query = {} if since is None else {"since": _text(since)}
+    query = {} if since is None else {"since": text_of(since)}
     return Call(
         method="GET", path="/api/v1/costs/advice", query=query, read=reading(tuple[Advice, ...])
     )
-
-
-def _text(at: datetime) -> str:
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).isoformat()

@@ -12,6 +12,7 @@ import msgspec
 
 from shipway.client.exchange import Call, Flow, Plane, one, reading
 from shipway.client.session import Session
+from shipway.client.times import text_of
 from shipway.core.errors import InvalidRequest
 from shipway.core.performance import By, Performance
 from shipway.wire.feedback import MOST_ITEMS, Truth, fault_of
@@ -113,8 +114,8 @@ def performance(
     """How good an endpoint's predictions were."""
     given = {
         "version": None if version is None else str(version),
-        "since": None if since is None else since.isoformat(),
-        "until": None if until is None else until.isoformat(),
+        "since": None if since is None else text_of(since),
+        "until": None if until is None else text_of(until),
         "by": None if by is None else by.value,
     }
     return Call(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import TypedDict
 from urllib.parse import quote
 
 from shipway.client.exchange import Answer, Call, Flow, one, reading
+from shipway.client.times import text_of
 from shipway.core.errors import Forbidden, NotFound
 from shipway.core.logged import Explanation, LoggedRows, LogStats
 
@@ -114,8 +115,10 @@ def _query(filters: LogFilters) -> dict[str, str]:
 
 def _text(value: object) -> str:
     if isinstance(value, datetime):
-        return (value.replace(tzinfo=UTC) if value.tzinfo is None else value).isoformat()
-    return str(value) if isinstance(value, str | int) else ",".join(value)  # type: ignore[arg-type]  # names
+        return text_of(value)
+    if isinstance(value, str | int):
+        return str(value)
+    return ",".join(str(name) for name in value) if isinstance(value, Iterable) else ""
 
 
 def _body(answer: Answer) -> bytes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from urllib.parse import quote
 
 import msgspec
 
 from shipway.client.exchange import Call, reading
+from shipway.client.times import text_of
 from shipway.core.endpoints import Phase
 
 
@@ -70,8 +71,8 @@ def measure(
     given = {
         "measure": name,
         "version": version,
-        "since": _text(since),
-        "until": _text(until),
+        "since": None if since is None else text_of(since),
+        "until": None if until is None else text_of(until),
         "step": "" if step_s is None else f"{step_s:g}",
     }
     return Call(
@@ -85,10 +86,3 @@ def measure(
 def top() -> Call[Top]:
     """What all endpoints do now."""
     return Call(method="GET", path="/api/v1/top", read=reading(Top))
-
-
-def _text(at: datetime | None) -> str:
-    """A time for a query; one without a zone is meant as UTC."""
-    if at is None:
-        return ""
-    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).isoformat()

@@ -9,7 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from shipway.core.monitors import MonitorSpec
-from shipway.core.signals import Severity, Signal
+from shipway.core.signals import Signal
 
 LEASE = timedelta(minutes=20)
 """A run belongs to the process that took it for so long; who is killed loses it then."""
@@ -237,36 +237,40 @@ def signals_of(run: MonitorRun) -> tuple[Signal, ...]:
     There is one alert per monitor, not per feature: a broken upstream moves many features at once. Without a
     verdict, an alert that is there stays, and none is raised.
     """
+    label = run.monitor.label
     work = _signal(
         run,
         rule=FAILED,
-        subject=run.monitor.label,
         is_firing=run.state is RunState.ERROR,
-        summary=run.message or f"Monitor `{run.monitor.label}` works.",
+        summary=run.message or f"Monitor `{label}` works.",
     )
+    work = msgspec.structs.replace(work, subject=label)
     if run.report is None or run.verdict in (None, MonitorVerdict.INCONCLUSIVE):
         return (work,)
     found = _signal(
         run,
         rule=run.monitor.rule,
         is_firing=run.verdict is MonitorVerdict.FIRING,
-        severity=run.monitor.severity,
         summary=run.summary,
+    )
+    found = msgspec.structs.replace(
+        found,
+        severity=run.monitor.severity,
         since=run.report.since or run.report.start,
         numbers=run.report.firing[0].numbers if run.report.firing else {},
     )
     return found, work
 
 
-def _signal(run: MonitorRun, *, rule: str, is_firing: bool, **fields: object) -> Signal:
-    given = {"severity": Severity.WARNING, "since": run.due_at, **fields}
+def _signal(run: MonitorRun, *, rule: str, is_firing: bool, summary: str) -> Signal:
     return Signal(
         environment=run.environment,
         endpoint=run.endpoint,
         rule=rule,
         at=run.ended_at or run.due_at,
         is_firing=is_firing,
+        summary=summary,
+        since=run.due_at,
         report=f"/endpoints/{run.endpoint}/monitor-runs/{run.id}",
         next_step=f"shipway monitors show {run.endpoint} {run.id}" if is_firing else "",
-        **given,  # type: ignore[arg-type]
     )

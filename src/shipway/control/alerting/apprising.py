@@ -22,7 +22,7 @@ def notified(url: str, title: str, text: str, policy: OutboundPolicy) -> tuple[s
     import apprise
 
     service = apprise.Apprise()
-    with apprise.LogCapture(level=logging.WARNING) as said:  # type: ignore[no-untyped-call]
+    with apprise.LogCapture(level=logging.WARNING) as said:  # type: ignore[no-untyped-call]  # Apprise is not typed
         if not service.add(url):
             return "Apprise cannot read the URL.", True
         if service.notify(body=text, title=title):
@@ -47,9 +47,9 @@ def _judge_connections(policy: OutboundPolicy) -> list[str]:
             raise _Refused(refusal)
         connect(self, address)
 
-    socket.socket.connect = judged  # type: ignore[method-assign,assignment]
-    socket.socket.connect_ex = judged  # type: ignore[method-assign,assignment]
-    socket.socket.sendto = _no_datagrams  # type: ignore[method-assign]
+    # Libraries that Apprise calls open sockets of their own: nothing but the class is common to all.
+    for name, instead in (("connect", judged), ("connect_ex", judged), ("sendto", _no_datagrams)):
+        setattr(socket.socket, name, instead)
     return refused
 
 
