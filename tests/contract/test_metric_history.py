@@ -237,3 +237,18 @@ def test_versions_are_told_apart(database: Database) -> None:
 def test_report_that_counts_nothing_sensible_is_refused(rows: tuple[object, ...]) -> None:
     with pytest.raises(InvalidRequest):
         Telemetry().note(TelemetryReport(gateway="g", source="a", rows=rows), steady_s=0.0)  # type: ignore[arg-type]
+
+
+def test_counts_from_while_control_was_away_are_not_those_of_its_return(database: Database) -> None:
+    before = World(database)
+    before.says("a", retries=10)
+    before.write()
+    after = World(database)
+    after.now = before.now + timedelta(hours=1)
+    after.says("a", retries=500)
+    after.write()
+    after.says("a", retries=502)
+    after.write()
+    lately = after.now - timedelta(minutes=1)
+    assert after.counted(since=lately) == 2
+    assert after.counted(since=before.now - timedelta(hours=1)) == 502

@@ -27,10 +27,13 @@ from shipway.core.alerts.lifecycle import (
     moved,
 )
 from shipway.core.alerts.plan import AlertPlan, Deed, Mode, Notify, Reaction
-from shipway.core.alerts.reacting import FRESH_S, reactions_to, refusal_of
+from shipway.core.alerts.reacting import FRESH_S, reactions_to, refusal_of, untimely
 from shipway.core.alerts.silences import Silence
+from shipway.core.endpoints import EndpointSpec, EndpointState
+from shipway.core.endpoints import Phase as EndpointPhase
 from shipway.core.errors import ConflictError
 from shipway.core.signals import Severity, Signal
+from shipway.core.versions import VersionRef
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OPS, BOSS = Notify(channel="ops"), Notify(channel="boss", after_s=600.0)
@@ -436,3 +439,58 @@ def test_nothing_is_done_by_evidence_that_is_old():
     alert = fired_alert()
     assert not refusal_of(reaction(), alert, [], at(FRESH_S))
     assert refusal_of(reaction(), alert, [], at(FRESH_S + 1))
+
+
+def test_what_gets_worse_is_acted_upon_too():
+    world = World()
+    world.hear(0, signal(0))
+    world.hear(10, signal(10, severity=Severity.CRITICAL))
+    assert [alert.severity for alert in world.fired] == [Severity.WARNING, Severity.CRITICAL]
+
+
+def test_an_alert_is_about_the_version_that_served_when_it_was_raised():
+    world = World()
+    world.hear(0, signal(0))
+    world.handling = replace(PLAIN, version="churn:3")
+    world.hear(10, signal(10))
+    assert world.alert.version == "churn:2"
+    world.hear(20, signal(20, firing=False))
+    world.hear(90)
+    world.hear(100, signal(100))
+    assert (world.alert.phase, world.alert.version) == (Phase.FIRING, "churn:3")
+
+
+def test_an_alert_does_not_go_deaf_when_a_clock_is_set_back():
+    world = World()
+    world.hear(10_000, signal(10_000))
+    world.hear(0, signal(0, firing=False))
+    world.hear(61)
+    assert world.alert.phase is Phase.RESOLVED
+
+
+V1, V2, V3 = (VersionRef("churn", number) for number in (1, 2, 3))
+SERVING = EndpointState(
+    spec=EndpointSpec(name="churn", model="churn:2"),
+    generation=4,
+    phase=EndpointPhase.LIVE,
+    active=V2,
+    previous=V1,
+)
+
+
+@pytest.mark.parametrize(
+    ("state", "is_timely"),
+    [
+        (SERVING, True),
+        (replace(SERVING, phase=EndpointPhase.STARTING, target=V3), False),
+        (replace(SERVING, active=V3, previous=V2), False),
+        (replace(SERVING, active=V1, previous=V2, refused=V2), False),
+        (replace(SERVING, previous=V3, refused=V3), False),
+    ],
+)
+@pytest.mark.parametrize("deed", [Deed.ROLLBACK, Deed.PAUSE])
+def test_a_rollback_undoes_only_what_the_alert_is_about(state, is_timely, deed):
+    alert = fired_alert()
+    assert alert.version == "churn:2"
+    assert (untimely(deed, alert, state) == "") is is_timely
+    assert untimely(Deed.RETRAIN, alert, state) == ""

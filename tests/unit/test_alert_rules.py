@@ -28,6 +28,7 @@ from shipway.core.alerts.rules import (
     Threshold,
 )
 from shipway.core.errors import InvalidSpec
+from shipway.core.monitors import MonitorKind
 from shipway.core.signals import Severity
 from shipway.wire.specs import spec_of
 from shipway.wire.webhooks import is_signed, signature_of
@@ -291,6 +292,8 @@ def test_every_default_rule_has_a_runbook_and_a_command():
     for rule in (*DEFAULT_RULES, *SERVER_RULES, RATE):
         assert runbook_of(rule.name, rule.runbook).startswith("docs/runbooks/"), rule.name
         assert command_of(rule.name, "churn", "abc").startswith("shipway "), rule.name
+    declared = {rule.name for rule in DEFAULT_RULES}
+    assert {kind.value for kind in MonitorKind} <= declared
     assert runbook_of("drift:hourly") == "docs/runbooks/drift.md"
     assert runbook_of("my-own") == ""
     assert runbook_of("my-own", "https://wiki/x") == "https://wiki/x"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -61,8 +62,13 @@ def list_alerts(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Response:
     """The alerts that the caller may see."""
-    found = services.alerts.newest(endpoint=endpoint, is_open=is_open, limit=limit)
-    return answer([one for one in found if _may_read(services, caller, one.endpoint)])
+    found = services.alerts.newest(
+        endpoint=endpoint,
+        is_open=is_open,
+        limit=limit,
+        may_see=partial(_may_read, services, caller),
+    )
+    return answer(found)
 
 
 @router.get("/alerts/{alert}", responses={200: answers(AlertStory, "The alert.")})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
+from math import isfinite
 
 import msgspec
 
@@ -17,7 +19,7 @@ from shipway.core.alerts.defaults import command_of
 from shipway.core.alerts.lifecycle import Alert, Event, Moment, moved
 from shipway.core.alerts.messages import item_of, linked
 from shipway.core.alerts.plan import Deed, Mode, Reaction
-from shipway.core.alerts.reacting import reactions_to, refusal_of
+from shipway.core.alerts.reacting import reactions_to, refusal_of, untimely
 from shipway.core.alerts.silences import silence_of
 from shipway.core.audit import Change
 from shipway.core.errors import ConflictError, NotFound, ShipwayError
@@ -76,13 +78,17 @@ class Alerts:
             tx.notifications.forget(self.environment, before=now - KEPT)
 
     def newest(
-        self, *, endpoint: str | None = None, is_open: bool = True, limit: int = 100
+        self,
+        *,
+        endpoint: str | None = None,
+        is_open: bool = True,
+        limit: int = 100,
+        may_see: Callable[[str], bool] = lambda endpoint: True,
     ) -> list[Alert]:
-        """Alerts, the newest first; with `is_open`, those that have not ended."""
+        """Alerts of endpoints that somebody may see, the newest first; with `is_open`, those that have not ended."""
         with self._database.reading() as tx:
-            return tx.alerts.newest(
-                self.environment, endpoint=endpoint, is_open=is_open, limit=limit
-            )
+            found = tx.alerts.newest(self.environment, endpoint=endpoint, is_open=is_open)
+            return list(islice((one for one in found if may_see(one.endpoint)), limit))
 
     def get(self, alert_id: str) -> Alert:
         """One alert.
@@ -196,7 +202,10 @@ class Alerts:
         orders: list[Order] = []
         said: dict[str, list[str]] = {}
         for alert in outcome.fired:
+            begun = {one.event for one in tx.alerts.moments(alert.id) if one.at >= alert.raised_at}
             for reaction in reactions_to(alert, handlings.plan_of(alert.endpoint)):
+                if f"do.{reaction.do.value}" in begun:
+                    continue  # done when it fired first, less severely
                 refusal = self._refusal(tx, reaction, alert, now)
                 said.setdefault(alert.id, []).append(_announced(reaction, alert, refusal))
                 event = f"{'skip' if refusal else 'do'}.{reaction.do.value}"
@@ -211,7 +220,9 @@ class Alerts:
         since = now - timedelta(seconds=reaction.per_s)
         event = f"do.{reaction.do.value}"
         done = tx.alerts.events(self.environment, event, since=since, endpoint=alert.endpoint)
-        return refusal_of(reaction, alert, [moment.at for moment in done], now)
+        refusal = refusal_of(reaction, alert, [moment.at for moment in done], now)
+        state = tx.endpoints.get(self.environment, alert.endpoint) if alert.endpoint else None
+        return refusal or untimely(reaction.do, alert, state)
 
     def _tell(self, tx: Transaction, notice: Notice, actions: Iterable[str], now: datetime) -> None:
         item = item_of(
@@ -307,7 +318,10 @@ def _moment(alert: Alert, event: str, now: datetime, message: str, *, by: str = 
 
 
 def _clipped(signal: Signal) -> Signal:
-    """The signal with a subject that fits its column."""
-    if len(signal.subject) <= _LONGEST_SUBJECT:
+    """The signal with a subject that fits its column, and numbers that JSON has."""
+    numbers = {name: value for name, value in signal.numbers.items() if isfinite(value)}
+    if len(signal.subject) <= _LONGEST_SUBJECT and len(numbers) == len(signal.numbers):
         return signal
-    return msgspec.structs.replace(signal, subject=signal.subject[:_LONGEST_SUBJECT])
+    return msgspec.structs.replace(
+        signal, subject=signal.subject[:_LONGEST_SUBJECT], numbers=numbers
+    )

@@ -2,7 +2,8 @@
 
 Each tick is one transaction: it adds what every source has counted since the last tick to the windows,
 and notes how far the source is in them. So nothing is counted twice or lost, whoever is killed when, and
-several controls may write. What happened while no control was there is in the window of its return.
+several controls may write. What happened while no control was there is in the window after the last one
+that it wrote: counts of an hour ago must not look like those of now.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from shipway.core.resolutions import FINE, RESOLUTIONS, Stretch, floor, step_for
 from shipway.core.tallies import Tally, added, grown
 from shipway.core.telemetry import Name
 from shipway.store.sql.database import Database, Transaction
+
+GAP = timedelta(seconds=60)
+"""Without a window for so long, control was away."""
 
 MOST_POINTS = 5_000
 """A series may have so many points."""
@@ -97,9 +101,24 @@ class History:
         if not changed and not gauges:
             return
         with self._database.transaction() as tx:
-            news = [self._taken(tx, source, counts, at) for source, counts in changed.items()]
-            tx.metrics.add(self._environment, _merged([*news, gauges]), at=at)
+            late = self._gap(tx, at)
+            missed: list[Mapping[Name, Tally]] = []
+            news: list[Mapping[Name, Tally]] = [gauges]
+            for source, counts in changed.items():
+                is_first = source not in self._written
+                taken = self._taken(tx, source, counts, at)
+                (missed if is_first and late is not None else news).append(taken)
+            tx.metrics.add(self._environment, _merged(news), at=at)
+            if late is not None:
+                tx.metrics.add(self._environment, _merged(missed), at=late)
         self._written = newest
+
+    def _gap(self, tx: Transaction, at: datetime) -> datetime | None:
+        """When nobody wrote any more, before this; None where somebody does."""
+        last = tx.metrics.last_written(self._environment)
+        if last is None or at - last < GAP:
+            return None
+        return last + timedelta(seconds=FINE.step_s)
 
     def prune(self, now: datetime) -> int:
         """Drops what is no longer kept; how many rows.

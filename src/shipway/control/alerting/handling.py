@@ -8,7 +8,7 @@ from shipway.core.alerts.channels import Channel
 from shipway.core.alerts.deciding import Handling
 from shipway.core.alerts.defaults import SERVER_RULES, runbook_of
 from shipway.core.alerts.lifecycle import Key
-from shipway.core.alerts.plan import AlertPlan, Notify, is_off, override_of, rules_of
+from shipway.core.alerts.plan import AlertPlan, Notify, changed, is_off, override_of, rules_of
 from shipway.core.alerts.rules import Reported, Rule, State
 from shipway.core.endpoints import EndpointState
 
@@ -34,8 +34,9 @@ class Handlings:
         plan = None if state is None else state.spec.alerts
         if is_off(plan, key.rule):
             return None
-        rule = self._rule(key)
         override = override_of(plan, key.rule)
+        rule = self._rule(key)
+        rule = None if rule is None else changed(rule, override)
         active = None if state is None else state.active
         return Handling(
             for_s=0.0 if rule is None else rule.for_s,

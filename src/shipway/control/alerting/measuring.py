@@ -15,9 +15,9 @@ from shipway.control.views import Seen
 from shipway.core.alerts.defaults import SERVER_RULES
 from shipway.core.alerts.judging import judged
 from shipway.core.alerts.plan import rules_of
-from shipway.core.alerts.rules import DAY_S, BurnRate, Measuring, Reported, State
+from shipway.core.alerts.rules import DAY_S, Absence, BurnRate, Measuring, Reported, State
 from shipway.core.endpoints import EndpointState
-from shipway.core.errors import InvalidRequest
+from shipway.core.errors import DependencyError, InvalidRequest
 from shipway.core.signals import Signal
 from shipway.store.sql.database import Database
 
@@ -56,6 +56,7 @@ class Measures:
 
     def __init__(self, measure: Measure) -> None:
         self._measure = measure
+        self.is_away = False
         self._unknown: set[str] = set()
         self._kept: dict[tuple[str, str, float, float], _Kept] = {}
 
@@ -65,6 +66,8 @@ class Measures:
         def measured(name: str, ago_s: float, over_s: float) -> float | None:
             key, at_s = (endpoint, name, ago_s, over_s), monotonic()
             kept = self._kept.get(key)
+            if self.is_away:
+                return None
             if kept is None or kept.until_s <= at_s:
                 until = now - timedelta(seconds=ago_s)
                 since = until - timedelta(seconds=over_s)
@@ -78,6 +81,12 @@ class Measures:
     def _asked(self, name: str, endpoint: str, since: datetime, until: datetime) -> float | None:
         try:
             return self._measure(name, endpoint, since=since, until=until)
+        except DependencyError as exc:
+            if not self.is_away:
+                _log.warning("What is measured cannot be asked for now: %s", exc)
+            # Each question may wait long: the others of this look are not asked.
+            self.is_away = True
+            return None
         except InvalidRequest as exc:
             # A rule on what nobody measures must not keep the others from being looked at.
             if name not in self._unknown:
@@ -86,7 +95,8 @@ class Measures:
             return None
 
     def forget(self) -> None:
-        """Lets go of what has to be asked for anew anyway."""
+        """Begins a look: who was away is asked again, and what has to be asked for anew anyway is let go."""
+        self.is_away = False
         at_s = monotonic()
         if len(self._kept) > MOST_KEPT:
             self._kept = {k: kept for k, kept in self._kept.items() if kept.until_s > at_s}
@@ -107,6 +117,7 @@ class Evaluation:
         self._environment = environment
         self._seen = seen
         self._measures = Measures(measure)
+        self._began: datetime | None = None
 
     def signals(self, now: datetime) -> list[Signal]:
         """What each rule says now; nothing of rules that something is missing for."""
@@ -114,6 +125,7 @@ class Evaluation:
             states = [s for s in tx.endpoints.list() if s.spec.environment == self._environment]
         seen = self._seen()
         self._measures.forget()
+        self._began = min(self._began or now, now)
         return [*self._of_server(states, seen, now), *self._of_endpoints(states, seen, now)]
 
     def _of_server(
@@ -140,8 +152,14 @@ class Evaluation:
                 if signal is not None:
                     yield signal
 
+    def _has_looked(self, over_s: float, now: datetime) -> bool:
+        """Whether somebody has looked for so long: that nobody did is not that nobody came."""
+        return self._began is not None and now - self._began >= timedelta(seconds=over_s)
+
     def _measured(self, rule: Measuring, state: EndpointState, now: datetime) -> Signal | None:
         name = state.spec.name
+        if isinstance(rule, Absence) and not self._has_looked(rule.over_s, now):
+            return None
         judgement = judged(rule, self._measures.of(name, now))
         if judgement is None:
             return None

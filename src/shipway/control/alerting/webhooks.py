@@ -27,8 +27,13 @@ def posted(
             client.stream("POST", url, content=body, headers=dict(headers)) as answer,
         ):
             # The body of the answer is not read: it may have no end.
-            if answer.is_success:
+            if answer.is_success and answer.request.method == "POST":
                 return "", False
+            if answer.is_success:
+                return (
+                    "It redirects, which loses what is sent: name the address that it leads to.",
+                    False,
+                )
             return f"It answered with {answer.status_code}.", answer.status_code == _GONE
     except InvalidRequest as exc:
         return exc.message, True

@@ -50,7 +50,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What changed: alerts as they are now, what happened, who is told, and those that fire anew."""
+    """What changed: alerts as they are now, what happened, who is told, and those that fire anew or more severely."""
 
     changed: tuple[Alert, ...] = ()
     moments: tuple[Moment, ...] = ()
@@ -111,12 +111,16 @@ class _Life:
         self.has_fired = False
         self._handling = handling
         self._now = now
+        # What was heard later than now was heard by a clock that was wrong.
+        self._before_now = now - timedelta(microseconds=1)
         self._silences = silences
 
     def hear(self, signal: Signal) -> None:
         """Takes in a signal."""
         handling = self._handling
-        if handling is None or (self.alert and signal.at <= self.alert.heard_at):
+        if handling is None or (
+            self.alert and signal.at <= min(self.alert.heard_at, self._before_now)
+        ):
             return
         if signal.is_firing:
             self._hear_trouble(signal, handling)
@@ -130,12 +134,12 @@ class _Life:
         severity = handling.severity or signal.severity
         alert = self.alert
         if alert is None or _is_past(alert, self._now):
-            alert = _opened(signal, severity, self._now)
+            alert = _opened(signal, severity, handling.version, self._now)
             self.moments.append(self._moment(alert, "open", signal.summary))
         elif alert.phase is Phase.RESOLVED:
             self._move(Event.RAISE, signal.summary)
             assert self.alert is not None
-            alert = _replace(self.alert, raised_at=signal.at)
+            alert = _replace(self.alert, raised_at=signal.at, version=handling.version)
         is_worse = alert.fires and RANK[severity] > RANK[alert.severity]
         self.alert = _replace(
             alert,
@@ -143,7 +147,6 @@ class _Life:
             heard_at=signal.at,
             clear_since=None,
             since=min(alert.since, signal.since or alert.since),
-            version=handling.version,
             summary=signal.summary,
             numbers=signal.numbers,
             report=signal.report,
@@ -153,6 +156,7 @@ class _Life:
         )
         if is_worse:
             self._move(Event.WORSEN, f"Now {severity.value}: {signal.summary}")
+            self.has_fired = True
 
     def proceed(self) -> None:
         """Lets the time pass."""
@@ -223,7 +227,7 @@ def hold_s(alert: Alert, handling: Handling) -> float:
     return float(handling.hold_s * 2**doublings)
 
 
-def _opened(signal: Signal, severity: Severity, now: datetime) -> Alert:
+def _opened(signal: Signal, severity: Severity, version: str, now: datetime) -> Alert:
     key = key_of(signal)
     return Alert(
         id=alert_id(key, now),
@@ -237,6 +241,7 @@ def _opened(signal: Signal, severity: Severity, now: datetime) -> Alert:
         phase_at=now,
         raised_at=signal.at,
         heard_at=signal.at,
+        version=version,
     )
 
 

@@ -46,7 +46,9 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     Reported(name="drift", hold_s=0.0),
     Reported(name="prediction_drift", hold_s=0.0, runbook="docs/runbooks/drift.md"),
     Reported(name="quality", hold_s=0.0),
+    Reported(name="multivariate", hold_s=0.0, runbook="docs/runbooks/drift.md"),
     Reported(name="performance", hold_s=0.0, severity=Severity.CRITICAL),
+    Reported(name="bias", hold_s=0.0, runbook="docs/runbooks/performance.md"),
     Reported(name="monitor-failed", hold_s=0.0),
     Reported(name="budget", hold_s=0.0),
 )

@@ -149,7 +149,7 @@ def rules_of(plan: AlertPlan | None) -> tuple[Rule, ...]:
     """The rules of an endpoint with that plan, in the order of names."""
     plan = plan or AlertPlan()
     kept = [
-        _changed(rule, plan.rules.get(rule.name))
+        changed(rule, plan.rules.get(rule.name))
         for rule in (*DEFAULT_RULES, *_burn_rates(plan))
         if not is_off(plan, rule.name)
     ]
@@ -190,7 +190,8 @@ def _bad_share(slo: Slo) -> str:
     return slo.measure.value
 
 
-def _changed(rule: Rule, override: Override | None) -> Rule:
+def changed(rule: Rule, override: Override | None) -> Rule:
+    """The rule with what an override says in place of its own."""
     if override is None:
         return rule
     known = set(rule.__struct_fields__)

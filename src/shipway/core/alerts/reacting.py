@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from shipway.core.alerts.lifecycle import Alert
 from shipway.core.alerts.plan import AlertPlan, Deed, Mode, Reaction
+from shipway.core.endpoints import EndpointState, Phase
 
 FRESH_S = 300.0
 """Nothing is done by evidence that is older: what was true then need not be now."""
@@ -21,6 +22,26 @@ def reactions_to(alert: Alert, plan: AlertPlan | None) -> tuple[Reaction, ...]:
         if one.when in names:
             found.setdefault(one.do, one)
     return tuple(found.values())
+
+
+def untimely(deed: Deed, alert: Alert, state: EndpointState | None) -> str:
+    """Why an endpoint as it is now is not what the alert is about; empty when it is.
+
+    Measures are of all versions together, and of a while ago: what they say of a version that is on its way out, or has gone, must not
+    undo what replaced it.
+    """
+    if deed not in (Deed.ROLLBACK, Deed.PAUSE) or state is None:
+        return ""
+    if state.phase is Phase.STARTING:
+        return f"{state.target} is on its way in already"
+    if alert.version != str(state.active or ""):
+        return f"the alert is about {alert.version or 'no version'}, and {state.active} serves now"
+    rollout = state.releasing
+    if rollout is not None and alert.raised_at < rollout.started_at:
+        return f"it was raised before {state.target} came"
+    if rollout is None and state.previous is not None and state.previous == state.refused:
+        return f"{state.previous} was given up itself"
+    return ""
 
 
 def refusal_of(reaction: Reaction, alert: Alert, done: Sequence[datetime], now: datetime) -> str:

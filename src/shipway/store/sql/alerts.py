@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from shipway.core.alerts.silences import Silence
 from shipway.store.sql.tables import alert_events, alerts, silences
 
 _alert = msgspec.json.Decoder(Alert)
+_FETCH = 100
 
 
 class AlertRows:
@@ -35,17 +36,17 @@ class AlertRows:
         found = self._read(query.order_by(alerts.c.phase_at, alerts.c.id))
         return {alert.key: alert for alert in found}
 
-    def newest(
-        self, environment: str, *, endpoint: str | None, is_open: bool, limit: int
-    ) -> list[Alert]:
-        """The newest alerts first; with `is_open`, those that have not ended."""
+    def newest(self, environment: str, *, endpoint: str | None, is_open: bool) -> Iterator[Alert]:
+        """The newest alerts first, read as they are asked for; with `is_open`, those that have not ended."""
         query = sa.select(alerts.c.alert).where(alerts.c.environment == environment)
         if endpoint is not None:
             query = query.where(alerts.c.endpoint == endpoint)
         if is_open:
             query = query.where(alerts.c.phase != Phase.RESOLVED.value)
-        newest = query.order_by(alerts.c.phase_at.desc(), alerts.c.id).limit(limit)
-        return self._read(newest)
+        newest = query.order_by(alerts.c.phase_at.desc(), alerts.c.id)
+        options = {"stream_results": True, "yield_per": _FETCH}
+        with self._connection.execute(newest, execution_options=options) as rows:
+            yield from (_alert.decode(row.alert) for row in rows)
 
     def put(self, alert: Alert) -> None:
         """Keeps an alert in place of what it was."""

@@ -33,6 +33,13 @@ class MetricRows:
         )
         return {(row.endpoint, row.version): decoded(row.counts) for row in rows}
 
+    def last_written(self, environment: str) -> datetime | None:
+        """The beginning of the last of the finest windows; None before the first."""
+        t = metric_windows.c
+        query = sa.select(t.at).where(t.environment == environment)
+        query = query.where(t.step_s == RESOLUTIONS[0].step_s).order_by(t.at.desc()).limit(1)
+        return self._connection.scalar(query)
+
     def put_counted(
         self, environment: str, source: str, counts: Mapping[Name, Tally], *, at: datetime
     ) -> None:

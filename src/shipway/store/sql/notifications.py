@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -10,7 +10,13 @@ import sqlalchemy as sa
 
 from shipway.core.alerts.channels import Channel
 from shipway.core.alerts.messages import Message
-from shipway.core.alerts.sending import Notification, Sending, leased
+from shipway.core.alerts.sending import (
+    LEASE_S,
+    LONGEST_PAUSE_S,
+    Notification,
+    Sending,
+    leased,
+)
 from shipway.store.sql.tables import channels, notifications
 
 _channel = msgspec.json.Decoder(Channel)
@@ -68,11 +74,14 @@ class NotificationRows:
 
     def due(self, environment: str, *, now: datetime, limit: int) -> list[Notification]:
         """Takes messages that are to be sent now, the longest due first; each is the caller's until its lease ends."""
-        is_free = notifications.c.leased_until.is_(None) | (notifications.c.leased_until <= now)
+        # A lease or a time later than any that could be given now was given by a clock that was wrong.
+        lease, due = notifications.c.leased_until, notifications.c.due_at
+        longest = now + timedelta(seconds=LONGEST_PAUSE_S)
+        is_free = lease.is_(None) | (lease <= now) | (lease > now + timedelta(seconds=LEASE_S))
         is_due = (
             (notifications.c.environment == environment)
             & (notifications.c.state == Sending.WAITING.value)
-            & (notifications.c.due_at <= now)
+            & ((due <= now) | (due > longest))
             & is_free
         )
         oldest = (notifications.c.due_at, notifications.c.id)
