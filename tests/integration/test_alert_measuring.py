@@ -13,10 +13,10 @@ from shipway.control.gateways import SeenGateway
 from shipway.control.views import Seen
 from shipway.core.alerts.lifecycle import Phase
 from shipway.core.alerts.plan import AlertPlan, Slo
-from shipway.core.alerts.rules import Threshold
+from shipway.core.alerts.rules import Absence, Threshold
 from shipway.core.endpoints import EndpointSpec, EndpointState
 from shipway.core.endpoints import Phase as EndpointPhase
-from shipway.core.errors import InvalidRequest
+from shipway.core.errors import InvalidRequest, StoreUnavailable
 from shipway.core.observed import GatewayEvidence, Observed, VariantEvidence
 from shipway.core.rollouts import Rollout, RolloutPhase
 from shipway.core.strategies import Canary, RolloutPlan
@@ -125,6 +125,41 @@ def test_a_measure_that_nobody_has_keeps_no_other_rule_from_being_looked_at(worl
     world.history.note(0, error_rate=0.5, requests_per_s=10.0)
     assert world.signal("capture-loss") is None
     assert world.signal("error-rate").is_firing
+
+
+def test_a_source_that_is_away_is_asked_once_and_silences_no_rule_about_states(world):
+    asked = []
+
+    def away(name, endpoint, *, version="", since, until):
+        asked.append(name)
+        raise StoreUnavailable("Prometheus does not answer.")
+
+    evaluation = Evaluation(world.database, environment="dev", seen=seen, measure=away)
+    assert {s.rule for s in evaluation.signals(NOW)} == {
+        "no-replicas",
+        "stuck-rollout",
+        "gateway-down",
+    }
+    assert len(asked) == 1
+    evaluation.signals(NOW + timedelta(seconds=10))
+    assert len(asked) == 2
+
+
+def test_that_control_was_away_is_not_that_nobody_came(world):
+    asked = Absence(name="silent", over_s=900.0)
+    world.put(
+        spec=EndpointSpec(
+            name="churn", model="churn:1", environment="dev", alerts=AlertPlan(extra=(asked,))
+        )
+    )
+
+    def measured(name, endpoint, *, version="", since, until):
+        return None if until - since == timedelta(seconds=900) else 1.0
+
+    evaluation = Evaluation(world.database, environment="dev", seen=seen, measure=measured)
+    assert "silent" not in {s.rule for s in evaluation.signals(NOW)}
+    later = evaluation.signals(NOW + timedelta(seconds=900))
+    assert next(s for s in later if s.rule == "silent").is_firing
 
 
 def test_without_any_history_nothing_is_said_of_measures(world):

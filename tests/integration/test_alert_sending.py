@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from shipway.control.alerting.channels import ChannelRequest, Channels
 from shipway.control.alerting.courier import Courier, Parcel, Way
 from shipway.control.alerting.outbox import put_message
 from shipway.control.alerting.sending import Secrets, Sender
+from shipway.control.alerting.webhooks import posted
 from shipway.control.changes import Request
 from shipway.core.addresses import OutboundPolicy
 from shipway.core.alerts.messages import Message, MessageKind
@@ -289,3 +291,45 @@ def test_only_the_key_of_the_state_directory_opens_what_it_sealed(tmp_path):
     (tmp_path / "b" / "sealing.key").write_text("broken")
     with pytest.raises(StateUnusable):
         Sealer(tmp_path / "b")
+
+
+class Moved(BaseHTTPRequestHandler):
+    """A service that has moved, and shows its sign-in page to whoever looks."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(302)
+        self.send_header("location", "/elsewhere")
+        self.end_headers()
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        return
+
+
+def test_a_redirect_that_loses_the_message_is_no_delivery():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Moved)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_address[1]}/hook"
+        reason, is_final = posted(url, {}, b"{}", LOOPBACK)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert "redirects" in reason
+    assert not is_final
+
+
+def test_a_clock_that_is_set_back_keeps_no_message(world, hook):
+    world.add(hook.url)
+    hook.answers = [500, 200]
+    world.put()
+    assert world.sender.deliver() == 1
+    world.now -= timedelta(days=1)
+    assert world.sender.deliver() == 1
+    assert len(hook.taken) == 1
