@@ -129,3 +129,12 @@ def test_advice_comes_with_the_saving_in_the_servers_prices(database):
     (advice,) = costs(database, prices=Prices()).advice(since=NOON, until=NOON + HOUR)
     assert (advice.kind, advice.currency) == ("replicas", "USD")
     assert advice.saving == pytest.approx(3 * 50 * 0.0045 * 730)
+
+
+def test_hours_that_a_clock_ahead_of_time_charged_are_charged_again(database):
+    own = costs(database)
+    own.charge(NOON)
+    costs(database, Unknown()).charge(NOON + 5 * HOUR)
+    own.charge(NOON + HOUR)
+    report = own.report(["hour"], since=NOON - HOUR, until=NOON + HOUR, now=NOON + HOUR)
+    assert [row.total for row in report.rows] == [pytest.approx(3.0), pytest.approx(3.0)]

@@ -123,14 +123,13 @@ def changed(**fields):
 
 
 def test_a_well_kept_endpoint_gets_no_advice():
-    assert advised(changed(busy=0.5, memory_gb=1, repeated=0.01, batch_rows=8.0), PRICES) == ()
+    assert advised(changed(busy=0.5, memory_gb=1, batch_rows=8.0), PRICES) == ()
 
 
 @pytest.mark.parametrize(
     ("fields", "kind"),
     [
         ({"replicas": 4, "busy": 0.9, "memory_gb": 2.0}, "replicas"),
-        ({"repeated": 0.4}, "cache"),
         ({"batch_rows": 1.0, "queue_s": 0.04, "infer_s": 0.01}, "batching"),
         ({"is_float32": True, "size_mb": 400.0}, "quantisation"),
     ],

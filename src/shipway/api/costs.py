@@ -19,6 +19,8 @@ from shipway.core.errors import InvalidRequest
 from shipway.core.thrift import Advice
 
 DEFAULT_PERIOD = timedelta(days=30)
+SEEN = timedelta(days=2)
+"""Advice looks at so long: the busiest minute is known of it."""
 router = APIRouter(tags=["costs"])
 ANSWERS = [CostReport, BudgetStanding, Advice]
 
@@ -69,7 +71,7 @@ def budgets(services: UsesServices, caller: Caller) -> Response:
 def advice(services: UsesServices, caller: Caller, since: Since = None) -> Response:
     """How the endpoints that the caller may see could cost less."""
     now = services.now()
-    found = services.costs.advice(since=utc(since) or now - timedelta(days=7), until=now)
+    found = services.costs.advice(since=utc(since) or now - SEEN, until=now)
     return answer([one for one in found if may_read_endpoint(services, caller, one.endpoint)])
 
 

@@ -17,10 +17,17 @@ def utc(at: datetime) -> datetime: ...
 @overload
 def utc(at: None) -> None: ...
 def utc(at: datetime | None) -> datetime | None:
-    """The time in UTC; None for none."""
+    """The time in UTC; None for none.
+
+    Raises:
+        InvalidRequest: in UTC it is before the year 1 or after 9999.
+    """
     if at is None:
         return None
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    try:
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except OverflowError as exc:
+        raise InvalidRequest(f"`{at.isoformat()}` is beyond the calendar.") from exc
 
 
 def moment(name: str, text: str) -> datetime | None:
@@ -33,7 +40,7 @@ def moment(name: str, text: str) -> datetime | None:
         return None
     try:
         return utc(datetime.fromisoformat(text))
-    except (ValueError, OverflowError) as exc:
+    except ValueError as exc:
         raise InvalidRequest(
             f"`{name}` is no time: `{text[:50]}`.",
             next_step="Write it as 2026-05-06T12:00:00Z.",

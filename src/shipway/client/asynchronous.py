@@ -737,7 +737,7 @@ class AsyncClient:
         return await self._send(costing.budgets())
 
     async def cost_advice(self, *, since: datetime | None = None) -> tuple[Advice, ...]:
-        """How endpoints could cost less, by what was seen in the last 7 days or since then."""
+        """How endpoints could cost less, by what was seen in the last two days or since then."""
         return await self._send(costing.advice(since=since))
 
     async def alerts(

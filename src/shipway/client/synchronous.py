@@ -726,7 +726,7 @@ class Client:
         return self._send(costing.budgets())
 
     def cost_advice(self, *, since: datetime | None = None) -> tuple[Advice, ...]:
-        """How endpoints could cost less, by what was seen in the last 7 days or since then."""
+        """How endpoints could cost less, by what was seen in the last two days or since then."""
         return self._send(costing.advice(since=since))
 
     def alerts(

@@ -61,8 +61,8 @@ class Costs:
 
         An hour is charged once, whoever else does it at the same time, at the prices of now.
         """
-        last = self._newest()
         present = _hour(now)
+        last = self._newest(present)
         first = present - HOUR if last is None else last + HOUR
         hours = [first + n * HOUR for n in range(max(0, (present - first) // HOUR))]
         for hour in hours[-MOST_AT_ONCE:]:
@@ -107,8 +107,14 @@ class Costs:
         ]
         return tuple(sorted(found, key=lambda one: -one.saving))
 
-    def _newest(self) -> datetime | None:
+    def _newest(self, present: datetime) -> datetime | None:
+        """The last hour that was charged. What a clock that ran ahead charged is forgotten: it comes again."""
         with self._database.reading() as tx:
+            newest = tx.charges.newest_hour(self._environment)
+        if newest is None or newest < present:
+            return newest
+        with self._database.transaction() as tx:
+            tx.charges.forget(self._environment, since=present)
             return tx.charges.newest_hour(self._environment)
 
     def _charge_hour(self, hour: datetime) -> None:

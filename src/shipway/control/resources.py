@@ -12,6 +12,7 @@ from shipway.core.bundles import Format
 from shipway.core.costs import GB, Resources, Usage
 from shipway.core.endpoints import EndpointSpec
 from shipway.core.measures import SAMPLES, requests_of, value_of
+from shipway.core.registry import VersionRecord
 from shipway.core.resolutions import MINUTES, Stretch, stretches
 from shipway.core.tallies import Tally, added
 from shipway.core.telemetry import Name
@@ -50,16 +51,17 @@ class HistoryUse:
         )
 
     def observed(self, since: datetime, until: datetime) -> Sequence[Observed]:
-        """What advice is given on, of the versions whose endpoints are there still."""
+        """What advice is given on, of the versions that serve now."""
         with self._database.reading() as tx:
             tallies = self._tallies(tx, since, until)
             specs = self._specs(tx)
             busy = self._busiest(tx, until)
-            sizes = {name: _size_mb(tx, name[1]) for name in tallies if name[1]}
+            active = self._active(tx)
+            records = {name: _record(tx, name[1]) for name in tallies if name in active}
         return [
-            _observed(name, tally, specs[name[0]], busy=busy.get(name, 0.0), size_mb=sizes[name])
-            for name, tally in tallies.items()
-            if name[1] and name[0] in specs
+            _observed(name, tallies[name], specs[name[0]], record, busy=busy.get(name, 0.0))
+            for name, record in records.items()
+            if record is not None
         ]
 
     def _tallies(
@@ -79,6 +81,11 @@ class HistoryUse:
     def _specs(self, tx: Transaction) -> dict[str, EndpointSpec]:
         states = (state.spec for state in tx.endpoints.list())
         return {spec.name: spec for spec in states if spec.environment == self._environment}
+
+    def _active(self, tx: Transaction) -> set[Name]:
+        states = tx.endpoints.list()
+        mine = (state for state in states if state.spec.environment == self._environment)
+        return {(state.spec.name, str(state.active)) for state in mine}
 
     def _busiest(self, tx: Transaction, until: datetime) -> dict[Name, float]:
         """The highest mean number of requests inside in any minute of the last two days."""
@@ -125,14 +132,13 @@ def _gb_s(summed_kib: float) -> float:
 
 
 def _observed(
-    name: Name, tally: Tally, spec: EndpointSpec, *, busy: float, size_mb: tuple[float, bool] | None
+    name: Name, tally: Tally, spec: EndpointSpec, record: VersionRecord, *, busy: float
 ) -> Observed:
     seconds = tally.get(SAMPLES, 0.0) * LOOK_EVERY_S
     replicas = value_of("replicas_ready", tally, seconds) or 0.0
     memory_mb = value_of("memory_mb", tally, seconds) or 0.0
     infer_ms = value_of("infer_ms", tally, seconds)
     queue_ms = value_of("queue_ms", tally, seconds)
-    size, is_float32 = size_mb or (None, False)
     return Observed(
         endpoint=name[0],
         version=name[1],
@@ -146,18 +152,12 @@ def _observed(
         infer_s=None if infer_ms is None else infer_ms / 1000,
         queue_s=None if queue_ms is None else queue_ms / 1000,
         batch_rows=value_of("batch_rows", tally, seconds),
-        has_cache=spec.cache is not None,
-        size_mb=size,
-        is_float32=is_float32,
+        batchable=record.manifest.content.signature.batchable,
+        size_mb=record.size_bytes / 1e6,
+        is_float32=record.manifest.content.format in _FLOAT_FORMATS,
     )
 
 
-def _size_mb(tx: Transaction, version: str) -> tuple[float, bool] | None:
-    """A version's size in megabytes, and whether its weights are float32; None when it is gone."""
+def _record(tx: Transaction, version: str) -> VersionRecord | None:
     query = parse_version(version)
-    record = (
-        None if query.number is None else tx.versions.get(VersionRef(query.model, query.number))
-    )
-    if record is None:
-        return None
-    return record.size_bytes / 1e6, record.manifest.content.format in _FLOAT_FORMATS
+    return None if query.number is None else tx.versions.get(VersionRef(query.model, query.number))

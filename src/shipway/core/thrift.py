@@ -27,8 +27,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
 
     `busy` is the highest mean number of requests in the model at once in any minute; `cpu_s` and
     `memory_gb` (one replica's) are the replicas'. `infer_s` is the mean time in the model per batch,
-    `batch_rows` the mean rows of a batch, `queue_s` the mean wait before it. `repeated` is the share of
-    requests whose inputs were seen before in the window; None where predictions are not captured.
+    `batch_rows` the mean rows of a batch, `queue_s` the mean wait before it.
     `size_mb` is the model's, `is_float32` whether its weights are.
     """
 
@@ -45,8 +44,6 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     queue_s: float | None = None
     batch_rows: float | None = None
     batchable: bool = True
-    repeated: float | None = None
-    has_cache: bool = False
     size_mb: float | None = None
     is_float32: bool = False
 
@@ -70,7 +67,7 @@ def advised(observed: Observed, prices: Prices) -> tuple[Advice, ...]:
         return ()
     found = [
         one
-        for advise in (_fewer_replicas, _cache, _batching, _quantisation)
+        for advise in (_fewer_replicas, _batching, _quantisation)
         for one in advise(observed, prices)
         if one.saving >= LEAST_SAVING
     ]
@@ -103,22 +100,6 @@ def _fewer_replicas(observed: Observed, prices: Prices) -> Iterator[Advice]:
             f" {enough} replicas would be busy for {100 * observed.busy / enough:.0f} % of it."
         ),
         command=f"shipway deploy {observed.version} -e {observed.endpoint} --replicas {enough}",
-    )
-
-
-def _cache(observed: Observed, prices: Prices) -> Iterator[Advice]:
-    """Requests that repeat others: a cache answers them without the model."""
-    if observed.has_cache or observed.repeated is None or observed.repeated < 0.05:
-        return
-    yield Advice(
-        kind="cache",
-        endpoint=observed.endpoint,
-        version=observed.version,
-        saving=_per_month(observed.repeated * _cpu_cost_per_hour(observed, prices)),
-        currency=prices.currency,
-        what="Keep answers in a cache.",
-        evidence=f"{100 * observed.repeated:.0f} % of {observed.requests:,} requests had inputs seen before.",
-        command="Add `cache: {}` to the endpoint's YAML, and `shipway apply` it.",
     )
 
 

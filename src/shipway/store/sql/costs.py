@@ -24,6 +24,11 @@ class ChargeRows:
         if rows:
             self._connection.execute(sa.insert(charges), rows)
 
+    def forget(self, environment: str, *, since: datetime) -> None:
+        """Removes the charges of hours that begin then or later."""
+        mine = (charges.c.environment == environment) & (charges.c.hour >= since)
+        self._connection.execute(sa.delete(charges).where(mine))
+
     def newest_hour(self, environment: str) -> datetime | None:
         """The last hour that was charged; None before the first."""
         mine = charges.c.environment == environment
