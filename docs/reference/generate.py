@@ -359,6 +359,8 @@ _WHEN = {
     "prediction_drift": "a monitor of predictions finds something",
     "quality": "a data quality monitor finds something",
     "performance": "a monitor of live performance finds something",
+    "multivariate": "a monitor of this kind finds something",
+    "bias": "a monitor of this kind finds something",
     "monitor-failed": "a monitor could not come to a verdict",
     "budget": "a budget is, or will be, used up",
     "gateway-down": "there are endpoints, and no gateway has reported for 15 s",
