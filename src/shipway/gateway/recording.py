@@ -258,7 +258,7 @@ def key_as_kept(
         try:
             value = np.array([text], dtype=object)
             array = value.astype(NUMPY_OF[dtype]) if dtype.is_numeric else value
-        except ValueError:
+        except (OverflowError, ValueError):
             return text  # no key of this endpoint, and none that could be found
         return (row_key(redaction.arrays({name: array}).get(name)) or "")[:LONGEST_TEXT]
 
