@@ -68,6 +68,19 @@ def test_what_is_posted_is_read(log):
     assert (second["_row"], second["age"], second["plan"], second["label"]) == (1, None, None, 0)
 
 
+def test_one_prediction_that_no_table_can_hold_costs_the_others_nothing(log, state_dir):
+    bad = prediction("bad", inputs={"age": np.zeros(3), "plan": texts(*"abc")})
+    data = segment([prediction("a"), bad, prediction("c", of=shape("other"))])
+    assert log.ingest(data, gateway="gw", now=NOW)
+    for endpoint, wanted in (("churn", ["a"]), ("other", ["c"])):
+        with log.opened(endpoint) as connection:
+            assert ids(connection) == wanted
+    (aside,) = (state_dir / "spool-rejected").iterdir()
+    assert aside.read_bytes() == data
+    with pytest.raises(InvalidRequest):
+        log.ingest(segment([bad]), gateway="gw", now=NOW)
+
+
 def test_feedback_is_read_raw(log):
     said = [
         Feedback(environment="dev", endpoint="churn", at_us=micros(NOW), request_id="r-1", row=0,

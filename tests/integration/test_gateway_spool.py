@@ -325,6 +325,37 @@ async def test_segments_wait_while_control_is_away_and_are_set_aside_when_refuse
     assert "Control refused segment" in capfd.readouterr().err
 
 
+async def test_a_segment_that_control_fails_at_holds_up_no_other_and_is_told_of_once(
+    tmp_path, capfd
+):
+    source, control = Notes(), Control()
+    for name in ("poison", "a", "b"):
+        async with spool_in(tmp_path) as spool:
+            await spool.commit(source, name, 10)
+        if name == "poison":
+            os.utime(*complete(tmp_path), (0, 0))  # the oldest
+
+    async def deliver(data):
+        if b"poison" in data:
+            return Delivery.FAULT
+        return await control.deliver(data)
+
+    uploads = Uploads(tmp_path, deliver)
+    assert [await uploads.send() for _ in range(3)] == [False] * 3
+    assert sorted(control.names) == ["a", "b"]
+    assert names_in(tmp_path) == ["poison"]
+    assert capfd.readouterr().err.count("makes control fail") == 1
+
+
+async def test_a_segment_that_cannot_be_read_is_told_of_once(tmp_path, capfd, monkeypatch):
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(Notes(), "a", 10)
+    uploads = Uploads(tmp_path, Control().deliver)
+    monkeypatch.setattr("shipway.gateway.uploads._content", _fails)
+    assert [await uploads.send() for _ in range(3)] == [True] * 3
+    assert capfd.readouterr().err.count("cannot be read") == 1
+
+
 async def test_the_torn_tail_of_a_killed_gateway_is_cut_and_what_has_nothing_is_removed(tmp_path):
     source, control = Notes(), Control()
     async with spool_in(tmp_path) as spool:

@@ -300,3 +300,46 @@ def test_files_of_many_rows_are_the_same_whatever_their_encodings(tmp_path):
     assert "BYTE_STREAM_SPLIT" in encodings["full"]
     assert "RLE_DICTIONARY" in encodings["few"]
     assert "DELTA_BINARY_PACKED" in encodings["label"]
+
+
+BAD = [
+    {"outputs": {"label": np.array([1])}, "inputs": {"age": np.zeros(3), "plan": texts(*"abc")}},
+    {"outputs": {"label": np.array(1)}, "inputs": {"age": np.zeros(3), "plan": texts(*"abc")}},
+    {"inputs": {"plan": texts("a", np.nan)}},
+    {"inputs": {"plan": texts(b"a")}},
+    {"inputs": {"plan": texts(5)}},
+    {"outputs": {"label": np.array(["2026-01-01"], "M8[D]")}},
+    {"outputs": {"label": np.array([1], np.longdouble)}},
+    {"inputs": {"plan": np.array([0xD800], "<u4").view("<U1")}},
+    {"inputs": {"plan": np.array([0x110000], ">u4").view(">U1")}},
+    {"inputs": {"plan": np.array([b"\xff"])}},
+]
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_prediction_that_no_table_can_hold_costs_itself_alone(bad):
+    data = segment([prediction("a"), prediction("bad", **bad), prediction("c")])
+    read = rows_of(data)
+    found = [row["_request_id"] for row in read_back(read.rows)]
+    assert (sorted(found), read.frames, read.refused) == (["a", "c"], 2, 1)
+    assert read.good_bytes == len(data)
+
+
+def test_a_frame_of_a_known_kind_that_cannot_be_decoded_costs_itself_alone():
+    data = segment([prediction("a")]) + frame(msgspec.msgpack.encode((1, "nonsense")))
+    read = rows_of(data + segment([prediction("c")])[24:])
+    assert [row["_request_id"] for row in read_back(read.rows)] == ["a", "c"]
+    assert (read.frames, read.refused) == (2, 1)
+
+
+def test_what_a_newer_release_wrote_is_not_taken_for_nonsense():
+    data = segment([prediction("a")])
+    read = rows_of(data + frame(msgspec.msgpack.encode((99, 0))) + data[24:])
+    assert (read.frames, read.refused, read.good_bytes) == (1, 0, len(data))
+
+
+def test_a_text_of_any_character_in_an_array_of_numpys_is_kept():
+    made = prediction(inputs={"age": np.zeros(2), "plan": np.array(["\U0010ffff", "\ud7ff\ue000"])},
+                      outputs={"label": np.zeros(2, int)})  # fmt: skip
+    (one, other) = read_back(rows_of(segment([made])).rows)
+    assert (one["plan"], other["plan"]) == ("\U0010ffff", "\ud7ff\ue000")

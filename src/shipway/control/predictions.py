@@ -76,11 +76,13 @@ class Predictions:
 
         with _uncollected():
             read = rows_of(data)
-        if read.good_bytes < len(data):
+        if read.refused or read.good_bytes < len(data):
             if not read.frames:
                 raise self._rejection(data)
-            kept = self._set_aside(data)
-            _log.warning("Segment %s is damaged after %s bytes: %s", name, read.good_bytes, kept)
+            _log.warning(
+                "Segment %s makes no sense in %s frames and after %s of %s bytes: %s",
+                *(name, read.refused, read.good_bytes, len(data), self._set_aside(data)),
+            )
         partitions = self._stored(read, name, now)
         shapes = dict(hash_of(one.shape) for one in read.rows if one.shape is not None)
         with self._database.transaction() as tx:

@@ -13,6 +13,7 @@ import httpx
 import msgspec
 
 from shipway.engines.incidents import log_unexpected
+from shipway.engines.logs import say
 from shipway.gateway.routes import RouteTable
 from shipway.gateway.telemetry import TELL_EVERY_S, Telemetry
 from shipway.gateway.uploads import Delivery
@@ -29,6 +30,9 @@ REPORT_TRIALS_EVERY_S = 0.5
 DELIVER_S = 60.0
 UNREADABLE = (400, 413, 422)
 """Answers to a segment that would be the same to a second attempt."""
+
+AWAY = (502, 503, 504)
+"""Answers of what stands in front of control, or of one that takes nothing now; others from 500 on are faults."""
 
 RETRY_MIN_S = 0.05
 RETRY_MAX_S = 0.25
@@ -69,6 +73,7 @@ class Follower:
         self._control_url = control_url
         self._tls = tls
         self._http = self._connected()
+        self._is_held_up = False
 
     async def run(self) -> None:
         """Follows and reports until cancelled."""
@@ -187,11 +192,21 @@ class Follower:
                 headers={"content-type": "application/octet-stream", **self._proof()},
                 timeout=DELIVER_S,
             )
-        except (httpx.HTTPError, RuntimeError):  # the latter of a client that was closed meanwhile
-            return Delivery.LATER
-        if answer.is_success:
-            return Delivery.TAKEN
-        return Delivery.REFUSED if answer.status_code in UNREADABLE else Delivery.LATER
+        except (httpx.HTTPError, RuntimeError) as exc:
+            # The latter of a client that was closed meanwhile.
+            return self._held_up(type(exc).__name__)
+        delivery = _delivery_of(answer)
+        if delivery is Delivery.LATER:
+            return self._held_up(f"it answers {answer.status_code}")
+        self._is_held_up = False
+        return delivery
+
+    def _held_up(self, why: str) -> Delivery:
+        """Says it of the first of a run of segments."""
+        if not self._is_held_up:
+            self._is_held_up = True
+            say(f"Control takes no segments of the prediction log now: {why}. They wait on disk.")
+        return Delivery.LATER
 
     async def _report(self) -> None:
         while True:
@@ -216,3 +231,12 @@ class Follower:
                 # Not `wait_for`: on Python 3.11 it loses a cancellation that meets the change.
                 async with asyncio.timeout(REPORT_TRIALS_EVERY_S if trials else REPORT_EVERY_S):
                     await self._changed.wait()
+
+
+def _delivery_of(answer: httpx.Response) -> Delivery:
+    status = answer.status_code
+    if answer.is_success:
+        return Delivery.TAKEN
+    if status in UNREADABLE:
+        return Delivery.REFUSED
+    return Delivery.FAULT if answer.is_server_error and status not in AWAY else Delivery.LATER

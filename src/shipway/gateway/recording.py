@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from time import perf_counter, time_ns
+from types import NoneType
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +16,9 @@ from shipway.core.captures import Role, Shape
 from shipway.core.capturing import Capture, Durability, Reading, kept_shape
 from shipway.core.inference import InferenceRequest
 from shipway.core.redaction import Redaction
+from shipway.core.signature import Field
 from shipway.core.strategies import Source
-from shipway.core.tensors import NUMPY_OF, Array
+from shipway.core.tensors import NUMPY_OF, Array, DataType, data_type_of
 from shipway.gateway.counters import Row
 from shipway.gateway.request_ids import REQUEST_ID, header_of, made_ids, own_id
 from shipway.gateway.spool import Spool, unrecorded
@@ -93,8 +96,12 @@ class Recorder:
     def payload(self, entry: Entry) -> bytes:
         """See `spool_writer.Source`. Nothing that is redacted or not kept is in it."""
         told, inputs, outputs = self._redacted(entry)
+        rows = _rows(self.shape, inputs, outputs)
         return encode_prediction(
-            self._number, told, packed(self._inputs, inputs), packed(self._outputs, outputs)
+            self._number,
+            told,
+            _kept(self.shape.inputs, inputs, rows),
+            _kept(self.shape.outputs, outputs, rows),
         )
 
     def batch(self, entries: Sequence[Entry]) -> bytes | None:
@@ -108,10 +115,12 @@ class Recorder:
                 for i, o in zip(inputs, outputs, strict=True)
             ]
             together = [
-                packed(
-                    names, {name: joined([arrays[name] for arrays in each], rows) for name in names}
+                _kept(
+                    fields,
+                    {f.name: joined([arrays[f.name] for arrays in each], rows) for f in fields},
+                    sum(rows),
                 )
-                for names, each in ((self._inputs, inputs), (self._outputs, outputs))
+                for fields, each in ((self.shape.inputs, inputs), (self.shape.outputs, outputs))
             ]
         except (LookupError, StopIteration, TypeError, ValueError):
             return None  # other dtypes or numbers of rows than each other's
@@ -249,11 +258,59 @@ def key_as_kept(
         try:
             value = np.array([text], dtype=object)
             array = value.astype(NUMPY_OF[dtype]) if dtype.is_numeric else value
-        except ValueError:
+        except (OverflowError, ValueError):
             return text  # no key of this endpoint, and none that could be found
         return (row_key(redaction.arrays({name: array}).get(name)) or "")[:LONGEST_TEXT]
 
     return kept
+
+
+def _rows(shape: Shape, *sides: Arrays) -> int | None:
+    """How many rows each kept array has; None of a prediction without rows."""
+    if not shape.batchable:
+        return None
+    fields = zip((shape.inputs, shape.outputs), sides, strict=True)
+    found = (side[f.name] for of, side in fields for f in of if f.name in side)
+    return next((len(array) for array in found if array.ndim), 1)
+
+
+def _kept(fields: Sequence[Field], arrays: Arrays, rows: int | None) -> list[Any]:
+    """The arrays as a frame has them.
+
+    Raises:
+        TypeError, ValueError: control could not make them columns of a table.
+    """
+    found = packed([field.name for field in fields], arrays)
+    for place, field in enumerate(fields):
+        if found[place] is not None:
+            _require_column(field, arrays[field.name], rows)
+            dtype, shape, items = found[place]
+            if dtype == "O":
+                found[place] = dtype, shape, _texts(items, field.dtype)
+    return found
+
+
+def _require_column(field: Field, array: Array, rows: int | None) -> None:
+    data_type_of(array)
+    is_list = len(field.shape) > (rows is not None)
+    length = len(array) if array.ndim else 1
+    if rows is not None and length != rows:
+        raise ValueError(f"`{field.name}` has {length} rows, others have {rows}")
+    if not is_list and array.size != (1 if rows is None else rows):
+        raise ValueError(f"`{field.name}` has {array.size} items for {rows or 1} rows")
+
+
+def _texts(items: list[Any], dtype: DataType) -> list[Any]:
+    """Texts, or bytes where they are declared; None for null."""
+    kind = bytes if dtype is DataType.BYTES else str
+    if set(map(type, items)) <= {kind, NoneType}:
+        return items
+    texts = [None if item is None or item != item else item for item in items]  # NaN
+    if kind is bytes:
+        texts = [item.encode() if isinstance(item, str) else item for item in texts]
+    if not all(item is None or isinstance(item, kind) for item in texts):
+        raise ValueError("a text is none")
+    return texts
 
 
 def _only(names: list[str], arrays: Arrays) -> dict[str, Array]:

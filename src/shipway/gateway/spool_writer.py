@@ -203,7 +203,8 @@ def _encoded_ones(source: Source, items: Sequence[Item]) -> tuple[list[Encoded],
         try:
             made.append(Encoded(source.payload(item[1]), 1))
         except Exception as exc:  # noqa: BLE001 - one entry's fate never decides another's
-            log_unexpected(exc, heading="An entry of the prediction log cannot be encoded.\n")
+            if not invalid:  # a model may make such of every request
+                log_unexpected(exc, heading="An entry of the prediction log cannot be encoded.\n")
             invalid.append(item)
     return made, invalid
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
 from shipway.core.backoff import pause_s
+from shipway.engines.logs import say
 from shipway.gateway.segments import complete, locked
 from shipway.wire.spool import mended
 
@@ -31,7 +31,10 @@ class Delivery(Enum):
 
     TAKEN = "taken"
     LATER = "later"
-    """Control is away, or cannot take it now."""
+    """Control is away, or cannot take any now."""
+
+    FAULT = "fault"
+    """Control fails at this one, now at least; it may take others."""
 
     REFUSED = "refused"
     """Control can make nothing of it, now or later."""
@@ -47,6 +50,7 @@ class Uploads:
         """`deliver` sends the bytes of one; it raises nothing."""
         self._directory = directory
         self._deliver = deliver
+        self._told: set[Path] = set()
 
     async def run(self) -> None:
         """Sends until cancelled; where control takes nothing, less and less often, down to twice a minute."""
@@ -63,23 +67,36 @@ class Uploads:
 
     async def send(self) -> bool:
         """Sends what is complete now; False when control did not take one."""
-        for path in await asyncio.to_thread(complete, self._directory):
+        paths = await asyncio.to_thread(complete, self._directory)
+        self._told.intersection_update(paths)
+        is_all = True
+        for path in paths:
             with locked(path) as descriptor:
-                if descriptor is not None and not await self._sent(path, descriptor):
-                    return False
-        return True
+                delivery = Delivery.TAKEN
+                if descriptor is not None:
+                    delivery = await self._sent(path, descriptor)
+            if delivery is Delivery.LATER:
+                return False
+            is_all = is_all and delivery is not Delivery.FAULT
+        return is_all
 
-    async def _sent(self, path: Path, descriptor: int) -> bool:
+    async def _sent(self, path: Path, descriptor: int) -> Delivery:
         try:
             data = await asyncio.to_thread(_content, descriptor)
         except OSError as exc:
-            _say(f"Segment `{path}` cannot be read: {exc}. It is tried again.")
-            return True
+            self._say_once(path, f"cannot be read: {exc}")
+            return Delivery.TAKEN
         delivery = await self._deliver(data) if data else Delivery.TAKEN
-        if delivery is Delivery.LATER:
-            return False
-        await asyncio.to_thread(_put_away, path, delivery)
-        return True
+        if delivery is Delivery.FAULT:
+            self._say_once(path, "makes control fail")
+        elif delivery is not Delivery.LATER:
+            await asyncio.to_thread(_put_away, path, delivery)
+        return delivery
+
+    def _say_once(self, path: Path, why: str) -> None:
+        if path not in self._told:
+            self._told.add(path)
+            say(f"Segment `{path}` {why}. It is tried again, and others are sent meanwhile.")
 
 
 def _put_away(path: Path, delivery: Delivery) -> None:
@@ -89,15 +106,10 @@ def _put_away(path: Path, delivery: Delivery) -> None:
             path.unlink()
             return
         path.rename(path.with_name(path.name + REFUSED_SUFFIX))
-        _say(f"Control refused segment `{path.name}`; it is kept with `{REFUSED_SUFFIX}`.")
+        say(f"Control refused segment `{path.name}`; it is kept with `{REFUSED_SUFFIX}`.")
 
 
 def _content(descriptor: int) -> bytes:
     """What a segment holds, without the torn tail that a killed gateway left; empty for nothing."""
     with os.fdopen(os.dup(descriptor), "rb") as file:
         return mended(file.read())
-
-
-def _say(line: str) -> None:
-    with suppress(OSError, ValueError):
-        sys.stderr.write(line + "\n")

@@ -68,6 +68,7 @@ _decode_batch = msgspec.msgpack.Decoder(
     tuple[int, int, list[int], _Columns, list[Packed | None], list[Packed | None]]
 ).decode
 _decode_any = msgspec.msgpack.Decoder().decode
+_KINDS = frozenset(Kind)
 
 
 def segment_id(data: bytes) -> str | None:
@@ -77,17 +78,27 @@ def segment_id(data: bytes) -> str | None:
     return data[len(MAGIC) : HEAD_BYTES].hex()
 
 
-def packed_frames(data: bytes) -> Iterator[tuple[int, PackedBatch | Feedback | None]]:
+class Unreadable(NamedTuple):
+    """A whole frame of a known kind that says nonsense: what comes after it may be read."""
+
+
+Found = PackedBatch | Feedback | Unreadable | None
+
+
+def packed_frames(data: bytes) -> Iterator[tuple[int, Found]]:
     """The frames of a segment in order, each with the position at which it ends; None for the others.
 
-    It ends before the first frame that cannot be read, whatever the bytes are.
+    It ends before the first frame that is torn or of an unknown kind, whatever the bytes are.
     """
     shapes: dict[int, Shape] = {}
     for end, payload in payloads(memoryview(data)):
+        found: Found
         try:
             found = _frame(payload, shapes)
         except (msgspec.MsgspecError, LookupError, TypeError, ValueError, RecursionError):
-            return
+            if len(payload) < 2 or payload[1] not in _KINDS:
+                return
+            found = Unreadable()
         yield end, found
 
 

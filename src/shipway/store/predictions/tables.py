@@ -14,7 +14,7 @@ from shipway.core.captures import Feedback, Role, Shape, columns_of
 from shipway.core.signature import Field
 from shipway.core.tensors import NUMPY_OF, Array, DataType, data_type_of
 from shipway.core.versions import NAME
-from shipway.wire.packed import Content, Packed, PackedBatch, packed_frames
+from shipway.wire.packed import Content, Packed, PackedBatch, Unreadable, packed_frames
 
 _AT = pa.timestamp("us", tz="UTC")
 _PART_BYTES = 1024 * 1024
@@ -63,19 +63,27 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Read(msgspec.Struct, frozen=True, kw_only=True):
-    """What a segment's bytes hold. After `good_bytes` they make no sense."""
+    """What a segment's bytes hold. After `good_bytes` they make no sense; `refused` frames before say nonsense."""
 
     rows: list[Rows]
     frames: int
+    refused: int
     good_bytes: int
 
 
 def rows_of(data: bytes) -> Read:
-    """The rows of a segment, up to the first frame that cannot be read. Never raises for its bytes."""
+    """The rows of a segment, up to where its bytes are torn, without frames that say nonsense.
+
+    Never raises for its bytes: one prediction's fate never decides another's.
+    """
     groups = _Groups()
     feedback: dict[tuple[str, str], list[Feedback]] = {}
-    frames, good, settled = 0, 0, 0
+    frames, refused, good, settled = 0, 0, 0, 0
     for end, found in packed_frames(data):
+        good = end
+        if isinstance(found, Unreadable):
+            refused += 1
+            continue
         try:
             if isinstance(found, PackedBatch):
                 groups.add(found)
@@ -83,14 +91,14 @@ def rows_of(data: bytes) -> Read:
                 _require_sound(found)
                 feedback.setdefault((found.environment, found.endpoint), []).append(found)
         except ValueError:
-            break
+            refused += 1
+            continue
         frames += found is not None
-        good = end
         if end - settled >= _PART_BYTES:
             groups.settle()
             settled = end
     rows = [*groups.rows(), *(_feedback_rows(*place, said) for place, said in feedback.items())]
-    return Read(rows=rows, frames=frames, good_bytes=good)
+    return Read(rows=rows, frames=frames, refused=refused, good_bytes=good)
 
 
 def in_order(table: pa.Table) -> pa.Table:
@@ -227,6 +235,11 @@ class _Group:
             for place, dtype in enumerate(self._dtypes)
             if dtype == "O"
         ]
+        self._fixed_texts = [
+            place
+            for place, dtype in enumerate(self._dtypes)
+            if dtype and np.dtype(dtype).kind in "SU"
+        ]
 
     def add(self, one: PackedBatch, form: _Form) -> None:
         """Adds a prediction of that form.
@@ -238,6 +251,9 @@ class _Group:
             for item in one.arrays[place][2]:  # type: ignore[index]  # it is there in this form
                 if item is not None and not isinstance(item, kind):
                     raise ValueError("a text is none")
+        for place in self._fixed_texts:
+            dtype, _, content = one.arrays[place]  # type: ignore[misc]  # it is there in this form
+            _require_text(np.dtype(dtype), content)  # type: ignore[arg-type]  # bytes, as `dtype` says
         self.counts += one.counts
         self._facts += one.facts
         self._contents.append(one.arrays)
@@ -292,6 +308,25 @@ def _as_it_is(field: Field, array: Packed, base: int) -> Field:
 def _kind_of_texts(items: Content) -> DataType:
     first = next((item for item in items if item is not None), "")
     return DataType.BYTES if isinstance(first, bytes) else DataType.STRING
+
+
+def _require_text(dtype: np.dtype[Any], content: bytes) -> None:
+    """Refuses a text array of numpy's with items that are no Unicode.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if dtype.kind == "S":
+        for item in np.frombuffer(content, dtype).tolist():
+            item.decode()
+        return
+    points = np.frombuffer(content, f"{dtype.str[0]}u4")
+    if np.any((points > _LAST_POINT) | ((points >= _SURROGATES[0]) & (points <= _SURROGATES[1]))):
+        raise ValueError("a text is none")
+
+
+_LAST_POINT = 0x10FFFF
+_SURROGATES = (0xD800, 0xDFFF)
 
 
 def _require_names(*names: str) -> None:

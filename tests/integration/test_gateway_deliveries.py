@@ -1,0 +1,56 @@
+"""What a gateway makes of control's answers to segments and counts."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from shipway.gateway.follow import Follower
+from shipway.gateway.uploads import Delivery
+
+
+class Answers(Follower):
+    """A follower whose control answers with a status, or is away for 0."""
+
+    def _connected(self):
+        return httpx.AsyncClient(
+            base_url="http://control", transport=httpx.MockTransport(self.answer)
+        )
+
+    status = 204
+
+    def answer(self, request):
+        if not self.status:
+            raise httpx.ConnectError("away")
+        return httpx.Response(self.status)
+
+
+@pytest.fixture
+async def follower(tmp_path):
+    made = Answers(
+        None, gateway="g", address="", environment="dev", control_url="", state_dir=tmp_path,
+        credential=str, changed=asyncio.Event(), telemetry=None,
+    )  # fmt: skip
+    yield made
+    await made._http.aclose()
+
+
+@pytest.mark.parametrize(
+    ("status", "delivery"),
+    [(204, "taken"), (400, "refused"), (413, "refused"), (422, "refused"), (401, "later"),
+     (429, "later"), (500, "fault"), (507, "fault"), (502, "later"), (503, "later"), (504, "later"),
+     (0, "later")],
+)  # fmt: skip
+async def test_what_an_answer_means_for_a_segment(follower, status, delivery):
+    follower.status = status
+    assert await follower.deliver(b"") is Delivery(delivery)
+
+
+async def test_the_first_segment_of_a_run_that_waits_is_told_of(follower, capfd):
+    for status in (503, 503, 0, 204, 401, 401):
+        follower.status = status
+        await follower.deliver(b"")
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.partition(": ")[2].partition(".")[0] for line in lines] == [
+        "it answers 503", "it answers 401",
+    ]  # fmt: skip

@@ -1,0 +1,77 @@
+"""What an entry of the prediction log must be, so that control can make rows of it."""
+
+import numpy as np
+import pytest
+
+from shipway.core.captures import Shape
+from shipway.core.capturing import Capture
+from shipway.core.redaction import NOTHING
+from shipway.core.signature import Field
+from shipway.core.tensors import DataType
+from shipway.gateway.counters import Row
+from shipway.gateway.recording import Recorder
+from shipway.wire.packed import packed_frames
+from shipway.wire.spool import frame, segment_head
+
+TOLD = (1_700_000_000_000_000, "r", 0, 1, "", "", "")
+
+
+def recorder(*, batchable=True):
+    shape = Shape(
+        environment="dev", endpoint="e", model="m", version=1, batchable=batchable,
+        inputs=(Field(name="x", dtype=DataType.FP64),),
+        outputs=(Field(name="label", dtype=DataType.STRING), Field(name="raw", dtype=DataType.BYTES)),
+    )  # fmt: skip
+    return Recorder(Capture(), shape, spool=None, redaction=NOTHING, row=Row())
+
+
+def texts(*items):
+    array = np.empty(len(items), dtype=object)
+    array[:] = items
+    return array
+
+
+def entry(x=(1.0, 2.0, 3.0), **outputs):
+    return TOLD, {"x": np.array(x)}, outputs
+
+
+def arrays_in(of, payload):
+    data = segment_head(bytes(16)) + frame(of.opening()) + frame(payload)
+    (_, (_, found)) = packed_frames(data)
+    return found.arrays
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        {"label": texts("a")},
+        {"label": np.array("a")},
+        {"label": texts("a", b"b", "c")},
+        {"label": texts("a", 2, "c")},
+        {"label": np.array([1, 2, 3], "M8[D]")},
+        {"label": np.array([1, 2, 3], np.longdouble)},
+        {"label": np.array([["a", "b"]] * 3)},
+        {"raw": texts(b"a", 1, b"c")},
+    ],
+)
+def test_what_control_could_not_keep_is_not_written(outputs):
+    of = recorder()
+    with pytest.raises((TypeError, ValueError)):
+        of.payload(entry(**outputs))
+    whole = {"label": texts(*"abc"), "raw": texts(b"a", b"b", b"c")}
+    assert of.batch([entry(**whole), entry(**(whole | outputs))]) is None
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_nan_among_texts_is_null_and_a_text_among_bytes_its_bytes(together):
+    of = recorder()
+    one = entry(label=texts("a", float("nan"), "c"), raw=texts(b"a", None, "ü"))
+    payload = of.batch([one]) if together else of.payload(one)
+    _, label, raw = arrays_in(of, payload)
+    assert label[2] == ["a", None, "c"]
+    assert raw[2] == [b"a", None, "ü".encode()]
+
+
+def test_a_prediction_without_rows_has_arrays_of_any_length_where_they_are_lists():
+    of = recorder(batchable=False)
+    assert arrays_in(of, of.payload(entry(label=texts("a"))))[1][2] == ["a"]
