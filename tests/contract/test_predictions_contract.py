@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -370,11 +370,32 @@ def test_a_file_that_is_missing_is_left_out_and_merged_around(log, upkeep, datab
         assert ids(connection) == names
 
 
+@pytest.mark.parametrize("kept_bytes", [0, 20, -200])
+def test_a_damaged_file_is_named_and_others_are_merged(
+    log, upkeep, database, artifacts, tmp_path, caplog, kept_bytes
+):
+    filled(log, 4)
+    group = [one for one in live(database) if one.version == 1]
+    draft, damaged = tmp_path / "damaged", group[0]
+    with artifacts.log.near([(damaged.path, damaged.size_bytes)], tmp_path / "near") as near:
+        whole = near[damaged.path].read_bytes()
+    draft.write_bytes(
+        whole[:4] + bytes(200) + whole[204:] if kept_bytes < 0 else whole[:kept_bytes]
+    )
+    artifacts.log.put(damaged.path, draft)
+    assert upkeep.compact(NOW + DAY) == 4
+    assert [one for one in live(database) if one.version == 1] == group
+    assert f"`{group[0].path}` and 1 more" in caplog.text
+    assert "cannot be read" in caplog.text
+
+
 @pytest.mark.parametrize("missing", [1, None])
 def test_what_a_wrong_store_does_not_have_is_neither_forgotten_nor_deleted_when_it_is_back(
     log, upkeep, database, artifacts, tmp_path, caplog, missing
 ):
-    at = datetime.now(UTC)  # the clock by which objects are old
+    with tempfile.NamedTemporaryFile() as draft:
+        artifacts.log.put("predictions/dev/churn/2026-05-06/v1-newer.parquet", Path(draft.name))
+    (at,) = [one.written_at for one in artifacts.log.all()]
     for name in ("r-1", "r-2"):
         log.ingest(segment([prediction(name, at=at)]), gateway="g", now=at)
     files, kept = live(database), {}
@@ -383,8 +404,6 @@ def test_what_a_wrong_store_does_not_have_is_neither_forgotten_nor_deleted_when_
             kept[one.path] = tmp_path / Path(one.path).name
             kept[one.path].write_bytes(near[one.path].read_bytes())
         artifacts.log.delete(one.path)
-    with tempfile.NamedTemporaryFile() as draft:
-        artifacts.log.put("predictions/dev/churn/2026-05-06/v1-newer.parquet", Path(draft.name))
     later = at + ORPHAN_AFTER + timedelta(minutes=5)
     upkeep.expire(later)
     assert f"{len(kept)} of the prediction log's 2 files are missing" in caplog.text

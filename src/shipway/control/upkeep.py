@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from shipway.core.audit import Change
-from shipway.core.errors import ConflictError
+from shipway.core.errors import ConflictError, StoreUnavailable
 from shipway.core.partitions import Partition, has_expired, merges
 from shipway.store.objects.artifacts import ArtifactStore
 from shipway.store.sql.database import Database, Transaction
@@ -47,7 +47,15 @@ class Upkeep:
         """
         with self._database.reading() as tx:
             found = tx.partitions.all_of(self._environment)
-        return sum(self._merged(group, now) for group in merges(found, now))
+        gone = 0
+        for group in merges(found, now):
+            try:
+                gone += self._merged(group, now)
+            except ConflictError as exc:
+                _log.info("Nothing merged: %s", exc)
+            except StoreUnavailable as exc:
+                _log.warning("Not merged, `%s` and %s more: %s", group[0].path, len(group) - 1, exc)
+        return gone
 
     def _merged(self, group: Sequence[Partition], now: datetime) -> int:
         # pyarrow is not loaded before there is something to merge.
@@ -63,11 +71,7 @@ class Upkeep:
             write_tables(batches_of([near[one.path] for one in group]), draft)
             merged = merged_partition(group, draft.stat().st_size)
             self._objects.put(merged.path, draft)
-        try:
-            self._swap(group, merged, now)
-        except ConflictError as exc:
-            _log.info("Nothing merged: %s", exc)
-            return 0
+        self._swap(group, merged, now)
         return len(group) - 1
 
     def _swap(self, group: Sequence[Partition], merged: Partition, now: datetime) -> None:
