@@ -369,17 +369,65 @@ def test_objects_that_nothing_names_are_deleted_once_they_are_old(log, upkeep, a
     assert all("orphan" not in one.path for one in artifacts.log.all())
 
 
-def test_a_file_that_is_missing_is_left_out_and_put_on_record(log, upkeep, database, artifacts):
-    for name in ("r-1", "r-2"):
-        log.ingest(segment([prediction(name)]), gateway="g", now=NOW)
-    artifacts.log.delete(live(database)[0].path)
+def test_a_file_that_is_missing_is_left_out_and_merged_around(log, upkeep, database, artifacts):
+    filled(log, 5)
+    lost = live(database)[-1]
+    artifacts.log.delete(lost.path)
     with log.opened("churn") as connection:
-        (left,) = ids(connection)
-    assert left in ("r-1", "r-2")
-    upkeep.expire(NOW)
-    assert len(live(database)) == 1
-    with database.reading() as tx:
-        assert tx.audit.newest(limit=1)[0].action == "predictions.lose"
+        names = ids(connection)
+    assert len(names) == (5 if lost.version == 0 else 4)
+    assert upkeep.compact(NOW + DAY) > 0
+    assert lost in live(database)
+    assert len(live(database)) <= 4
+    with log.opened("churn") as connection:
+        assert ids(connection) == names
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 20, -200])
+def test_a_damaged_file_is_named_and_others_are_merged(
+    log, upkeep, database, artifacts, tmp_path, caplog, kept_bytes
+):
+    filled(log, 4)
+    group = [one for one in live(database) if one.version == 1]
+    draft, damaged = tmp_path / "damaged", group[0]
+    with artifacts.log.near([(damaged.path, damaged.size_bytes)], tmp_path / "near") as near:
+        whole = near[damaged.path].read_bytes()
+    draft.write_bytes(
+        whole[:4] + bytes(200) + whole[204:] if kept_bytes < 0 else whole[:kept_bytes]
+    )
+    artifacts.log.put(damaged.path, draft)
+    assert upkeep.compact(NOW + DAY) == 4
+    assert [one for one in live(database) if one.version == 1] == group
+    assert f"`{group[0].path}` and 1 more" in caplog.text
+    assert "cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize("missing", [1, None])
+def test_what_a_wrong_store_does_not_have_is_neither_forgotten_nor_deleted_when_it_is_back(
+    log, upkeep, database, artifacts, tmp_path, caplog, missing
+):
+    with tempfile.NamedTemporaryFile() as draft:
+        artifacts.log.put("predictions/dev/churn/2026-05-06/v1-newer.parquet", Path(draft.name))
+    (at,) = [one.written_at for one in artifacts.log.all()]
+    for name in ("r-1", "r-2"):
+        log.ingest(segment([prediction(name, at=at)]), gateway="g", now=at)
+    files, kept = live(database), {}
+    for one in files[:missing]:
+        with artifacts.log.near([(one.path, one.size_bytes)], tmp_path / "near") as near:
+            kept[one.path] = tmp_path / Path(one.path).name
+            kept[one.path].write_bytes(near[one.path].read_bytes())
+        artifacts.log.delete(one.path)
+    later = at + ORPHAN_AFTER + timedelta(minutes=5)
+    upkeep.expire(later)
+    assert f"{len(kept)} of the prediction log's 2 files are missing" in caplog.text
+    assert any("newer" in one.path for one in artifacts.log.all())
+    assert live(database) == files
+    for path, copy in kept.items():
+        artifacts.log.put(path, copy)
+    upkeep.expire(later)
+    assert {one.path for one in artifacts.log.all()} == set(kept) | {one.path for one in files}
+    with log.opened("churn") as connection:
+        assert ids(connection) == ["r-1", "r-2"]
 
 
 def test_a_segment_is_known_for_as_long_as_its_rows_may_be_there(log, upkeep):

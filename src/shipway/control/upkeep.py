@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from shipway.core.audit import Change
-from shipway.core.errors import ConflictError
+from shipway.core.errors import ConflictError, StoreUnavailable
 from shipway.core.partitions import Partition, has_expired, merges
 from shipway.store.objects.artifacts import ArtifactStore
 from shipway.store.sql.database import Database, Transaction
@@ -47,7 +47,15 @@ class Upkeep:
         """
         with self._database.reading() as tx:
             found = tx.partitions.all_of(self._environment)
-        return sum(self._merged(group, now) for group in merges(found, now))
+        gone = 0
+        for group in merges(found, now):
+            try:
+                gone += self._merged(group, now)
+            except ConflictError as exc:
+                _log.info("Nothing merged: %s", exc)
+            except StoreUnavailable as exc:
+                _log.warning("Not merged, `%s` and %s more: %s", group[0].path, len(group) - 1, exc)
+        return gone
 
     def _merged(self, group: Sequence[Partition], now: datetime) -> int:
         # pyarrow is not loaded before there is something to merge.
@@ -56,17 +64,14 @@ class Upkeep:
 
         names = [(one.path, one.size_bytes) for one in group]
         with self._objects.near(names, self._cache) as near, self._staging.new() as directory:
-            if len(near) < len(group):
+            group = [one for one in group if one.path in near]
+            if len(group) < 2:
                 return 0  # what is missing is found by `expire`
             draft = directory / "merged.parquet"
             write_tables(batches_of([near[one.path] for one in group]), draft)
             merged = merged_partition(group, draft.stat().st_size)
             self._objects.put(merged.path, draft)
-        try:
-            self._swap(group, merged, now)
-        except ConflictError as exc:
-            _log.info("Nothing merged: %s", exc)
-            return 0
+        self._swap(group, merged, now)
         return len(group) - 1
 
     def _swap(self, group: Sequence[Partition], merged: Partition, now: datetime) -> None:
@@ -88,13 +93,13 @@ class Upkeep:
             for one in found
             if has_expired(one, keep_days.get(one.endpoint, one.keep_days), now)
         ]
-        self._retire(old, "predictions.expire", now)
+        self._retire(old, now)
         self._collect(now, longest_days=max(keep_days.values(), default=0))
         self._sweep(found, now)
         Staging(self._cache / "open").sweep(unused_since=now - ORPHAN_AFTER)
         return len(old)
 
-    def _retire(self, partitions: Sequence[Partition], action: str, now: datetime) -> None:
+    def _retire(self, partitions: Sequence[Partition], now: datetime) -> None:
         by_endpoint: dict[str, list[Partition]] = {}
         for one in partitions:
             by_endpoint.setdefault(one.endpoint, []).append(one)
@@ -105,7 +110,9 @@ class Upkeep:
                 "from": min(one.day for one in gone).isoformat(),
                 "through": max(one.day for one in gone).isoformat(),
             }
-            change = Change(at=now, actor=ACTOR, action=action, subject=endpoint, details=details)
+            change = Change(
+                at=now, actor=ACTOR, action="predictions.expire", subject=endpoint, details=details
+            )
             with self._database.transaction() as tx:
                 if tx.partitions.retire([one.path for one in gone], now=now):
                     tx.audit.append(change)
@@ -122,17 +129,27 @@ class Upkeep:
             tx.segments.forget(before=now - timedelta(days=days))
 
     def _sweep(self, partitions: Sequence[Partition], now: datetime) -> None:
-        """Deletes objects that no file names, and retires files whose object is gone."""
+        """Deletes objects that no file names; none while objects of files are missing.
+
+        Then this is another store than the one that the database tells of, or another moment of it.
+        """
         stored = {one.path: one.written_at for one in self._objects.all()}
+        lost = sum(one.path not in stored for one in partitions)
+        if lost:
+            _log.warning(
+                "%s of the prediction log's %s files are missing in the artifact store. Check"
+                " `SHIPWAY_ARTIFACTS_URL` and that its disk is mounted, or put them back from a backup; until"
+                " they are back, or as old as `capture.keep_days`, answers leave them out, and objects that"
+                " no file names stay.",
+                lost,
+                len(partitions),
+            )
+            return
         with self._database.reading() as tx:
             known = tx.partitions.known(list(stored))
         for path, written_at in stored.items():
             if path not in known and written_at < now - ORPHAN_AFTER:
                 self._objects.delete(path)
-        lost = [one for one in partitions if one.path not in stored]
-        if lost:
-            _log.warning("%s files of the prediction log are missing in the store", len(lost))
-            self._retire(lost, "predictions.lose", now)
 
 
 def _keep_days(tx: Transaction, environment: str) -> dict[str, int]:

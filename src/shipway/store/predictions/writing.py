@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shipway.core.errors import StoreUnavailable
 from shipway.store.objects.faults import translated_faults
 from shipway.store.predictions.tables import in_order
 
@@ -50,11 +51,22 @@ def write_tables(tables: Iterable[pa.Table], path: Path) -> None:
 
 
 def batches_of(paths: Iterable[Path]) -> Iterator[pa.Table]:
-    """The rows of files in turn, a bounded part of them at a time."""
+    """The rows of files in turn, a bounded part of them at a time.
+
+    Raises:
+        StoreUnavailable: one of them is damaged, or cannot be read.
+    """
     for path in paths:
-        with pq.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):
-                yield file.read_row_group(group)
+        try:
+            with pq.ParquetFile(path) as file:
+                for group in range(file.num_row_groups):
+                    yield file.read_row_group(group)
+        except (pa.ArrowException, OSError) as exc:
+            reason = (str(exc).splitlines() or [type(exc).__name__])[0][:300].rstrip(".")
+            raise StoreUnavailable(
+                f"File `{path}` of the prediction log cannot be read: {reason}.",
+                next_step="Put it back from a backup.",
+            ) from exc
 
 
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
