@@ -98,6 +98,8 @@ class MonitorRunner:
             self.tick()
         except ShipwayError as exc:
             _log.warning("Monitors cannot run now: %s", exc)
+        except Exception:  # noqa: BLE001 - the loop's outermost frame
+            _log.exception("Monitors cannot run now")
 
     def tick(self) -> None:
         """Plans what is due, carries out all that waits, and once a day lets old runs go."""
@@ -207,6 +209,9 @@ class MonitorRunner:
                 self._keep(run, answer, Path(directory))
         except ShipwayError as error:
             return failed(run, message=str(error), now=self._clock())
+        except OSError as error:
+            message = f"`{self._scratch}` cannot be used: {error.strerror}. Free some of its disk."
+            return failed(run, message=message, now=self._clock())
         if answer.report is None:
             return failed(run, message=answer.message, now=self._clock())
         return done(run, answer.report, artifacts=answer.artifacts, now=self._clock())
