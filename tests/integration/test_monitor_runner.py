@@ -180,6 +180,20 @@ def test_slot_is_run_once_and_the_next_one_again(world):
     assert world.fired() == [("drift", False), (FAILED, False), (FAILED, False)]
 
 
+def test_slot_is_not_lost_to_a_database_that_is_away_for_a_moment(world, monkeypatch):
+    world.put(DRIFT)
+
+    def away():
+        raise StoreUnavailable("The database cannot be used.")
+
+    with monkeypatch.context() as moment:
+        moment.setattr(world.database, "transaction", away)
+        with pytest.raises(StoreUnavailable):
+            world.runner.plan(world.now)
+    world.runner.plan(world.now)
+    assert len(world.newest()) == 1
+
+
 def test_clock_set_back_runs_on(world):
     world.put(DRIFT)
     world.runner.tick()
