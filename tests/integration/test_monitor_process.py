@@ -206,7 +206,7 @@ def test_volume_is_held_against_the_same_time_of_the_days_before(process, tmp_pa
             tmp_path / f"day{back}.parquet",
             start=END - (back + 1) * DAY, end=END - back * DAY, rows=900 + 50 * back, seed=back,
         )
-        for back in range(1, 6)
+        for back in range(1, 8)
     ]  # fmt: skip
     shadows = write_log(
         tmp_path / "shadow.parquet", start=END - DAY, end=END, rows=2500, role="shadow"
@@ -216,7 +216,7 @@ def test_volume_is_held_against_the_same_time_of_the_days_before(process, tmp_pa
     answer = process.run(order(tmp_path / "run", log, kind=MonitorKind.QUALITY, traffic=traffic))
     volume = next(one for one in answer.report.findings if one.what == "volume")
     assert (volume.verdict is MonitorVerdict.FIRING) is fires
-    assert "950 to 1,150 in the 5 before" in volume.words
+    assert "950 to 1,250 in the 7 before" in volume.words
 
 
 LABEL = Target(task=Task.CLASSIFICATION, label="label", is_number=True, classes=("0", "1"))

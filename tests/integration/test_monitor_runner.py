@@ -73,11 +73,12 @@ class World:
             scratch=self.state / "run",
         )
 
-    def register(self, directory: Path, **content) -> None:
+    def register(self, directory: Path, *, files=None, **content) -> None:
         signature = Signature(layout=Layout.COLUMNS, inputs=INPUTS, outputs=OUTPUTS)
         files = {
             "model/model.bin": str(content).encode(),
             "profile.json": msgspec.json.encode(profile()),
+            **(files or {}),
         }
         given = {"signature": signature, "profile": "profile.json", **content}
         write_bundle(directory, files=files, **given)
@@ -179,6 +180,20 @@ def test_slot_is_run_once_and_the_next_one_again(world):
     assert world.fired() == [("drift", False), (FAILED, False), (FAILED, False)]
 
 
+def test_slot_is_not_lost_to_a_database_that_is_away_for_a_moment(world, monkeypatch):
+    world.put(DRIFT)
+
+    def away():
+        raise StoreUnavailable("The database cannot be used.")
+
+    with monkeypatch.context() as moment:
+        moment.setattr(world.database, "transaction", away)
+        with pytest.raises(StoreUnavailable):
+            world.runner.plan(world.now)
+    world.runner.plan(world.now)
+    assert len(world.newest()) == 1
+
+
 def test_clock_set_back_runs_on(world):
     world.put(DRIFT)
     world.runner.tick()
@@ -266,6 +281,33 @@ def test_run_that_cannot_work_says_why_and_is_an_alert_of_its_own(world):
     world.now += HOUR
     world.runner.tick()
     assert world.fired()[-1] == (FAILED, False), "and it is over once it works"
+
+
+def test_profile_that_is_none_is_an_error_of_the_run(world, tmp_path):
+    world.register(tmp_path / "foreign", files={"profile.json": b'{"rows": "many"}'})
+    world.put(DRIFT, version=2)
+    world.runner.tick()
+    (run,) = world.newest()
+    assert run.state is RunState.ERROR
+    assert "`profile.json` of churn:2 is not a baseline profile" in run.message
+
+
+def test_directory_that_cannot_be_written_is_an_error_of_the_run(world):
+    world.put(DRIFT)
+    (world.state / "run").write_text("in the way")
+    world.runner.tick()
+    (run,) = world.newest()
+    assert run.state is RunState.ERROR
+    assert f"`{world.state / 'run'}` cannot be used: File exists" in run.message
+    assert world.fired() == [(FAILED, True)]
+
+
+def test_tick_that_fails_in_an_unknown_way_is_logged_and_not_the_last(world, caplog):
+    world.put(DRIFT)
+    world.runner._observe = lambda signals, now: 1 / 0
+    world.runner._tick_safely()
+    assert "Monitors cannot run now" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_run_of_a_killed_control_is_taken_up_after_its_lease(world):

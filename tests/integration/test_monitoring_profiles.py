@@ -23,6 +23,7 @@ from shipway.monitoring.profiles import (
     strangers,
     summarised,
 )
+from shipway.monitoring.soundness import volume_finding
 
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 UNTIL = SINCE + timedelta(days=1)
@@ -208,3 +209,18 @@ def test_cells_of_a_summary_are_its_edges_and_names(values):
     cells = cells_of(summary)
     assert cells.edges == edges_of(summary)
     assert cells.categories == categories_of(summary)
+
+
+@pytest.mark.parametrize(
+    ("length", "windows", "is_known"),
+    [(1, 3, False), (1, 6, False), (1, 7, True), (7, 2, False), (7, 3, True)],
+)
+def test_volume_is_known_after_a_whole_week_and_three_windows(length, windows, is_known):
+    ages = [age + 0.5 for age in range(1, length * (windows + 1)) for _ in range(200)]
+    with duckdb.connect() as connection:
+        log = pa.table({"_at": [UNTIL - timedelta(days=age) for age in ages]})
+        connection.register("log", log)
+        connection.execute("CREATE TABLE predictions AS SELECT *, 'primary' AS _role FROM log")
+        since = UNTIL - timedelta(days=length)
+        found = volume_finding(connection, start=since, end=UNTIL, least_rows=100)
+    assert (found is not None) is is_known

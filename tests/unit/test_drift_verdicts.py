@@ -33,7 +33,7 @@ def judged(before, after, **rules):
 
 
 def test_share_of_a_run_is_the_week_s_over_its_runs():
-    assert DriftRules().alpha == pytest.approx(0.000119, abs=1e-6)
+    assert DriftRules().alpha == pytest.approx(0.0000595, abs=1e-7)
 
 
 @pytest.mark.parametrize("kind", ["normal", "lognormal", "exponential"])

@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
+from shipway.core.drift.rules import DriftRules
+from shipway.core.drift.separation import SeparationRules
 from shipway.core.endpoints import EndpointSpec
 from shipway.core.errors import InvalidSpec
 from shipway.core.monitor_runs import (
@@ -42,6 +44,12 @@ def test_endpoint_that_keeps_predictions_is_watched_from_the_first_moment():
     ]
     assert all(one.schedule("churn").every == timedelta(hours=1) for one in DEFAULTS)
     assert all(one.length == timedelta(days=1) for one in DEFAULTS)
+
+
+def test_what_the_defaults_may_spend_on_false_alarms_is_5_percent_a_week():
+    assert len(DEFAULTS) * DriftRules().false_alarms_per_week <= 0.05
+    multivariate = SeparationRules().false_alarms_per_week
+    assert len(DEFAULTS) * DriftRules().false_alarms_per_week + multivariate <= 0.05
 
 
 def test_nothing_is_watched_where_nothing_is_kept_or_nobody_wants_it():

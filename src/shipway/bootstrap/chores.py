@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from shipway.api.services import Services
 from shipway.backends.logs import bound_logs
@@ -31,16 +33,28 @@ SWEEP_OLDER_THAN = timedelta(days=1)
 """Younger files may belong to a registration under way."""
 
 _log = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _safely(what: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """What the work gives; None when it cannot be done now, which the log says. No chore ends control."""
+    try:
+        return work(*args, **kwargs)
+    except ShipwayError as exc:
+        _log.warning("%s now: %s", what, exc)
+    except Exception:  # noqa: BLE001 - a loop's outermost frame
+        _log.exception("%s now", what)
+    return None
 
 
 async def sweep_for_ever(registry: Registry, state_dir: Path) -> None:
     """Removes what registrations that died left behind, once a day."""
     while True:
         await asyncio.sleep(SWEEP_AFTER_S)
-        try:
-            await asyncio.to_thread(_sweep, registry, state_dir, clock() - SWEEP_OLDER_THAN)
-        except ShipwayError as exc:
-            _log.warning("Unused bundles cannot be removed now: %s", exc)
+        since = clock() - SWEEP_OLDER_THAN
+        what = "Unused bundles cannot be removed"
+        await asyncio.to_thread(_safely, what, _sweep, registry, state_dir, since)
         await asyncio.sleep(SWEEP_EVERY_S)
 
 
@@ -53,24 +67,22 @@ async def sign_for_ever(services: Services) -> None:
 
 def sign(services: Services, *, at_the_end: bool = False) -> None:
     """Signs the newest audit event now; says in the log when that cannot be."""
-    try:
-        services.audit.sum_up_denials(now=clock(), at_the_end=at_the_end)
-        services.seals.sign(now=clock())
-    except ShipwayError as exc:
-        _log.warning("The audit chain cannot be signed now: %s", exc)
+    _safely("The audit chain cannot be signed", _sign, services, at_the_end=at_the_end)
+
+
+def _sign(services: Services, *, at_the_end: bool) -> None:
+    services.audit.sum_up_denials(now=clock(), at_the_end=at_the_end)
+    services.seals.sign(now=clock())
 
 
 async def prune_for_ever(pruning: Pruning) -> None:
     """Archives the audit events that policies let go, once a day."""
     while True:
         await asyncio.sleep(SWEEP_AFTER_S)
-        try:
-            done = await asyncio.to_thread(pruning.prune, actor=ACTOR, now=clock())
-        except ShipwayError as exc:
-            _log.warning("Audit events cannot be archived now: %s", exc)
-        else:
-            if done.events:
-                _log.info("Archived %s audit events in `%s`", done.events, done.archive)
+        what = "Audit events cannot be archived"
+        done = await asyncio.to_thread(_safely, what, pruning.prune, actor=ACTOR, now=clock())
+        if done is not None and done.events:
+            _log.info("Archived %s audit events in `%s`", done.events, done.archive)
         await asyncio.sleep(PRUNE_EVERY_S)
 
 
@@ -78,23 +90,17 @@ async def compact_for_ever(upkeep: Upkeep) -> None:
     """Merges the small files of the prediction log, every few minutes."""
     while True:
         await asyncio.sleep(COMPACT_EVERY_S)
-        try:
-            await asyncio.to_thread(upkeep.compact, clock())
-        except ShipwayError as exc:
-            _log.warning("The prediction log cannot be compacted now: %s", exc)
+        what = "The prediction log cannot be compacted"
+        await asyncio.to_thread(_safely, what, upkeep.compact, clock())
 
 
 async def expire_for_ever(upkeep: Upkeep) -> None:
     """Lets go what endpoints keep no longer of the prediction log, every hour."""
     while True:
         await asyncio.sleep(SWEEP_AFTER_S)
-        try:
-            files = await asyncio.to_thread(upkeep.expire, clock())
-        except ShipwayError as exc:
-            _log.warning("The prediction log cannot be cleaned now: %s", exc)
-        else:
-            if files:
-                _log.info("Let %s files of the prediction log go", files)
+        what = "The prediction log cannot be cleaned"
+        if files := await asyncio.to_thread(_safely, what, upkeep.expire, clock()):
+            _log.info("Let %s files of the prediction log go", files)
         await asyncio.sleep(EXPIRE_EVERY_S)
 
 
@@ -102,10 +108,7 @@ async def charge_for_ever(services: Services) -> None:
     """Charges the hours that have ended, and tells the alerts where budgets stand."""
     while True:
         await asyncio.sleep(CHARGE_EVERY_S)
-        try:
-            await asyncio.to_thread(_charge, services)
-        except ShipwayError as exc:
-            _log.warning("Costs cannot be charged now: %s", exc)
+        await asyncio.to_thread(_safely, "Costs cannot be charged", _charge, services)
 
 
 def _charge(services: Services) -> None:
@@ -117,7 +120,7 @@ def _charge(services: Services) -> None:
 async def bound_logs_for_ever(logs: Path) -> None:
     """Keeps what models and processes print from filling the disk."""
     while True:
-        await asyncio.to_thread(bound_logs, logs)
+        await asyncio.to_thread(_safely, "Logs cannot be bounded", bound_logs, logs)
         await asyncio.sleep(BOUND_LOGS_EVERY_S)
 
 

@@ -13,7 +13,7 @@ import msgspec
 from shipway.control.registry import Registry
 from shipway.core.durations import duration_of
 from shipway.core.endpoints import EndpointState
-from shipway.core.errors import EndpointNotFound
+from shipway.core.errors import BundleCorrupt, EndpointNotFound
 from shipway.core.monitor_runs import MonitorRun, Trigger
 from shipway.core.monitors import BASELINE, OF_TRUTHS, TRAILING, Against, MonitorKind
 from shipway.core.profile import Profile
@@ -90,7 +90,13 @@ class Orders:
         if path is None:
             return None
         query = VersionQuery(record.model, number=record.number)
-        return msgspec.json.decode(self._registry.file(query, path), type=Profile)
+        try:
+            return msgspec.json.decode(self._registry.file(query, path), type=Profile)
+        except msgspec.MsgspecError as exc:
+            raise BundleCorrupt(
+                f"`{path}` of {record.ref} is not a baseline profile: {exc}.",
+                next_step="Package and register the model again.",
+            ) from exc
 
     def _window(
         self,

@@ -98,6 +98,8 @@ class MonitorRunner:
             self.tick()
         except ShipwayError as exc:
             _log.warning("Monitors cannot run now: %s", exc)
+        except Exception:  # noqa: BLE001 - the loop's outermost frame
+            _log.exception("Monitors cannot run now")
 
     def tick(self) -> None:
         """Plans what is due, carries out all that waits, and once a day lets old runs go."""
@@ -114,6 +116,7 @@ class MonitorRunner:
         if self._looked_at is not None and now < self._looked_at:
             self._next.clear()  # the clock was set back
         self._looked_at = now
+        seen: dict[tuple[str | None, ...], datetime] = {}
         with self._database.reading() as tx:
             states = [
                 state
@@ -125,12 +128,13 @@ class MonitorRunner:
                 for state in states
                 if state.active is not None
                 for monitor in state.spec.monitored
-                if (run := self._due(tx, state, monitor, now)) is not None
+                if (run := self._due(tx, state, monitor, now, seen)) is not None
             ]
         if due:
             with self._database.transaction() as tx:
                 for run in due:
                     tx.monitor_runs.add(run)
+        self._next |= seen  # not before its run is kept: a slot that is not looked at again is lost
 
     def _due(
         self,
@@ -138,7 +142,9 @@ class MonitorRunner:
         state: EndpointState,
         monitor: MonitorSpec,
         now: datetime,
+        seen: dict[tuple[str | None, ...], datetime],
     ) -> MonitorRun | None:
+        """The run of a monitor that is due, if any. When it has to be looked at next is added to `seen`."""
         endpoint = state.spec.name
         key = (endpoint, monitor.label, monitor.every, monitor.cron)
         if (following := self._next.get(key)) is not None and now < following:
@@ -147,7 +153,7 @@ class MonitorRunner:
         last = tx.monitor_runs.last_slot(self._environment, endpoint, monitor.label, until=now)
         slot = schedule.due(last, now)
         if (following := schedule.following(now)) is not None:
-            self._next[key] = following
+            seen[key] = following
         if slot is None or not self._has_material(tx, endpoint, monitor):
             return None
         return MonitorRun(
@@ -207,6 +213,9 @@ class MonitorRunner:
                 self._keep(run, answer, Path(directory))
         except ShipwayError as error:
             return failed(run, message=str(error), now=self._clock())
+        except OSError as error:
+            message = f"`{self._scratch}` cannot be used: {error.strerror}. Free some of its disk."
+            return failed(run, message=message, now=self._clock())
         if answer.report is None:
             return failed(run, message=answer.message, now=self._clock())
         return done(run, answer.report, artifacts=answer.artifacts, now=self._clock())

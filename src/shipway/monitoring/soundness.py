@@ -21,7 +21,7 @@ from shipway.monitoring.profiles import strangers
 from shipway.monitoring.samples import Samples
 
 _LEAST_WINDOWS = 3
-_DAY = timedelta(days=1)
+_DAY, _WEEK = timedelta(days=1), timedelta(weeks=1)
 _SHARE = "share of values"
 
 
@@ -154,13 +154,15 @@ def volume_finding(
 ) -> MonitorFinding | None:
     """Whether far fewer or far more rows came than at the same time on any day before; None where it is not known.
 
-    Windows of more than a day are held against the windows before them.
+    Windows of more than a day are held against the windows before them. It is known after three windows and a
+    whole week: an endpoint that began on a Wednesday must not alarm on its first Saturday.
     """
     step = max(end - start, _DAY)
     windows = [(start - step * back, end - step * back) for back in range(EARLIER_WINDOWS, -1, -1)]
     counts = [_rows(connection, since, until) for since, until in windows]
     volume = overall_volume(counts[-1], counts[:-1])
-    if not volume.can_judge(least_windows=_LEAST_WINDOWS, least_rows=least_rows):
+    least = max(_LEAST_WINDOWS, _WEEK // step)
+    if not volume.can_judge(least_windows=least, least_rows=least_rows):
         return None
     return MonitorFinding(
         feature="",

@@ -17,7 +17,7 @@ class DriftRules(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     effect: float = 0.1
-    false_alarms_per_week: float = 0.02
+    false_alarms_per_week: float = 0.01
     runs_per_week: float = 168.0
     minimum_rows: int = 100
     allow_for_repeats: bool = True
@@ -26,7 +26,7 @@ class DriftRules(msgspec.Struct, frozen=True, kw_only=True):
     def alpha(self) -> float:
         """The chance of a false alarm that one run may spend, shared evenly by the runs of a week.
 
-        0.02 over 168 runs is 0.000119. By Bonferroni's inequality the week's chance is at most the sum,
+        0.01 over 168 runs is 0.0000595. By Bonferroni's inequality the week's chance is at most the sum,
         however much the runs' windows overlap.
         """
         return self.false_alarms_per_week / max(1.0, self.runs_per_week)
