@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Annotated
 from uuid import uuid4
 
 import msgspec
@@ -20,9 +21,9 @@ LONGEST_SILENCE = timedelta(days=30)
 class SilenceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which alerts nobody shall be told of, for how long, and why."""
 
-    endpoint: str
-    rule: str = "*"
-    subject: str = "*"
+    endpoint: Annotated[str, msgspec.Meta(max_length=63)]
+    rule: Annotated[str, msgspec.Meta(max_length=127)] = "*"
+    subject: Annotated[str, msgspec.Meta(max_length=255)] = "*"
     for_s: float
     reason: str
 
