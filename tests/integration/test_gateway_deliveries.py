@@ -3,10 +3,12 @@
 import asyncio
 
 import httpx
+import msgspec
 import pytest
 
 from shipway.gateway.follow import Follower
 from shipway.gateway.uploads import Delivery
+from shipway.wire.tallies import Taken, TelemetryReport
 
 
 class Answers(Follower):
@@ -22,14 +24,24 @@ class Answers(Follower):
     def answer(self, request):
         if not self.status:
             raise httpx.ConnectError("away")
-        return httpx.Response(self.status)
+        return httpx.Response(self.status, content=msgspec.msgpack.encode(Taken(control="c")))
+
+
+class Silent:
+    """Counts with nothing in them."""
+
+    def report(self):
+        return TelemetryReport(gateway="g", source="s", rows=())
+
+    def note_taken(self, report, taken):
+        pass
 
 
 @pytest.fixture
 async def follower(tmp_path):
     made = Answers(
         None, gateway="g", address="", environment="dev", control_url="", state_dir=tmp_path,
-        credential=str, changed=asyncio.Event(), telemetry=None,
+        credential=str, changed=asyncio.Event(), telemetry=Silent(),
     )  # fmt: skip
     yield made
     await made._http.aclose()
@@ -54,3 +66,14 @@ async def test_the_first_segment_of_a_run_that_waits_is_told_of(follower, capfd)
     assert [line.partition(": ")[2].partition(".")[0] for line in lines] == [
         "it answers 503", "it answers 401",
     ]  # fmt: skip
+
+
+async def test_that_control_refuses_the_counts_is_told_once(follower, capfd):
+    for status in (400, 400, 500, 200, 500):
+        follower.status = status
+        await follower._tell_once()
+    assert [line.split()[2] for line in capfd.readouterr().err.splitlines()] == [
+        "400",
+        "500",
+        "500",
+    ]

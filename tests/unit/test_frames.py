@@ -1,6 +1,7 @@
 """The binary stream between gateway and replica."""
 
 import contextlib
+import math
 
 import msgspec
 import numpy as np
@@ -34,6 +35,8 @@ arrays = hnp.arrays(
 texts = st.lists(st.none() | st.text(max_size=5), max_size=5).map(
     lambda items: np.array([*items, None], dtype=object)[:-1]
 )
+
+MOST = 2**32 - 1
 
 
 @given(st.dictionaries(st.text(max_size=5), arrays | texts, max_size=4), st.integers(0, 2**31))
@@ -148,6 +151,22 @@ def test_peers_of_an_earlier_version_pass_over_what_is_new():
 def test_endless_times_are_told_as_the_longest():
     _, times = decode_result(result({}, encode_times(Times(1e9, 1e9, 2**40))))
     assert times == Times((2**32 - 1) / 1e6, (2**32 - 1) / 1e6, 2**32 - 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [((math.nan, math.nan), (0, 0)), ((-1, -math.inf, -1, -1, -1), (0, 0, 0, 0, 0)),
+     ((math.inf, 1e300, 2**60, 2**60, 2**60), (MOST / 1e6, MOST / 1e6, MOST, MOST, 2**40))],
+)  # fmt: skip
+def test_times_of_a_failure_are_bounded_whatever_a_model_says(said, kept):
+    failure = Failure.of(InvalidInput("no"), Times(*said))
+    (frame,) = FrameReader().feed(encode_plain(Kind.FAIL, 9, failure))
+    assert decode_failed(frame.body)[1] == Times(*kept)
+
+
+def test_rows_of_calls_are_bounded_whatever_a_model_says():
+    _, times = decode_result(result({}, encode_times(Times(1, 1, 1, 1, 2**60))))
+    assert times == Times(1, 1, 1, 1, 2**40)
 
 
 def test_failure_carries_its_times():

@@ -74,6 +74,7 @@ class Follower:
         self._tls = tls
         self._http = self._connected()
         self._is_held_up = False
+        self._told_status = httpx.codes.OK.value
 
     async def run(self) -> None:
         """Follows and reports until cancelled."""
@@ -168,8 +169,14 @@ class Follower:
         if answer.is_success:
             taken = msgspec.msgpack.decode(answer.content, type=Taken)
             self._telemetry.note_taken(report, taken)
+            self._told_status = httpx.codes.OK.value
         elif answer.status_code == httpx.codes.CONFLICT:
             await asyncio.to_thread(self._telemetry.note_refused)
+        elif answer.status_code != self._told_status:
+            self._told_status = answer.status_code
+            say(
+                f"Control answers {answer.status_code} to this machine's counts. They are told again."
+            )
 
     async def _is_taken(self, report: GatewayReport) -> bool:
         """Sends a report; whether control has taken it in."""

@@ -35,6 +35,7 @@ _HEAD = struct.Struct("<IBI")
 _U32 = struct.Struct("<I")
 _TIMES = struct.Struct("<IIIIQ")
 _MOST_U32 = 2**32 - 1
+_MOST_ROWS = 2**40
 TIMES_BYTES = _TIMES.size
 _HEAD_REST = _HEAD.size - _U32.size
 
@@ -230,7 +231,8 @@ def decode_result(body: memoryview) -> tuple[dict[str, Array], Times | None]:
     if len(body) - end != TIMES_BYTES:
         return tensors, None
     queue_us, run_us, call_rows, batches, batch_rows = _TIMES.unpack_from(body, end)
-    return tensors, Times(queue_us / 1e6, run_us / 1e6, call_rows, batches, batch_rows)
+    times = Times(queue_us / 1e6, run_us / 1e6, call_rows, batches, min(_MOST_ROWS, batch_rows))
+    return tensors, times
 
 
 def _decoded_tensors(body: memoryview) -> tuple[dict[str, Array], TensorHeader, int]:
@@ -272,13 +274,21 @@ def decode_failure(body: memoryview) -> ShipwayError:
 
 
 def decode_failed(body: memoryview) -> tuple[ShipwayError, Times | None]:
-    """The error in a FAIL body, and its times.
+    """The error in a FAIL body, and its times, within the bounds that those of a RESULT have.
 
     Raises:
         InvalidRequest: it is none.
     """
     failure = _decoded(_failure_decoder, body)
-    return failure.error(), failure.times
+    return failure.error(), None if failure.times is None else _bounded(failure.times)
+
+
+def _bounded(times: Times) -> Times:
+    """A model's process may say anything, and counts that are none would spoil those of all."""
+    longest_s = _MOST_U32 / 1e6  # and NaN becomes 0
+    queue_s, run_s = (min(longest_s, max(0.0, one)) for one in (times.queue_s, times.run_s))
+    call_rows, batches = (min(_MOST_U32, max(0, one)) for one in (times.call_rows, times.batches))
+    return Times(queue_s, run_s, call_rows, batches, min(_MOST_ROWS, max(0, times.batch_rows)))
 
 
 def decode_pong(body: memoryview) -> Pong:
