@@ -28,7 +28,7 @@ from shipway.core.captures import Feedback, Prediction, Shape
 from shipway.core.capturing import Capture
 from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
 from shipway.core.errors import NotFound, StoreUnavailable
-from shipway.core.monitor_runs import FAILED, LEASE, MonitorVerdict, RunState
+from shipway.core.monitor_runs import FAILED, LEASE, MOST_ATTEMPTS, MonitorVerdict, RunState
 from shipway.core.monitors import Against, MonitorKind, MonitorSpec
 from shipway.core.signature import Layout, Signature
 from shipway.core.versions import VersionRef
@@ -322,6 +322,25 @@ def test_run_of_a_killed_control_is_taken_up_after_its_lease(world):
     assert world.runner.work()
     (run,) = world.newest()
     assert (run.state, run.attempts) == (RunState.DONE, 2)
+
+
+@pytest.mark.parametrize("attempts", [0, MOST_ATTEMPTS])
+def test_verdict_is_told_although_control_was_killed_at_the_end_of_the_run(world, attempts):
+    world.put(DRIFT)
+    world.record(broken=True)
+    world.runner.plan(world.now)
+    (run,) = world.newest()
+    with world.database.transaction() as tx:
+        tx.monitor_runs.put(msgspec.structs.replace(run, attempts=attempts), holder="")
+    killed = world.new_runner()
+    killed._observe = lambda signals, now: (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        killed.work()
+    world.now += LEASE
+    assert world.runner.work()
+    told = [("drift", True), (FAILED, False)] if not attempts else [(FAILED, True)]
+    assert world.fired() == told
+    assert not world.runner.work(), "it has ended"
 
 
 def test_closing_gives_the_run_back_at_once(world):

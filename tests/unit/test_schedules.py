@@ -133,3 +133,17 @@ def test_durations_are_a_number_and_a_unit(text, seconds):
 def test_other_texts_are_no_durations(text):
     with pytest.raises(InvalidSpec, match="`window`"):
         duration_of(text, name="window")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "runs"),
+    [
+        (HOURLY, 168),
+        (DAILY, 7),
+        (Schedule(cron="* * * * *"), 10_080),
+        (Schedule(cron="*/5 9-16 * * 1-5"), 480),
+        (Schedule(cron="0 0 29 2 *"), 1),
+    ],
+)
+def test_runs_of_a_week_are_all_counted(schedule, runs):
+    assert schedule.runs_per_week(at("2026-05-06T07:30:30")) == runs

@@ -179,25 +179,34 @@ class MonitorRunner:
             if not free:
                 return False
             run = taken(free[0], holder=self._holder, now=now)
-            tx.monitor_runs.put(run, holder=free[0].holder)
             state = tx.endpoints.get(self._environment, run.endpoint)
             if state is None:
                 tx.monitor_runs.delete([run.id])
                 return True
-        if run.state is RunState.ERROR:
-            self._tell(run)
-            return True
-        return self._carried_out(run, state)
+            if run.state is RunState.RUNNING:
+                tx.monitor_runs.put(run, holder=free[0].holder)
+        if run.state is RunState.RUNNING:
+            return self._carried_out(run, state)
+        self._end(run, holder=free[0].holder)
+        return True
 
     def _carried_out(self, run: MonitorRun, state: EndpointState) -> bool:
         ended = self._result(run, state)
-        with self._database.transaction() as tx:
-            is_ours = tx.monitor_runs.put(ended, holder=self._holder)
         if ended.state is RunState.WAITING:
+            with self._database.transaction() as tx:
+                tx.monitor_runs.put(ended, holder=self._holder)
             return False
-        if is_ours:
-            self._tell(ended)
+        with self._database.reading() as tx:
+            held = tx.monitor_runs.get(run.id)
+        if held is not None and held.holder == self._holder:
+            self._end(ended, holder=self._holder)
         return True
+
+    def _end(self, run: MonitorRun, *, holder: str) -> None:
+        """Tells what the run says, then keeps it: whoever is killed between does it again, and tells the same."""
+        self._observe(signals_of(run), self._clock())
+        with self._database.transaction() as tx:
+            tx.monitor_runs.put(run, holder=holder)
 
     def _result(self, run: MonitorRun, state: EndpointState) -> MonitorRun:
         """The run after it was carried out."""
@@ -223,9 +232,6 @@ class MonitorRunner:
     def _keep(self, run: MonitorRun, answer: Answer, directory: Path) -> None:
         for name in answer.artifacts:
             self._reports.put(f"{run.place}/{name}", (directory / name).read_bytes())
-
-    def _tell(self, run: MonitorRun) -> None:
-        self._observe(signals_of(run), self._clock())
 
     def sweep(self, now: datetime) -> int:
         """Lets old and surplus runs go, with what was made of them; gives how many."""

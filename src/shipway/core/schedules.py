@@ -7,8 +7,11 @@ run, is what makes missed runs be caught up once, and a clock that jumps harmles
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
+from itertools import takewhile
 
 import msgspec
 
@@ -19,7 +22,6 @@ _INSTANT = timedelta(microseconds=1)
 _RANDOM = re.compile(r"[RHrh](?![A-Za-z])")
 _FIELDS = 5
 _WEEK = timedelta(weeks=1)
-_MOST_COUNTED = 1008
 _NEXT_STEP = "Write five fields (minute, hour, day, month, weekday) in UTC, such as `0 6 * * 1-5`."
 
 
@@ -48,13 +50,11 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         return _cron(self.cron or "", now.astimezone(UTC), is_forward=True)
 
     def runs_per_week(self, now: datetime) -> float:
-        """How many slots a week has; of a cron expression, the week that begins now, counted to 1008."""
+        """How many slots a week has; of a cron expression, the week that begins now."""
         if self.every is not None:
             return _WEEK / self.every
-        runs, slot = 0, self.following(now)
-        while slot is not None and slot <= now + _WEEK and runs < _MOST_COUNTED:
-            runs, slot = runs + 1, self.following(slot)
-        return float(max(1, runs))
+        slots = _slots(self.cron or "", now.astimezone(UTC))
+        return float(max(1, sum(1 for _ in takewhile(lambda slot: slot <= now + _WEEK, slots))))
 
     def due(self, last: datetime | None, now: datetime) -> datetime | None:
         """The slot to run now; None when there is nothing to run.
@@ -88,6 +88,16 @@ def require_cron(expression: str) -> None:
             next_step=_NEXT_STEP,
             path="cron",
         )
+
+
+def _slots(expression: str, now: datetime) -> Iterator[datetime]:
+    """The slots after `now`, in order."""
+    from croniter import CroniterError, croniter
+
+    with suppress(CroniterError, ValueError):
+        times = croniter(expression, now)
+        while True:
+            yield times.get_next(datetime)
 
 
 def _cron(expression: str, now: datetime, *, is_forward: bool) -> datetime | None:
