@@ -118,6 +118,39 @@ def test_regression(seed):
     assert found.mae.high - found.mae.value == pytest.approx(half)
 
 
+@pytest.mark.parametrize(
+    ("answer", "truth", "part", "mae"),
+    [
+        (1.0, "1e300", "label", 0.5),
+        (1e200, 1.0, "score", 0.5),
+        (1e60, -1e60, "score", 2e60 / 3),
+        (1.0, 1e-320, "score", 2 / 3),
+        (float("nan"), 1.0, "score", 0.5),
+        (1.0, "-inf", "label", 0.5),
+    ],
+)
+def test_one_number_breaks_no_endpoints_performance(answer, truth, part, mae):
+    target = Target(task=Task.REGRESSION, number="y")
+    truths = [one if part == "score" else str(one) for one in (1.0, 2.0, truth)]
+    outputs = [{"y": one} for one in (1.5, 2.5, answer)]
+    (one,) = graded(target, {"y": "DOUBLE"}, outputs, truths, part=part).slices
+    found = one.regression
+    assert found.mae.value == pytest.approx(mae)
+    assert np.isfinite([found.rmse.value, found.bias.high, found.mape.value, found.mape.high]).all()
+
+
+@pytest.mark.parametrize(
+    ("chances", "stated"),
+    [([1e10, 0.0], 2), ([-1e10, 1.0], 2), ([0.0, float("nan")], 2), ([0.0, 1.00001], 3)],
+)
+def test_what_are_no_probabilities_is_not_stated(chances, stated):
+    target = Target(task=Task.CLASSIFICATION, label="label", probabilities="p", classes=("a", "b"))
+    outputs = [{"label": "a", "p": one} for one in ([0.5, 0.5], [1.0, 0.0], chances)]
+    (one,) = graded(target, {"label": "VARCHAR", "p": "DOUBLE[]"}, outputs, ["a", "b", "b"]).slices
+    assert one.labelled == 3
+    assert one.classification.calibration.n == stated
+
+
 def test_the_parts_of_a_regression_have_their_own_rows():
     truth = np.arange(ROWS) % 7.0
     answers = truth + np.arange(ROWS) / 100

@@ -2,7 +2,8 @@
 
 A row has `version`, `role`, `segment`, `at_us`, `row` and `delay_s`; of a classification `truth` and `predicted`, and where
 the version gives probabilities `stated`, `came_true`, `loss` and `brier` (see `core.performance.Calibration`); of a
-regression `error` (predicted less true) and `true_number`.
+regression `error` (predicted less true) and `true_number`. Numbers beyond what feedback may say are left out: of their squares
+there is no variance.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from shipway.core.evaluations import Task
 from shipway.core.labels import FALSE, TRUE
 from shipway.core.targets import Target
 from shipway.monitoring.matching import texts
+from shipway.wire.feedback import LARGEST
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 SMALLEST = 2.220446049250313e-16
 """Probabilities are at least this in a log loss, as in scikit-learn; an impossible one would make it infinite."""
+
+_LARGEST_CHANCE = 1.0001
+"""What a rounded 1 may be; where one is larger, or below 0, they are no probabilities."""
 
 _CLASSIFIED = """
 SELECT version, role, segment, at_us, row, delay_s, {shown_truth} AS truth, {shown_predicted} AS predicted,
@@ -29,8 +34,8 @@ SELECT version, role, segment, at_us, row, delay_s, {shown_truth} AS truth, {sho
   CASE WHEN is_stated THEN {brier} END AS brier,
   CAST(NULL AS DOUBLE) AS error, CAST(NULL AS DOUBLE) AS true_number
 FROM (
-  SELECT *, coalesce(place IS NOT NULL AND len(chances) = {count} AND list_count(chances) = {count}, false)
-    AS is_stated
+  SELECT *, coalesce(place IS NOT NULL AND len(chances) = {count} AND list_count(chances) = {count}
+    AND list_min(chances) >= 0 AND list_max(chances) <= {largest_chance}, false) AS is_stated
   FROM (SELECT *, list_position({classes}, truth) AS place
     FROM (SELECT * EXCLUDE (label), {truth} AS truth FROM judged
       WHERE version IN ({versions}) AND label IS NOT NULL AND predicted IS NOT NULL)))
@@ -42,7 +47,7 @@ SELECT version, role, segment, at_us, row, delay_s, CAST(NULL AS VARCHAR) AS tru
   CAST(NULL AS DOUBLE) AS loss, CAST(NULL AS DOUBLE) AS brier, number - true_number AS error, true_number
 FROM (SELECT *, coalesce(score, TRY_CAST(label AS DOUBLE)) AS true_number FROM judged
   WHERE version IN ({versions}) AND number IS NOT NULL)
-WHERE isfinite(true_number) AND isfinite(number)
+WHERE abs(true_number) <= {largest} AND abs(number) <= {largest}
 """
 
 
@@ -51,14 +56,14 @@ def graded(connection: DuckDBPyConnection, targets: Mapping[int, Target]) -> Non
     parts = [
         _part(connection, target, [v for v, other in targets.items() if other == target])
         for target in set(targets.values())
-    ] or [_REGRESSED.format(versions="NULL")]
+    ] or [_REGRESSED.format(versions="NULL", largest=LARGEST)]
     connection.execute(f"CREATE OR REPLACE TEMP VIEW graded AS {' UNION ALL '.join(parts)}")
 
 
 def _part(connection: DuckDBPyConnection, target: Target, versions: list[int]) -> str:
     numbers = ", ".join(str(version) for version in versions)
     if target.task is Task.REGRESSION:
-        return _REGRESSED.format(versions=numbers)
+        return _REGRESSED.format(versions=numbers, largest=LARGEST)
     classes = classes_of(connection, target)
     is_binary = len(classes) == 2
     listed = texts(classes)
@@ -76,6 +81,7 @@ def _part(connection: DuckDBPyConnection, target: Target, versions: list[int]) -
         if is_binary
         else "list_dot_product(chances, chances) - 2 * chances[place] + 1",
         smallest=repr(SMALLEST),
+        largest_chance=_LARGEST_CHANCE,
     )
 
 

@@ -85,7 +85,7 @@ SELECT version, role, part, CAST(sum(hits) AS BIGINT), CAST(sum(misses) AS BIGIN
 _ERRORS = """
 WITH sized AS (
   SELECT {key}, error, abs(error) AS size, error * error AS square, true_number,
-    CASE WHEN true_number <> 0 THEN abs(error / true_number) END AS share
+    CASE WHEN abs(true_number) > 1e-60 THEN abs(error / true_number) END AS share
   FROM graded WHERE error IS NOT NULL)
 SELECT version, role, part, count(*), avg(error), var_samp(error), avg(size), var_samp(size),
   avg(square), var_samp(square), var_pop(true_number), count(share), avg(share), var_samp(share)
