@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -35,6 +36,17 @@ def whole(predictions, feedback, **options):
 def right_of(one):
     accuracy = one.classification.accuracy.value if one.classification else 0
     return round(accuracy * one.labelled), one.labelled
+
+
+def rounded(found):
+    """As plain values, without the last digits of floats, which the order of a sum decides."""
+    if isinstance(found, float):
+        return float(f"{found:.9g}")
+    if isinstance(found, msgspec.Struct):
+        return rounded(msgspec.structs.asdict(found))
+    if isinstance(found, dict):
+        return {key: rounded(value) for key, value in found.items()}
+    return [rounded(one) for one in found] if isinstance(found, list | tuple) else found
 
 
 # A stream of requests with a few rows, and what is said of them afterwards
@@ -135,7 +147,7 @@ def test_the_order_of_arrival_changes_nothing_where_times_differ(stream, dice):
     distinct = [message | {"at_us": 1_000_000 + 5 * n} for n, message in enumerate(messages)]
     shuffled = dice.sample(distinct, len(distinct))
     rows = list(rows_of(requests))
-    assert slices(rows, distinct).slices == slices(rows, shuffled).slices
+    assert rounded(slices(rows, distinct).slices) == rounded(slices(rows, shuffled).slices)
 
 
 def test_half_of_the_feedback_shuffled_late_twice_and_corrected_gives_the_accuracy_computed_offline():

@@ -280,6 +280,36 @@ async def test_segments_are_sealed_by_age_and_by_size(tmp_path):
         assert len(complete(tmp_path / "other")) == 2
 
 
+async def test_a_segment_that_would_be_too_long_for_control_is_sealed_first(tmp_path):
+    source, bounds = Notes(), SpoolBounds(segment_age_s=600, longest_bytes=400)
+    async with spool_in(tmp_path, bounds) as spool:
+        for name in ("a", "b", "c"):
+            await spool.commit(source, name * 150, 10)
+    assert sorted(names_in(tmp_path)) == ["a" * 150, "b" * 150, "c" * 150]
+    assert len(complete(tmp_path)) == 2
+    assert all(path.stat().st_size < 500 for path in complete(tmp_path))
+
+
+async def test_an_entry_that_is_too_long_for_any_segment_is_invalid(tmp_path):
+    source, bounds = Notes(), SpoolBounds(segment_age_s=600, longest_bytes=400)
+    async with spool_in(tmp_path, bounds) as spool:
+        with pytest.raises(PredictionUnrecorded):
+            await spool.commit(source, "a" * 400, 10)
+        await spool.commit(source, "b", 10)
+    assert names_in(tmp_path) == ["b"]
+    assert source.counted(Column.LOST_INVALID) == 1
+
+
+async def test_beside_a_large_entry_that_somebody_waits_for_nothing_else_is_written(tmp_path):
+    source, bounds = Notes(), SpoolBounds(segment_age_s=600, segment_bytes=100)
+    source.is_slow = True  # and so it is in the thread's queue at once
+    async with spool_in(tmp_path, bounds) as spool:
+        spool.offer(source, "offered", 10)
+        await spool.commit(source, "large", 1000)
+        assert names_in(tmp_path) == ["large"]
+    assert sorted(names_in(tmp_path)) == ["large", "offered"]
+
+
 class Control:
     """Takes segments, or answers what it is told to."""
 

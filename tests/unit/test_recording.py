@@ -5,24 +5,27 @@ import pytest
 
 from shipway.core.captures import Shape
 from shipway.core.capturing import Capture
+from shipway.core.inference import InferenceRequest
 from shipway.core.redaction import NOTHING
 from shipway.core.signature import Field
 from shipway.core.tensors import DataType
 from shipway.gateway.counters import Row
+from shipway.gateway.http import Request
 from shipway.gateway.recording import Recorder
 from shipway.wire.packed import packed_frames
 from shipway.wire.spool import frame, segment_head
 
+SENT = Request("POST", b"/", {})
 TOLD = (1_700_000_000_000_000, "r", 0, 1, "", "", "")
 
 
-def recorder(*, batchable=True):
+def recorder(*, batchable=True, spool=None):
     shape = Shape(
         environment="dev", endpoint="e", model="m", version=1, batchable=batchable,
         inputs=(Field(name="x", dtype=DataType.FP64),),
         outputs=(Field(name="label", dtype=DataType.STRING), Field(name="raw", dtype=DataType.BYTES)),
     )  # fmt: skip
-    return Recorder(Capture(), shape, spool=None, redaction=NOTHING, row=Row())
+    return Recorder(Capture(), shape, spool=spool, redaction=NOTHING, row=Row())
 
 
 def texts(*items):
@@ -75,3 +78,24 @@ def test_a_nan_among_texts_is_null_and_a_text_among_bytes_its_bytes(together):
 def test_a_prediction_without_rows_has_arrays_of_any_length_where_they_are_lists():
     of = recorder(batchable=False)
     assert arrays_in(of, of.payload(entry(label=texts("a"))))[1][2] == ["a"]
+
+
+class Sizes:
+    """A spool that notes how large entries say that they are."""
+
+    def __init__(self):
+        self.found = []
+
+    def offer(self, source, entry, size_bytes):
+        self.found.append(size_bytes)
+
+
+@pytest.mark.parametrize(
+    ("x", "label", "least"),
+    [(np.zeros(1), texts("a" * 50_000), 50_000), (np.zeros(5000), texts("a"), 40_000)],
+)
+def test_an_entry_says_what_it_keeps_in_memory(x, label, least):
+    spool = Sizes()
+    of = recorder(spool=spool)
+    of.begin(SENT, InferenceRequest(inputs={}), {"x": x}, "").keep({"label": label}, 0, 0.0)
+    assert least < spool.found[0] < 2 * least

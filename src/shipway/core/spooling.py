@@ -22,6 +22,9 @@ class SpoolBounds(msgspec.Struct, frozen=True, kw_only=True):
     segment_bytes: int = 8 * MB
     """Or once it is so large."""
 
+    longest_bytes: int = 48 * MB
+    """No frame, and no segment that others follow in, is longer: control takes segments of 64 MiB."""
+
     most_bytes: int = 1024 * MB
     """All segments on this machine together: what waits while control is away."""
 

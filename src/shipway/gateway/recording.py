@@ -182,9 +182,9 @@ class Record:
             "" if recorder.segment_of is None else recorder.segment_of(sent, inputs),
             "" if recorder.key_of is None else recorder.key_of(sent, inputs),
         )
-        size = _ENTRY_BYTES + sent.size_bytes
+        size = _ENTRY_BYTES + max(sent.size_bytes, sum([a.nbytes for a in inputs.values()]))
         for array in outputs.values():
-            size += array.size * _OBJECT_BYTES if recorder.has_texts else array.nbytes
+            size += _size(array) if recorder.has_texts else array.nbytes
         if recorder.is_synced and role is not Role.SHADOW:
             return recorder.spool.commit(recorder, (told, inputs, outputs), size)
         recorder.spool.offer(recorder, (told, inputs, outputs), size)
@@ -263,6 +263,14 @@ def key_as_kept(
         return (row_key(redaction.arrays({name: array}).get(name)) or "")[:LONGEST_TEXT]
 
     return kept
+
+
+def _size(array: Array) -> int:
+    """About what an array keeps in memory, its texts included."""
+    if not array.dtype.hasobject:
+        return array.nbytes
+    texts = [len(item) for item in array.flat if isinstance(item, str | bytes)]
+    return array.size * _OBJECT_BYTES + sum(texts)
 
 
 def _rows(shape: Shape, *sides: Arrays) -> int | None:

@@ -190,7 +190,9 @@ class Spool:
     def _write(self) -> None:
         """Writes the next entries. In trouble, those that somebody waits for are tried by themselves."""
         commits = _taken(self._commits)
-        offered = [] if commits and self._trouble else _taken(self._offered)
+        # Together with large ones they may be more than control takes at once.
+        is_large = sum(size for _, _, size, _ in commits) > self._bounds.segment_bytes
+        offered = [] if is_large or (commits and self._trouble) else _taken(self._offered)
         items = commits + offered
         if not items:
             return

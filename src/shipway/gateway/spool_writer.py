@@ -95,6 +95,7 @@ class SpoolWriter:
         """
         frames, counts, invalid = self._encoded(items)
         if frames:
+            self._seal_if_short_of(sum(map(len, frames)))
             self._append(self._openings(counts) + frames, synced=synced)
             self._opened |= counts.keys()
         for source, count in counts.items():
@@ -122,6 +123,12 @@ class SpoolWriter:
             self._segment.seal()
             self._forget()
 
+    def _seal_if_short_of(self, size_bytes: int) -> None:
+        """Seals the segment where it would become longer than control takes."""
+        segment = self._segment
+        if segment is not None and segment.size_bytes + size_bytes > self._bounds.longest_bytes:
+            self.seal()
+
     def _encoded(self, items: Sequence[Item]) -> tuple[list[bytes], dict[Source, int], list[Item]]:
         """The frames, how many entries of each source are in them, and the items that are not."""
         frames: list[bytes] = []
@@ -131,7 +138,7 @@ class SpoolWriter:
         for item in items:
             groups.setdefault(item[0], []).append(item)
         for source, group in groups.items():
-            made, unmade = _encoded_ones(source, group)
+            made, unmade = _encoded_ones(source, group, self._bounds.longest_bytes)
             invalid += unmade
             if made:
                 frames += [frame(one.payload) for one in made]
@@ -192,16 +199,22 @@ class SpoolWriter:
         )
 
 
-def _encoded_ones(source: Source, items: Sequence[Item]) -> tuple[list[Encoded], list[Item]]:
+def _encoded_ones(
+    source: Source, items: Sequence[Item], longest: int
+) -> tuple[list[Encoded], list[Item]]:
     """One source's items, those that are not encoded yet together if they can be; and those that cannot."""
     made = [item[1] for item in items if isinstance(item[1], Encoded)]
     raw = [item for item in items if not isinstance(item[1], Encoded)]
-    if len(raw) > 1 and (all_of_them := together(source, [item[1] for item in raw])) is not None:
+    all_of_them = together(source, [item[1] for item in raw]) if len(raw) > 1 else None
+    if all_of_them is not None and len(all_of_them.payload) <= longest:
         return [*made, all_of_them], []
     invalid: list[Item] = []
     for item in raw:
         try:
-            made.append(Encoded(source.payload(item[1]), 1))
+            payload = source.payload(item[1])
+            if len(payload) > longest:
+                raise ValueError(f"it has {len(payload)} bytes, of at most {longest}")
+            made.append(Encoded(payload, 1))
         except Exception as exc:  # noqa: BLE001 - one entry's fate never decides another's
             if not invalid:  # a model may make such of every request
                 log_unexpected(exc, heading="An entry of the prediction log cannot be encoded.\n")
