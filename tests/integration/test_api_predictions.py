@@ -228,6 +228,18 @@ def test_a_request_is_explained_with_all_that_answered_and_what_became_of_it(con
     assert control.ask("GET", f"{ROUTE}/unknown").json()["code"] == "not_found"
 
 
+@pytest.mark.parametrize("request_id", ["", "r%00-1", "nobody's"])
+def test_an_id_that_no_request_has_is_not_found(filled, request_id):
+    answer = filled.ask("GET", f"{ROUTE}/{request_id}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def test_rows_since_the_first_day_of_all_are_all(control):
+    said = Feedback(environment="dev", endpoint="churn", at_us=micros(NOW), request_id="r-1")
+    control.post(segment([prediction("r-1")], [said]))
+    assert len(control.rows(since="0001-01-01")) == 1
+
+
 def test_how_much_is_stored_is_told(filled):
     found = filled.ask("GET", f"{ROUTE}/stats").json()
     assert (found["rows"], found["feedback_rows"], found["files"]) == (5, 0, 1)

@@ -4,12 +4,16 @@ import os
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import obstore
 import pytest
+from obstore.store import MemoryStore
 
 from shipway.core.errors import StateUnusable, StoreUnavailable
+from shipway.store.predictions.objects import LogObjects
 from shipway.store.sql.database import Database, sqlite_url
 from shipway.store.staging import Staging
 from shipway.store.state import usable_directory
@@ -80,3 +84,37 @@ def test_staging_directory_is_gone_after_its_block_and_swept_after_a_crash(tmp_p
     assert staging.sweep(unused_since=written_at - timedelta(hours=1)) == []
     assert staging.sweep(unused_since=written_at + timedelta(hours=1)) == ["left"]
     assert not left.exists()
+
+
+def test_a_sweep_leaves_what_others_remove_meanwhile(tmp_path: Path, monkeypatch) -> None:
+    staging, listed = Staging(tmp_path), Path.iterdir
+    (tmp_path / "left").mkdir()
+    (tmp_path / "theirs").mkdir()
+
+    def raced(directory: Path) -> Iterator[Path]:
+        for path in listed(directory):
+            if path.name == "theirs":
+                path.rmdir()
+            yield path
+
+    monkeypatch.setattr(Path, "iterdir", raced)
+    assert staging.sweep(unused_since=datetime.max.replace(tzinfo=UTC)) == ["left"]
+
+
+def test_a_file_pushed_out_of_the_cache_as_it_is_opened_stays_whole_for_others(
+    tmp_path: Path, monkeypatch
+) -> None:
+    store = MemoryStore()
+    obstore.put(store, "a.parquet", b"rows")
+    log = LogObjects(store, None, "memory")
+
+    def pushed_out(kept: Path) -> None:
+        kept.unlink()
+        obstore.put(store, "a.parquet", b"")
+        raise FileNotFoundError
+
+    with log.near([("a.parquet", 4)], tmp_path) as theirs:
+        monkeypatch.setattr(os, "utime", pushed_out)
+        with log.near([("a.parquet", 4)], tmp_path) as mine:
+            assert mine["a.parquet"].read_bytes() == b"rows"
+            assert theirs["a.parquet"].read_bytes() == b"rows"

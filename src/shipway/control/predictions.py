@@ -195,7 +195,7 @@ def _is_wanted(
     one: Partition, version: int | None, since: datetime | None, until: datetime | None
 ) -> bool:
     if one.contents is Contents.FEEDBACK:
-        return since is None or one.day >= since.astimezone(UTC).date() - timedelta(days=1)
+        return since is None or one.day + timedelta(days=1) >= since.astimezone(UTC).date()
     return (
         (version is None or one.version == version)
         and (since is None or one.until >= since)

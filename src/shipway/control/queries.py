@@ -93,13 +93,16 @@ class Queries:
             NotFound: nothing is. Raises else like `rows`.
         """
         self._require_known(endpoint)
+        unknown = NotFound(
+            f"The log of `{endpoint}` has no request `{request_id}`.",
+            next_step="A request is there a few seconds after its answer, if it was captured at all.",
+        )
+        if not request_id or "\0" in request_id:
+            raise unknown
         with self._staging.new() as directory, self._predictions.files(endpoint) as files:
             found = self._about(request_id, files, directory)
         if not found["predictions"] and not found["feedback"]:
-            raise NotFound(
-                f"The log of `{endpoint}` has no request `{request_id}`.",
-                next_step="A request is there a few seconds after its answer, if it was captured at all.",
-            )
+            raise unknown
         shapes = self._shapes(endpoint)
         return Explanation(
             endpoint=endpoint,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,11 +35,11 @@ class Staging:
         """Removes what processes that died left behind before then, and gives the names."""
         if not self._directory.is_dir():
             return []
-        old = [path for path in self._directory.iterdir() if _changed_at(path) < unused_since]
-        for path in old:
-            shutil.rmtree(path, ignore_errors=True)
-        return sorted(path.name for path in old)
-
-
-def _changed_at(path: Path) -> datetime:
-    return datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
+        old = []
+        for path in self._directory.iterdir():
+            # What another process works in may be gone by now.
+            with suppress(FileNotFoundError):
+                if datetime.fromtimestamp(path.stat().st_mtime, tz=UTC) < unused_since:
+                    old.append(path.name)
+                    shutil.rmtree(path, ignore_errors=True)
+        return sorted(old)

@@ -88,9 +88,11 @@ class LogObjects:
         with translated_faults(self._location):
             try:
                 os.link(kept, link)
-                os.utime(kept)
             except FileNotFoundError:
                 return self._fetched(path, kept, link)
+            # Pushed out since: the link still holds it.
+            with suppress(FileNotFoundError):
+                os.utime(kept)
         return link
 
     def _fetched(self, path: str, kept: Path, link: Path) -> Path | None:
