@@ -281,13 +281,13 @@ async def test_segments_are_sealed_by_age_and_by_size(tmp_path):
 
 
 async def test_a_segment_that_would_be_too_long_for_control_is_sealed_first(tmp_path):
-    source, bounds = Notes(), SpoolBounds(segment_age_s=600, longest_bytes=400)
+    source, bounds = Notes(), SpoolBounds(segment_age_s=600, longest_bytes=25_000)
     async with spool_in(tmp_path, bounds) as spool:
         for name in ("a", "b", "c"):
-            await spool.commit(source, name * 150, 10)
-    assert sorted(names_in(tmp_path)) == ["a" * 150, "b" * 150, "c" * 150]
+            await spool.commit(source, name * 10_000, 10)
+    assert sorted(names_in(tmp_path)) == ["a" * 10_000, "b" * 10_000, "c" * 10_000]
     assert len(complete(tmp_path)) == 2
-    assert all(path.stat().st_size < 500 for path in complete(tmp_path))
+    assert all(path.stat().st_size < 25_000 for path in complete(tmp_path))
 
 
 async def test_an_entry_that_is_too_long_for_any_segment_is_invalid(tmp_path):
