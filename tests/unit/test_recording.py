@@ -1,5 +1,6 @@
 """What an entry of the prediction log must be, so that control can make rows of it."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -8,7 +9,7 @@ from shipway.core.capturing import Capture
 from shipway.core.inference import InferenceRequest
 from shipway.core.redaction import NOTHING
 from shipway.core.signature import Field
-from shipway.core.tensors import DataType
+from shipway.core.tensors import DataType, data_type_of
 from shipway.gateway.counters import Row
 from shipway.gateway.http import Request
 from shipway.gateway.recording import Recorder
@@ -99,3 +100,22 @@ def test_an_entry_says_what_it_keeps_in_memory(x, label, least):
     of = recorder(spool=spool)
     of.begin(SENT, InferenceRequest(inputs={}), {"x": x}, "").keep({"label": label}, 0, 0.0)
     assert least < spool.found[0] < 2 * least
+
+
+@pytest.mark.parametrize("rows", [1, 7, 5000])
+@pytest.mark.parametrize("inner", [(), (3,), (2, 4)])
+def test_an_entry_of_numbers_says_what_its_arrays_hold_without_asking_each(rows, inner):
+    columns = {f"x{n}": np.zeros(rows, np.float32) for n in range(6)} | {"m": np.zeros((rows, 5))}
+    made = {"vector": np.zeros((rows, *inner)), "label": np.zeros(rows, np.int64)}
+    fields = {
+        name: Field(name=name, dtype=data_type_of(array), shape=(-1, *array.shape[1:]))
+        for name, array in (columns | made).items()
+    }
+    shape = msgspec.structs.replace(
+        recorder().shape,
+        inputs=tuple(fields[name] for name in columns),
+        outputs=tuple(fields[name] for name in made),
+    )
+    of = Recorder(Capture(), shape, spool=None, redaction=NOTHING, row=Row())
+    held = sum(array.nbytes for array in (columns | made).values())
+    assert of.size_of(SENT, columns, made) - of.size_of(SENT, {}, {}) == held

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
+from math import prod
 from time import perf_counter, time_ns
 from types import NoneType
 from typing import Any
@@ -38,8 +39,9 @@ LONGEST_TEXT = 200
 """Of a key or a segment, so many characters are kept."""
 
 _ENTRY_BYTES = 512
+_ARRAY_BYTES = 128
 _OBJECT_BYTES = 64
-"""About what an entry keeps in memory beside its arrays, and an object in one of these."""
+"""About what an entry keeps in memory, and an array beside its items, and an object beside its text."""
 
 Arrays = Mapping[str, Array]
 Read = Callable[[Sent, Arrays], str]
@@ -50,8 +52,8 @@ class Recorder:
     """Records the predictions of one version behind an endpoint. A `spool_writer.Source`.
 
     Made when a snapshot is swapped in, so that a request pays look-ups only. `is_synced`: answers wait
-    until they are recorded. `has_texts`: outputs may be arrays of objects. `segment_of` and `key_of` read these from a request, None where there is
-    none to read.
+    until they are recorded. `segment_of` and `key_of` read these from a request, None where there is none
+    to read.
     """
 
     def __init__(
@@ -70,7 +72,11 @@ class Recorder:
         self.key_as_kept = key_as_kept(capture.key, shape, redaction)
         self._number = next(_numbers)
         self._redaction = redaction
-        self.has_texts = not all(field.dtype.is_numeric for field in shape.outputs)
+        self._entry_bytes = _ENTRY_BYTES + _ARRAY_BYTES * len(shape.inputs + shape.outputs)
+        self._row_bytes, self._counted = (
+            _row_bytes(shape),
+            shape.outputs[0].name if shape.outputs else "",
+        )
         self._inputs = [field.name for field in self.shape.inputs]
         self._outputs = [field.name for field in self.shape.outputs]
 
@@ -88,6 +94,14 @@ class Recorder:
         return self.is_whole or is_moved(
             place_of(self.shape.endpoint, request_id), self.capture.share_pct
         )
+
+    def size_of(self, sent: Sent, inputs: Arrays, outputs: Arrays) -> int:
+        """About how many bytes an entry with these keeps in memory."""
+        rows = outputs.get(self._counted)
+        if self._row_bytes and rows is not None:
+            return self._entry_bytes + int(self._row_bytes * rows.size)
+        size = self._entry_bytes + max(sent.size_bytes, sum([a.nbytes for a in inputs.values()]))
+        return size + sum([_size(array) for array in outputs.values()])
 
     def opening(self) -> bytes:
         """See `spool_writer.Source`."""
@@ -108,12 +122,12 @@ class Recorder:
         """See `spool_writer.Source`. Of a table's rows, not of tensors without rows."""
         if not self.shape.batchable:
             return None
-        told, inputs, outputs = zip(*map(self._redacted, entries), strict=True)
+        if self._redaction.is_on:
+            entries = [self._redacted(entry) for entry in entries]
+        told, inputs, outputs = zip(*entries, strict=True)
+        side, names = (outputs, self._outputs) if self._outputs else (inputs, self._inputs)
         try:
-            rows = [
-                len(next(iter((*i.values(), *o.values()))))
-                for i, o in zip(inputs, outputs, strict=True)
-            ]
+            rows = [len(arrays[names[0]]) for arrays in side]
             together = [
                 _kept(
                     fields,
@@ -182,9 +196,7 @@ class Record:
             "" if recorder.segment_of is None else recorder.segment_of(sent, inputs),
             "" if recorder.key_of is None else recorder.key_of(sent, inputs),
         )
-        size = _ENTRY_BYTES + max(sent.size_bytes, sum([a.nbytes for a in inputs.values()]))
-        for array in outputs.values():
-            size += _size(array) if recorder.has_texts else array.nbytes
+        size = recorder.size_of(sent, inputs, outputs)
         if recorder.is_synced and role is not Role.SHADOW:
             return recorder.spool.commit(recorder, (told, inputs, outputs), size)
         recorder.spool.offer(recorder, (told, inputs, outputs), size)
@@ -263,6 +275,19 @@ def key_as_kept(
         return (row_key(redaction.arrays({name: array}).get(name)) or "")[:LONGEST_TEXT]
 
     return kept
+
+
+def _row_bytes(shape: Shape) -> float:
+    """How many bytes arrays hold for each item of the first output; 0 where that is not always the same."""
+    fields = (*shape.inputs, *shape.outputs)
+    sizes = [prod(field.shape[1:]) for field in fields]
+    is_regular = all(field.dtype.is_numeric and -1 not in field.shape[1:] for field in fields)
+    if not (shape.batchable and shape.outputs and is_regular and all(sizes)):
+        return 0
+    row = sum(
+        size * NUMPY_OF[field.dtype].itemsize for field, size in zip(fields, sizes, strict=True)
+    )
+    return row / sizes[len(shape.inputs)]
 
 
 def _size(array: Array) -> int:

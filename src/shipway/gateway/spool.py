@@ -115,7 +115,9 @@ class Spool:
         gathering = self._gathering.pop(source)
         encoded = together(source, [entry for entry, _ in gathering])
         if encoded is not None:
-            self._put((source, encoded, sum(size for _, size in gathering), None))
+            size_bytes = len(encoded.payload)
+            self._bytes_in += size_bytes - sum([size for _, size in gathering])
+            self._put((source, encoded, size_bytes, None))
             return
         for entry, size_bytes in gathering:
             self._put((source, entry, size_bytes, None))
