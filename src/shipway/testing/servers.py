@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
@@ -30,6 +31,7 @@ from valkey.exceptions import ValkeyError
 _START_S = 60.0
 _STOP_S = 10.0
 _NOBODY = "65534"
+_KEPT_DATABASES = 8
 
 
 class S3Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +44,8 @@ class S3Server(msgspec.Struct, frozen=True, kw_only=True):
 @contextmanager
 def postgresql() -> Iterator[Callable[[], str]]:
     """A running PostgreSQL; the function makes an empty database and gives its URL.
+
+    Of the databases, the latest eight are kept: a suite makes hundreds, which took minutes to remove.
 
     Started as root it runs as the user `nobody`, because PostgreSQL refuses root.
     """
@@ -62,7 +66,8 @@ def postgresql() -> Iterator[Callable[[], str]]:
         with _running(
             command, directory, lambda: _answers_sql(f"{server}/postgres"), signal.SIGINT
         ):
-            yield lambda: _new_database(server)
+            made: deque[str] = deque()
+            yield lambda: _new_database(server, made)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -262,11 +267,13 @@ def _answers_sql(url: str) -> bool:
     return True
 
 
-def _new_database(server: str) -> str:
-    name = f"shipway_{uuid4().hex}"
+def _new_database(server: str, made: deque[str]) -> str:
+    made.append(f"shipway_{uuid4().hex}")
     with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    return f"{server}/{name}"
+        if len(made) > _KEPT_DATABASES:
+            connection.execute(f"DROP DATABASE {made.popleft()} WITH (FORCE)".encode())
+        connection.execute(f"CREATE DATABASE {made[-1]}".encode())
+    return f"{server}/{made[-1]}"
 
 
 def _weed_ports() -> dict[str, str]:
