@@ -127,7 +127,7 @@ class Outbox(Generic[T]):
         try:
             answer = self._client.post(self._target.url, content=body, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
-            return f"{type(exc).__name__}", True
+            return _reason(exc), True
         if answer.is_success:
             return "", False
         return f"it answers {answer.status_code}", answer.status_code in _AGAIN
@@ -159,8 +159,18 @@ def _one_by_one(batch: Iterable[T]) -> Iterator[T]:
         sleep(0)
 
 
+def _reason(exc: Exception) -> str:
+    """Why nothing was sent; of a connection, as a certificate may have expired, what is wrong with it.
+
+    Other messages may quote a header, which may be the collector's key.
+    """
+    name = type(exc).__name__
+    return f"{name}: {exc}" if isinstance(exc, httpx.ConnectError) else name
+
+
 def _client(target: Target) -> httpx.Client:
-    headers = {"user-agent": f"shipway/{VERSION}", **dict(target.headers)}
+    named = {"user-agent": f"shipway/{VERSION}", **dict(target.headers)}
+    headers = httpx.Headers(named, encoding="utf-8")
     try:
         verify = ssl.create_default_context(cafile=target.ca) if target.ca else True
         return httpx.Client(headers=headers, timeout=target.timeout_s, verify=verify)
