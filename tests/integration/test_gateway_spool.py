@@ -386,6 +386,45 @@ async def test_a_segment_that_cannot_be_read_is_told_of_once(tmp_path, capfd, mo
     assert capfd.readouterr().err.count("cannot be read") == 1
 
 
+async def test_a_fault_that_nobody_expected_ends_no_uploads_and_is_told_of_once(
+    tmp_path, capfd, monkeypatch
+):
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(Notes(), "a", 10)
+    control, faults = Control(), iter([KeyError("ours"), KeyError("ours")])
+    sent = asyncio.Event()
+
+    async def deliver(data):
+        for fault in faults:
+            raise fault
+        delivery = await control.deliver(data)
+        sent.set()
+        return delivery
+
+    monkeypatch.setattr("shipway.gateway.uploads.LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("shipway.gateway.uploads.pause_s", lambda failures: 0.01 * failures)
+    running = asyncio.create_task(Uploads(tmp_path, deliver).run())
+    async with asyncio.timeout(10):
+        await sent.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert control.names == ["a"]
+    assert capfd.readouterr().err.count("KeyError: 'ours'") == 1
+
+
+async def test_a_gateway_ends_in_order_whatever_sending_its_last_segments_raises(tmp_path, capfd):
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(Notes(), "a", 10)
+
+    async def deliver(data):
+        raise KeyError("ours")
+
+    await Uploads(tmp_path, deliver).send_last()
+    assert names_in(tmp_path) == ["a"]
+    assert "KeyError" in capfd.readouterr().err
+
+
 async def test_the_torn_tail_of_a_killed_gateway_is_cut_and_what_has_nothing_is_removed(tmp_path):
     source, control = Notes(), Control()
     async with spool_in(tmp_path) as spool:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from shipway.core.errors import CertificateUnusable, InvalidSpec
 from shipway.core.spans import Span, SpanKind
+from shipway.otlp import outbox as outbox_module
 from shipway.otlp.encoding import encode_spans
 from shipway.otlp.options import SHARE, Target, chosen_share, options_of, share_of
 from shipway.otlp.outbox import Outbox
@@ -215,6 +216,35 @@ def test_faults_of_headers_are_told_without_them(caplog):
         box.close()
     assert "takes nothing now" in caplog.text
     assert "geheimnis" not in caplog.text
+
+
+def test_thread_survives_what_nobody_expected_and_tells_of_it_once(capfd, monkeypatch):
+    dropped, faults = [], iter([KeyError("ours"), KeyError("ours"), None])
+
+    def told(number):
+        dropped.append(number)
+        fault = next(faults)
+        if fault is not None:
+            raise fault
+
+    monkeypatch.setattr(outbox_module, "SEND_EVERY_S", 0.01)
+    with collecting() as collector:
+        box = outbox(f"{collector.url}/v1/traces", on_drop=told)
+        collector.status = 400
+        for number in (1, 2, 3):
+            sent_until(box, lambda number=number: dropped[-1:] == [number])
+        collector.status = 200
+        sent_until(box, lambda: len(collector.spans) == 1)
+        box.close()
+    assert capfd.readouterr().err.count("KeyError: 'ours'") == 1
+
+
+def test_what_a_fault_kept_from_being_sent_is_counted_as_dropped(capfd, monkeypatch):
+    box = outbox("http://127.0.0.1:9/v1/traces")
+    monkeypatch.setattr(box, "_posted", lambda body: 1 / 0)
+    sent_until(box, lambda: box.dropped == 1)
+    box.close()
+    assert "ZeroDivisionError" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("given", ["10%", "2", "-0.1", "nan", "many"])
