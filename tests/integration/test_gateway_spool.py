@@ -16,7 +16,7 @@ from shipway.core.errors import PredictionUnrecorded
 from shipway.core.spooling import SpoolBounds
 from shipway.core.telemetry import Column
 from shipway.gateway.counters import Row
-from shipway.gateway.segments import complete, locked
+from shipway.gateway.segments import OpenSegment, complete, locked
 from shipway.gateway.spool import Spool
 from shipway.gateway.spool_writer import SpoolWriter
 from shipway.gateway.uploads import Delivery, Uploads
@@ -325,6 +325,53 @@ class Control:
     @property
     def names(self):
         return [one.request_id for segment in self.taken for one in segment.feedback]
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_segment_that_cannot_be_sealed_lets_its_file_go_and_the_next_one_begins(
+    tmp_path, monkeypatch
+):
+    before, writer = descriptors(), SpoolWriter(tmp_path, "g", FOREVER)
+    writer.write([(Notes(), "a", 10, None)], synced=False)
+    with monkeypatch.context() as patched:
+        patched.setattr("shipway.gateway.segments.end_payload", lambda frames: frames / 0)
+        with pytest.raises(ZeroDivisionError):
+            writer.seal()
+    assert descriptors() == before
+    writer.write([(Notes(), "b", 10, None)], synced=False)
+    writer.seal()
+    assert sorted(names_in(tmp_path)) == ["a", "b"]
+    assert descriptors() == before
+
+
+def test_a_file_whose_end_fails_is_not_let_go_twice(tmp_path, monkeypatch):
+    segment, real, closed = OpenSegment(tmp_path, "g"), os.close, []
+
+    def close(descriptor):
+        closed.append(descriptor)
+        real(descriptor)
+        raise OSError(errno.EIO, "on purpose")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", close)
+        segment.seal()
+        segment.close()
+    assert len(closed) == 1
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "full"), MemoryError()], ids=repr)
+def test_a_segment_that_cannot_be_made_leaves_nothing(tmp_path, monkeypatch, fault):
+    def fail(*_):
+        raise fault
+
+    before = descriptors()
+    monkeypatch.setattr("shipway.gateway.segments._write_at", fail)
+    with pytest.raises(type(fault)):
+        OpenSegment(tmp_path, "g")
+    assert (descriptors(), os.listdir(tmp_path)) == (before, [])
 
 
 async def test_a_segment_is_sent_when_its_gateway_has_let_it_go(tmp_path):

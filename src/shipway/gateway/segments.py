@@ -36,14 +36,16 @@ class OpenSegment:
         self._frames = 0
         draft = directory / f".{self.path.name}"
         self._descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        is_made = False
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _write_at(self._descriptor, segment_head(segment_id), 0)
             draft.rename(self.path)
-        except OSError:
-            os.close(self._descriptor)
-            draft.unlink(missing_ok=True)
-            raise
+            is_made = True
+        finally:
+            if not is_made:
+                self.close()
+                draft.unlink(missing_ok=True)
         with suppress(OSError):
             _sync_directory(directory)
 
@@ -78,16 +80,20 @@ class OpenSegment:
         """Ends the segment and lets its lock go. One that cannot be ended is whole without; idempotent."""
         if self._descriptor < 0:
             return
-        end = frame(end_payload(self._frames))
-        with suppress(OSError):
-            self.append(end, 0)
-        self.close()
+        try:
+            with suppress(OSError):
+                self.append(frame(end_payload(self._frames)), 0)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Lets the file go as it is; idempotent."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with suppress(
+                OSError
+            ):  # Linux lets it go all the same: a second time would be another's
+                os.close(descriptor)
 
 
 def _write_at(descriptor: int, data: bytes, at: int) -> None:

@@ -119,9 +119,10 @@ class SpoolWriter:
 
     def seal(self) -> None:
         """Ends the segment, for control to take; idempotent."""
-        if self._segment is not None:
-            self._segment.seal()
+        segment = self._segment
+        if segment is not None:
             self._forget()
+            segment.seal()
 
     def _seal_if_short_of(self, size_bytes: int) -> None:
         """Seals the segment where it would become longer than control takes."""
