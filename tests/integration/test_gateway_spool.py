@@ -16,7 +16,7 @@ from shipway.core.errors import PredictionUnrecorded
 from shipway.core.spooling import SpoolBounds
 from shipway.core.telemetry import Column
 from shipway.gateway.counters import Row
-from shipway.gateway.segments import OpenSegment, complete, locked
+from shipway.gateway.segments import OpenSegment, complete, locked, used_bytes
 from shipway.gateway.spool import Spool
 from shipway.gateway.spool_writer import SpoolWriter
 from shipway.gateway.uploads import Delivery, Uploads
@@ -242,7 +242,10 @@ async def test_an_entry_that_cannot_be_encoded_costs_itself_alone(tmp_path, capf
     assert "ValueError: bad one" in capfd.readouterr().err
 
 
-async def test_a_spool_that_has_all_of_its_share_waits_until_segments_are_sent(tmp_path):
+async def test_a_spool_that_has_all_of_its_share_waits_until_segments_are_sent(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("shipway.gateway.spool_writer.LOOK_SHARE", float("inf"))
     source = Notes()
     (tmp_path / "other.seg").write_bytes(bytes(2000))
     bounds = SpoolBounds(most_bytes=2000, segment_age_s=600)
@@ -325,6 +328,41 @@ class Control:
     @property
     def names(self):
         return [one.request_id for segment in self.taken for one in segment.feedback]
+
+
+def test_looking_at_what_waits_takes_a_bounded_share_of_the_time(tmp_path, monkeypatch):
+    looks, clock = [], [1000.0]
+
+    def look(directory):
+        looks.append(clock[0])
+        clock[0] += 0.6  # as it takes at 100,000 segments
+        return 0
+
+    monkeypatch.setattr("shipway.gateway.spool_writer.used_bytes", look)
+    for name in ("monotonic", "thread_time"):
+        monkeypatch.setattr(f"shipway.gateway.spool_writer.{name}", lambda: clock[0])
+    writer = SpoolWriter(tmp_path, "g", SpoolBounds(segment_age_s=600, most_bytes=300))
+    lost = 0
+    for _ in range(600):
+        clock[0] += 0.1
+        try:
+            writer.write([(Notes(), "a", 10, None)], synced=False)
+        except OSError:
+            lost += 1
+    writer.seal()
+    assert lost  # where there is no room too
+    assert len(looks) * 0.6 <= 0.05 * 60 + 2 * 0.6
+    assert len(looks) > 3
+
+
+def test_what_waits_is_counted_with_what_was_refused_and_without_drafts(tmp_path):
+    for name in ("b.seg", "a.seg", "c.seg.refused", ".d.seg"):
+        (tmp_path / name).write_bytes(b"123")
+    os.utime(tmp_path / "b.seg", (1, 1))
+    assert used_bytes(tmp_path) == 9
+    assert complete(tmp_path) == [tmp_path / "b.seg", tmp_path / "a.seg"]
+    missing = tmp_path / "missing"
+    assert (used_bytes(missing), complete(missing)) == (0, [])
 
 
 def descriptors():

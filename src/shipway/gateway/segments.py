@@ -114,27 +114,23 @@ def _sync_directory(directory: Path) -> None:
 
 def used_bytes(directory: Path) -> int:
     """What the segments of all gateways of the machine take, refused ones too."""
-    return sum(size for _, size, _ in _entries(directory))
+    return sum(stat.st_size for _, stat in _files(directory))
 
 
 def complete(directory: Path) -> list[Path]:
     """The names of segments that may be complete, oldest first. Whether they are, `locked` finds out."""
-    found = [(since, path) for path, _, since in _entries(directory) if path.suffix == SUFFIX]
-    return [path for _, path in sorted(found)]
+    found = [(stat.st_mtime, name) for name, stat in _files(directory, suffix=SUFFIX)]
+    return [directory / name for _, name in sorted(found)]
 
 
-def _entries(directory: Path) -> Iterator[tuple[Path, int, float]]:
-    """Each file that is no draft, with its size and the time of its last change."""
-    names: list[str] = []
-    with suppress(OSError):
-        names = os.listdir(directory)
-    for name in names:
-        path = directory / name
-        # One that was sent is gone meanwhile.
-        with suppress(OSError):
-            if not name.startswith("."):
-                stat = path.stat()
-                yield path, stat.st_size, stat.st_mtime
+def _files(directory: Path, *, suffix: str = "") -> Iterator[tuple[str, os.stat_result]]:
+    """Each file that is no draft: its name, and what the disk says of it."""
+    # One that was sent is gone meanwhile.
+    with suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and entry.name.endswith(suffix):
+                with suppress(OSError):
+                    yield entry.name, entry.stat()
 
 
 @contextmanager
