@@ -11,10 +11,10 @@ from shipway.core.spooling import MB, SpoolBounds
 from shipway.core.tensors import DataType
 from shipway.gateway.metrics import FAMILIES
 from shipway.gateway.recording import LONGEST_TEXT
-from shipway.gateway.request_ids import LONGEST
 from shipway.gateway.spool import WRITE_EVERY_S
 from shipway.gateway.uploads import REFUSED_SUFFIX
 from shipway.wire.problems import STATUS_OF
+from shipway.wire.request_ids import MOST_CHARACTERS
 from shipway.wire.specs import spec_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "capture-predictions.md").read_text()
@@ -44,7 +44,7 @@ def test_bounds_that_the_page_names_are_the_defaults():
     assert f"{bounds.reserve_ratio:.0%}".replace("%", " %") in PAGE
     assert f"{bounds.reserve_bytes // MB} MiB" in PAGE
     assert f"about the last {WRITE_EVERY_S:g} s" in PAGE
-    assert LONGEST_TEXT == LONGEST == 200
+    assert LONGEST_TEXT == MOST_CHARACTERS == 200
 
 
 def test_metrics_and_errors_of_the_page_exist():

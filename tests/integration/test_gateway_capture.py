@@ -22,16 +22,29 @@ from shipway.core.keys import read_key, written
 from shipway.core.spooling import SpoolBounds
 from shipway.core.strategies import Source
 from shipway.core.telemetry import Column, Outcome
+from shipway.gateway.app import Gateway
+from shipway.gateway.fronts import Dialect, Front
 from shipway.gateway.grpc.call import Reply
 from shipway.gateway.http import Request, encoded
 from shipway.gateway.segments import complete
+from shipway.gateway.serving import Serving
 from shipway.gateway.spool import Spool
 from shipway.wire.credentials import KeyEntry
 from shipway.wire.snapshot import AccessList, Snapshot
 from shipway.wire.spool import read_segment
 
 sys.path.insert(0, str(Path(__file__).parent))
-from trial_world import DOORS, Raises, settled, token, trial_world, until
+from trial_world import (
+    DOORS,
+    ID_PLACES,
+    IDS,
+    Raises,
+    settled,
+    token,
+    trial_world,
+    until,
+    with_id,
+)
 
 ALL = Capture()
 SYNCED = Capture(durability=Durability.SYNCED)
@@ -127,6 +140,67 @@ async def test_an_id_cannot_put_a_header_into_the_answer_and_one_too_long_is_non
         first, second = await log.predictions()
         assert first.request_id == "a\r\nset-cookie: é"
         assert second.request_id == told_id(long) != "x" * 201
+
+
+@pytest.mark.parametrize(("request_id", "is_one"), IDS.values(), ids=IDS)
+async def test_an_id_is_one_or_none_whichever_way_it_comes(tmp_path, request_id, is_one):
+    async with logged(tmp_path, rollout=None) as log:
+        for door, place in ID_PLACES:
+            await answer_of(log.world, 2.0, **with_id(door, place, request_id))
+        found = [one.request_id for one in await log.predictions()]
+        assert len(found) == len(ID_PLACES)
+        made = [one for one in found if one != request_id]
+        assert len(set(made)) == (0 if is_one else len(ID_PLACES))
+
+
+ROW = {"instances": [{"x": 2.0}]}
+PATHS = {
+    "tf serving": ("/v1/models/main:predict", ROW),
+    "torchserve": ("/predictions/main", ROW),
+    "generate": ("/v2/models/main/generate", {"x": 2.0}),
+    "generate stream": ("/v2/models/main/generate_stream", {"x": 2.0}),
+    Dialect.VERTEX: ("/predict", ROW),
+    Dialect.SAGEMAKER: ("/invocations", ROW),
+}
+
+
+@pytest.mark.parametrize("dialect", PATHS)
+async def test_an_id_in_the_header_is_one_or_none_in_every_dialect(tmp_path, dialect):
+    path, body = PATHS[dialect]
+    front = None
+    if isinstance(dialect, Dialect):
+        front = Front(dialect=dialect, endpoint="main", predict_path=path)
+    async with logged(tmp_path, rollout=None) as log:
+        gateway = Gateway(log.world.table, Serving(log.world.table), front)
+        for request_id, _ in IDS.values():
+            headers = {
+                b"x-request-id": request_id.encode(),
+                b"content-type": b"application/json",
+            }
+            request = Request("POST", path.encode(), headers)
+            request.body = json.dumps(body).encode()
+            answer = gateway.handle(request)
+            answer = await answer if isinstance(answer, asyncio.Future) else answer
+            assert answer.status == 200
+        found = [one.request_id for one in await log.predictions()]
+    wanted = [request_id for request_id, is_one in IDS.values() if is_one]
+    assert [one for one in found if one in wanted] == wanted
+    assert len(found) == len(IDS)
+
+
+async def test_a_header_that_is_no_text_is_no_id(tmp_path):
+    async with logged(tmp_path, rollout=None) as log:
+        log.world.gateway.handle(request := request_with(b"\xff\xfe"))
+        assert request.body
+        (one,) = await log.predictions()
+        assert len(one.request_id) == 17
+
+
+def request_with(request_id):
+    request = Request("POST", b"/v2/models/main/infer", {b"x-request-id": request_id})
+    tensor = {"name": "x", "shape": [1], "datatype": "FP64", "data": [2.0]}
+    request.body = json.dumps({"inputs": [tensor]}).encode()
+    return request
 
 
 async def test_ids_that_are_made_are_all_different(tmp_path):

@@ -68,8 +68,8 @@ async def test_the_first_segment_of_a_run_that_waits_is_told_of(follower, capfd)
     ]  # fmt: skip
 
 
-async def test_that_control_refuses_the_counts_is_told_once(follower, capfd):
-    for status in (400, 400, 500, 200, 500):
+async def test_that_control_refuses_the_counts_is_told_once_for_each_status(follower, capfd):
+    for status in (400, 400, 500, 400, 500, 200, 500):
         follower.status = status
         await follower._tell_once()
     assert [line.split()[2] for line in capfd.readouterr().err.splitlines()] == [

@@ -16,7 +16,7 @@ from shipway.core.errors import PredictionUnrecorded
 from shipway.core.spooling import SpoolBounds
 from shipway.core.telemetry import Column
 from shipway.gateway.counters import Row
-from shipway.gateway.segments import complete, locked
+from shipway.gateway.segments import OpenSegment, complete, locked, used_bytes
 from shipway.gateway.spool import Spool
 from shipway.gateway.spool_writer import SpoolWriter
 from shipway.gateway.uploads import Delivery, Uploads
@@ -242,7 +242,10 @@ async def test_an_entry_that_cannot_be_encoded_costs_itself_alone(tmp_path, capf
     assert "ValueError: bad one" in capfd.readouterr().err
 
 
-async def test_a_spool_that_has_all_of_its_share_waits_until_segments_are_sent(tmp_path):
+async def test_a_spool_that_has_all_of_its_share_waits_until_segments_are_sent(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("shipway.gateway.spool_writer.LOOK_SHARE", float("inf"))
     source = Notes()
     (tmp_path / "other.seg").write_bytes(bytes(2000))
     bounds = SpoolBounds(most_bytes=2000, segment_age_s=600)
@@ -327,6 +330,88 @@ class Control:
         return [one.request_id for segment in self.taken for one in segment.feedback]
 
 
+def test_looking_at_what_waits_takes_a_bounded_share_of_the_time(tmp_path, monkeypatch):
+    looks, clock = [], [1000.0]
+
+    def look(directory):
+        looks.append(clock[0])
+        clock[0] += 0.6  # as it takes at 100,000 segments
+        return 0
+
+    monkeypatch.setattr("shipway.gateway.spool_writer.used_bytes", look)
+    for name in ("monotonic", "thread_time"):
+        monkeypatch.setattr(f"shipway.gateway.spool_writer.{name}", lambda: clock[0])
+    writer = SpoolWriter(tmp_path, "g", SpoolBounds(segment_age_s=600, most_bytes=300))
+    lost = 0
+    for _ in range(600):
+        clock[0] += 0.1
+        try:
+            writer.write([(Notes(), "a", 10, None)], synced=False)
+        except OSError:
+            lost += 1
+    writer.seal()
+    assert lost  # where there is no room too
+    assert len(looks) * 0.6 <= 0.05 * 60 + 2 * 0.6
+    assert len(looks) > 3
+
+
+def test_what_waits_is_counted_with_what_was_refused_and_without_drafts(tmp_path):
+    for name in ("b.seg", "a.seg", "c.seg.refused", ".d.seg"):
+        (tmp_path / name).write_bytes(b"123")
+    os.utime(tmp_path / "b.seg", (1, 1))
+    assert used_bytes(tmp_path) == 9
+    assert complete(tmp_path) == [tmp_path / "b.seg", tmp_path / "a.seg"]
+    missing = tmp_path / "missing"
+    assert (used_bytes(missing), complete(missing)) == (0, [])
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_segment_that_cannot_be_sealed_lets_its_file_go_and_the_next_one_begins(
+    tmp_path, monkeypatch
+):
+    before, writer = descriptors(), SpoolWriter(tmp_path, "g", FOREVER)
+    writer.write([(Notes(), "a", 10, None)], synced=False)
+    with monkeypatch.context() as patched:
+        patched.setattr("shipway.gateway.segments.end_payload", lambda frames: frames / 0)
+        with pytest.raises(ZeroDivisionError):
+            writer.seal()
+    assert descriptors() == before
+    writer.write([(Notes(), "b", 10, None)], synced=False)
+    writer.seal()
+    assert sorted(names_in(tmp_path)) == ["a", "b"]
+    assert descriptors() == before
+
+
+def test_a_file_whose_end_fails_is_not_let_go_twice(tmp_path, monkeypatch):
+    segment, real, closed = OpenSegment(tmp_path, "g"), os.close, []
+
+    def close(descriptor):
+        closed.append(descriptor)
+        real(descriptor)
+        raise OSError(errno.EIO, "on purpose")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", close)
+        segment.seal()
+        segment.close()
+    assert len(closed) == 1
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "full"), MemoryError()], ids=repr)
+def test_a_segment_that_cannot_be_made_leaves_nothing(tmp_path, monkeypatch, fault):
+    def fail(*_):
+        raise fault
+
+    before = descriptors()
+    monkeypatch.setattr("shipway.gateway.segments._write_at", fail)
+    with pytest.raises(type(fault)):
+        OpenSegment(tmp_path, "g")
+    assert (descriptors(), os.listdir(tmp_path)) == (before, [])
+
+
 async def test_a_segment_is_sent_when_its_gateway_has_let_it_go(tmp_path):
     source, control = Notes(), Control()
     async with spool_in(tmp_path) as spool:
@@ -384,6 +469,45 @@ async def test_a_segment_that_cannot_be_read_is_told_of_once(tmp_path, capfd, mo
     monkeypatch.setattr("shipway.gateway.uploads._content", _fails)
     assert [await uploads.send() for _ in range(3)] == [True] * 3
     assert capfd.readouterr().err.count("cannot be read") == 1
+
+
+async def test_a_fault_that_nobody_expected_ends_no_uploads_and_is_told_of_once(
+    tmp_path, capfd, monkeypatch
+):
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(Notes(), "a", 10)
+    control, faults = Control(), iter([KeyError("ours"), KeyError("ours")])
+    sent = asyncio.Event()
+
+    async def deliver(data):
+        for fault in faults:
+            raise fault
+        delivery = await control.deliver(data)
+        sent.set()
+        return delivery
+
+    monkeypatch.setattr("shipway.gateway.uploads.LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("shipway.gateway.uploads.pause_s", lambda failures: 0.01 * failures)
+    running = asyncio.create_task(Uploads(tmp_path, deliver).run())
+    async with asyncio.timeout(10):
+        await sent.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert control.names == ["a"]
+    assert capfd.readouterr().err.count("KeyError: 'ours'") == 1
+
+
+async def test_a_gateway_ends_in_order_whatever_sending_its_last_segments_raises(tmp_path, capfd):
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(Notes(), "a", 10)
+
+    async def deliver(data):
+        raise KeyError("ours")
+
+    await Uploads(tmp_path, deliver).send_last()
+    assert names_in(tmp_path) == ["a"]
+    assert "KeyError" in capfd.readouterr().err
 
 
 async def test_the_torn_tail_of_a_killed_gateway_is_cut_and_what_has_nothing_is_removed(tmp_path):

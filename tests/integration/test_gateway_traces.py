@@ -7,17 +7,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from shipway.core.endpoints import Fallback
 from shipway.core.errors import ModelFailed, NoReadyReplica
 from shipway.gateway.app import Gateway
+from shipway.gateway.grpc.call import Metadata
 from shipway.gateway.grpc.service import Services
 from shipway.gateway.stages import Stages
 from shipway.gateway.traces import MOST_CALLS, TRACE
 from shipway.gateway.tracing import TracedServing
+from shipway.testing.live import SIGNATURE
 
 sys.path.insert(0, str(Path(__file__).parent))
-from trial_world import DOORS, Hangs, Raises, trial_world
+from trial_world import DOORS, ID_PLACES, IDS, Hangs, Raises, trial_world, with_id
 
 STAGES = ["request", "authenticate", "admit", "route", "decode", "validate"]
 
@@ -112,7 +115,7 @@ async def test_unknown_endpoint_is_refused_in_the_stage_that_it_came_to(tmp_path
         names = {span.name: span.error for span in spans_of(trace)}
         assert names.keys() == {"request", "authenticate"}
         assert names["request"] == ""
-        assert "none" in names["authenticate"]
+        assert names["authenticate"] == "endpoint_not_found"
 
 
 def world_request(path):
@@ -134,6 +137,53 @@ async def test_access_log_has_a_line_for_each_request_and_nothing_of_its_values(
     assert (two.request_id, two.status, two.error) == ("two", 422, "invalid_input")
     assert "31337" not in caplog.text
     assert "no number" not in caplog.text
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_spans_of_a_refused_value_say_what_was_wrong_and_never_the_value(tmp_path, door):
+    most = replace(SIGNATURE.inputs[0], maximum=9.0, declared=("maximum",))
+    bounded = replace(SIGNATURE, inputs=(most,))
+    async with traced(tmp_path, signatures={1: bounded}) as (world, kept):
+        await world.ask(31337.5, door=door)
+        (trace,) = kept
+        assert "31337.5" in trace.error.message
+        spans = spans_of(trace)
+        assert "invalid_input" in [span.error for span in spans]
+        assert "31337" not in str(spans)
+
+
+@pytest.mark.parametrize(("request_id", "is_one"), IDS.values(), ids=IDS)
+async def test_a_trace_has_the_id_of_the_prediction_log(tmp_path, request_id, is_one):
+    async with traced(tmp_path) as (world, kept):
+        for door, place in ID_PLACES:
+            await world.ask(2.0, **with_id(door, place, request_id))
+        wanted = request_id if is_one else ""
+        assert [trace.request_id for trace in kept] == [wanted] * len(ID_PLACES)
+        said = spans_of(kept[0])[0].attributes.get("shipway.request_id", "")
+        assert said == wanted
+
+
+async def test_the_id_of_a_dialect_goes_before_the_header_in_a_trace_too(tmp_path):
+    async with traced(tmp_path) as (world, kept):
+        for door in ("rest", "grpc"):
+            await world.ask(2.0, door=door, headers={"x-request-id": "header"}, id="body")
+        assert [trace.request_id for trace in kept] == ["body"] * 2
+
+
+@pytest.mark.parametrize(("door", "place"), ID_PLACES)
+async def test_a_failure_tells_any_id_once_and_as_an_answer_does(tmp_path, door, place):
+    async with traced(tmp_path, rollout=None) as (world, _):
+        world.put(1, Raises(ModelFailed("on purpose")))
+        answer = world.send(2.0, **with_id(door, place, "ü" * 200))
+        answer = await answer if isinstance(answer, asyncio.Future) else answer
+        told = b"%C3%BC" * 200
+        if door == "grpc":
+            answer = world.services.failed(Metadata(), answer)
+            assert answer.trailers.count(b"x-request-id") == 1
+            assert told in answer.trailers
+            return
+        answer = world.gateway.failed(world_request("/"), answer)
+        assert [value for name, value in answer.headers if name == b"x-request-id"] == [told]
 
 
 async def test_trace_notes_a_bounded_number_of_calls(tmp_path):

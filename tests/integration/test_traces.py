@@ -243,7 +243,7 @@ def test_failure_is_marked_where_it_happened_and_found_in_both_logs(traced, coll
     request_id = answer.headers["x-request-id"]
     spans = trace_of(collector, request_id)
     for name in ("request", "infer", "run"):
-        assert spans[name].error == "The model's code raised an error.", name
+        assert spans[name].error == "model_failed", name
     assert spans["request"].attributes["error.type"] == "model_failed"
     assert not any(spans[name].error for name in ("decode", "validate", "queue"))
     (failed,) = [one for one in traced.lines() if one["logger"] == "shipway.engines.failures"

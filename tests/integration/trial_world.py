@@ -24,6 +24,28 @@ FACTORS = {1: 3, 2: 2}
 
 DOORS = ("rest", "grpc", "mlflow")
 
+IDS = {
+    "short": ("7", True),
+    "longest": ("x" * 200, True),
+    "longest of two bytes each": ("ü" * 200, True),
+    "with a blank": ("order 7", True),
+    "too long": ("x" * 201, False),
+    "too long by a character of two bytes": ("x" * 200 + "ü", False),
+    "blank": ("  ", False),
+    "of another blank": ("\u2003", False),
+    "with a zero byte": ("a\0b", False),
+}
+"""What callers send as the id of a request, and whether it is one."""
+
+ID_PLACES = (("rest", "id"), ("grpc", "id"), *((door, "header") for door in DOORS))
+"""Through which door an id comes, and where it stands there."""
+
+
+def with_id(door, place, request_id):
+    """The options of `TrialWorld.send` that send the id so."""
+    header = {"headers": {"x-request-id": request_id}}
+    return {"door": door, **({"id": request_id} if place == "id" else header)}
+
 
 class Raises:
     """A runner whose model cannot answer; at once, or after a while."""
@@ -128,7 +150,7 @@ class TrialWorld:
         """Sends a request through a door; gives its answer or task."""
         headers = {name.encode(): value.encode() for name, value in (headers or {}).items()}
         if door == "grpc":
-            return self._call(values, headers, number)
+            return self._call(values, headers, number, **more)
         if door == "mlflow":
             path, body = "/endpoints/main/invocations", {"inputs": {"x": list(values)}, **more}
         else:
@@ -141,8 +163,8 @@ class TrialWorld:
         request.body = json.dumps(body).encode()
         return self.gateway.handle(request)
 
-    def _call(self, values, metadata, number):
-        message = ModelInferRequest(model_name="main", model_version=str(number or ""))
+    def _call(self, values, metadata, number, **more):
+        message = ModelInferRequest(model_name="main", model_version=str(number or ""), **more)
         tensor = message.inputs.add(name="x", shape=[len(values)])
         if isinstance(values[0], str):
             tensor.datatype = "BYTES"

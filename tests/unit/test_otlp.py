@@ -2,19 +2,23 @@
 
 import logging
 import threading
+import time
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipway.core.errors import CertificateUnusable
+from shipway.core.errors import CertificateUnusable, InvalidSpec
 from shipway.core.spans import Span, SpanKind
+from shipway.otlp import outbox as outbox_module
 from shipway.otlp.encoding import encode_spans
-from shipway.otlp.options import SHARE, Target, options_of, share_of
+from shipway.otlp.options import SHARE, Target, chosen_share, options_of, share_of
 from shipway.otlp.outbox import Outbox
 from shipway.otlp.records import line_of
+from shipway.testing.certificates import Authority
 from shipway.testing.collector import collecting
+from shipway.tls.contexts import server_context
 
 BASE = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}
 
@@ -167,6 +171,92 @@ def test_collector_that_says_later_is_asked_again_and_one_that_refuses_is_not():
 def test_certificates_that_cannot_be_read_are_named():
     with pytest.raises(CertificateUnusable, match=r"`/nowhere/ca\.pem`"):
         Outbox(Target(url="https://c", ca="/nowhere/ca.pem"), encode_spans)
+
+
+def test_collector_whose_certificate_is_no_longer_trusted_is_told_of_once(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "shipway.otlp")
+    trusted, other = Authority(tmp_path / "trusted"), Authority(tmp_path / "other")
+    for authority in (trusted, other):
+        authority.issue("server")
+    context = server_context(trusted.serving(asks=False), alpn=())
+    with collecting(tls=context) as collector:
+        box = Outbox(
+            Target(url=f"{collector.url}/v1/traces", ca=str(trusted.ca), timeout_s=5),
+            encode_spans,
+        )
+        sent_until(box, lambda: len(collector.spans) == 1)
+        trusted.ca.unlink()  # what was read at the start is used on
+        sent_until(box, lambda: len(collector.spans) == 2)
+        files = other.pair("server")
+        context.load_cert_chain(files.cert, files.key)
+        sent_until(box, lambda: box.dropped == 1)
+        sent_until(box, lambda: box.dropped == 2)
+        files = trusted.pair("server")
+        context.load_cert_chain(files.cert, files.key)
+        sent_until(box, lambda: len(collector.spans) == 3)
+        box.close()
+    told, back = [record.getMessage() for record in caplog.records]
+    assert "certificate" in told
+    assert "takes again; 2 were dropped" in back
+
+
+def sent_until(box, claim):
+    box.offer(span("s"))
+    until = time.monotonic() + 20
+    while not claim():
+        assert time.monotonic() < until
+        threading.Event().wait(0.01)
+
+
+def test_faults_of_headers_are_told_without_them(caplog):
+    with collecting() as collector:
+        headers = (("key", "geheimnis\n\xe9"),)
+        box = Outbox(Target(url=f"{collector.url}/v1/traces", headers=headers), encode_spans)
+        sent_until(box, lambda: box.dropped == 1)
+        box.close()
+    assert "takes nothing now" in caplog.text
+    assert "geheimnis" not in caplog.text
+
+
+def test_thread_survives_what_nobody_expected_and_tells_of_it_once(capfd, monkeypatch):
+    dropped, faults = [], iter([KeyError("ours"), KeyError("ours"), None])
+
+    def told(number):
+        dropped.append(number)
+        fault = next(faults)
+        if fault is not None:
+            raise fault
+
+    monkeypatch.setattr(outbox_module, "SEND_EVERY_S", 0.01)
+    with collecting() as collector:
+        box = outbox(f"{collector.url}/v1/traces", on_drop=told)
+        collector.status = 400
+        for number in (1, 2, 3):
+            sent_until(box, lambda number=number: dropped[-1:] == [number])
+        collector.status = 200
+        sent_until(box, lambda: len(collector.spans) == 1)
+        box.close()
+    assert capfd.readouterr().err.count("KeyError: 'ours'") == 1
+
+
+def test_what_a_fault_kept_from_being_sent_is_counted_as_dropped(capfd, monkeypatch):
+    box = outbox("http://127.0.0.1:9/v1/traces")
+    monkeypatch.setattr(box, "_posted", lambda body: 1 / 0)
+    sent_until(box, lambda: box.dropped == 1)
+    box.close()
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["10%", "2", "-0.1", "nan", "many"])
+def test_share_that_is_none_is_named(given):
+    with pytest.raises(InvalidSpec, match="SHIPWAY_TRACE_SHARE"):
+        chosen_share({"SHIPWAY_TRACE_SHARE": given})
+
+
+def test_own_share_goes_before_that_of_the_standard_sampler():
+    standard = {"OTEL_TRACES_SAMPLER": "always_on"}
+    assert chosen_share({**standard, "SHIPWAY_TRACE_SHARE": "0.25"}) == 0.25
+    assert chosen_share({**standard, "SHIPWAY_TRACE_SHARE": ""}) == 1.0
 
 
 def test_records_keep_their_fields_and_no_password():

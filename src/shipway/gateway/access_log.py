@@ -16,7 +16,7 @@ def note_access(trace: Trace, *, status: int, seconds: float) -> None:
     if not _log.isEnabledFor(logging.INFO):
         return
     about: dict[str, Any] = {
-        "request_id": trace.request_id,
+        "request_id": shown(trace.request_id),
         "trace_id": trace.trace_id.hex(),
         "endpoint": shown(trace.endpoint),
         "version": trace.version,

@@ -23,8 +23,7 @@ from shipway.gateway.serving import Serving
 from shipway.gateway.variants import LiveVariant
 from shipway.wire.codec import Answer, Timed, timeout_s_of
 from shipway.wire.exposition import CONTENT_TYPE
-from shipway.wire.request_ids import HEADER as ID
-from shipway.wire.request_ids import given_id, made_id, shown
+from shipway.wire.request_ids import header_of, made_id, own_id, shown, told_id
 
 UNKNOWN_LIMIT_BYTES = 1024 * 1024
 """What a body may have where it will not be used: enough to be read, and answered with 401 or 404."""
@@ -98,17 +97,17 @@ class Gateway:
 
     def failed(self, request: Request, answer: Answer) -> Answer:
         """See Application: the failure goes to the log, under an id that the caller is told."""
-        told = given_id(dict(answer.headers))
-        request_id = told or given_id(request.headers) or made_id()
+        told = told_id(answer.headers)
+        request_id = told or own_id("", request.headers) or made_id()
         self._failures.note(
             f"{shown(request.method)} {shown(request.path)}",
             answer.body[:MOST_CHARACTERS].decode("utf-8", "replace"),
-            request_id=request_id,
+            request_id=shown(request_id),
             status=answer.status,
         )
         if told:
             return answer
-        return answer.marked(((ID, request_id.encode("ascii", "backslashreplace")),))
+        return answer.marked(header_of(request_id))
 
     def _predict(self, target: Target, request: Request) -> Answer | asyncio.Task[Answer]:
         codec = table_codec(target, request.headers.get(b"content-type"))

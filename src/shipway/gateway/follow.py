@@ -74,7 +74,7 @@ class Follower:
         self._tls = tls
         self._http = self._connected()
         self._is_held_up = False
-        self._told_status = httpx.codes.OK.value
+        self._told_statuses: set[int] = set()
 
     async def run(self) -> None:
         """Follows and reports until cancelled."""
@@ -169,11 +169,11 @@ class Follower:
         if answer.is_success:
             taken = msgspec.msgpack.decode(answer.content, type=Taken)
             self._telemetry.note_taken(report, taken)
-            self._told_status = httpx.codes.OK.value
+            self._told_statuses.clear()
         elif answer.status_code == httpx.codes.CONFLICT:
             await asyncio.to_thread(self._telemetry.note_refused)
-        elif answer.status_code != self._told_status:
-            self._told_status = answer.status_code
+        elif answer.status_code not in self._told_statuses:
+            self._told_statuses.add(answer.status_code)
             say(
                 f"Control answers {answer.status_code} to this machine's counts. They are told again."
             )

@@ -45,7 +45,7 @@ from shipway.gateway.tracing import TracedServing
 from shipway.gateway.uploads import Uploads
 from shipway.gateway.valkey import ValkeyStore
 from shipway.gateway.valkey_ledger import ValkeyLedger
-from shipway.otlp.options import options_of, share_of
+from shipway.otlp.options import chosen_share, options_of
 from shipway.otlp.sending import Sending
 from shipway.tls.files import add_arguments, files_in
 from shipway.wire.kept import kept_snapshot
@@ -151,8 +151,7 @@ def main(  # noqa: PLR0915 - the steps of a start
     try:
         tls = GatewayTls(files_in(options), control_cert=options.control_cert)
     except ShipwayError as exc:
-        sys.stderr.write(msgspec.json.encode(LastWord.of(exc)).decode() + "\n")
-        return EXIT_FAILED
+        return _failed(exc)
     listening: list[socket.socket] = []
     for port, flag in ((options.port, "--port"), (grpc_port, "--grpc-port")):
         # A platform's port is not shared: half of its requests would reach a gateway without the front.
@@ -171,8 +170,17 @@ def main(  # noqa: PLR0915 - the steps of a start
         cache_url = os.environ.get("SHIPWAY_CACHE_URL", "")
     if limits_url is None:
         limits_url = os.environ.get("SHIPWAY_LIMITS_URL", "")
-    uvloop.run(_serve(options, tls, *listening, cache_url=cache_url, limits_url=limits_url))
+    try:
+        uvloop.run(_serve(options, tls, *listening, cache_url=cache_url, limits_url=limits_url))
+    except ShipwayError as exc:
+        return _failed(exc)
     return 0
+
+
+def _failed(error: ShipwayError) -> int:
+    """Says why the gateway does not start; gives the exit code."""
+    sys.stderr.write(msgspec.json.encode(LastWord.of(error)).decode() + "\n")
+    return EXIT_FAILED
 
 
 def _add_front(parser: argparse.ArgumentParser) -> None:
@@ -216,6 +224,7 @@ async def _serve(
     cache_url: str,
     limits_url: str,
 ) -> None:
+    share = chosen_share(os.environ)
     changed = asyncio.Event()
     store = ValkeyStore(cache_url) if cache_url else None
     ledger = await _ledger(options, limits_url)
@@ -234,7 +243,7 @@ async def _serve(
     # A gateway that hears nothing of control looks well and grows stale: it ends, and is started again.
     following.add_done_callback(lambda _: stopping.set())
     try:
-        gateway, services = _doors(options, table, _serving(table, sending))
+        gateway, services = _doors(options, table, _serving(table, sending, share=share))
         await _serve_doors((gateway, listening), (services, grpc), stopping, tls)
         await spool.close()
         await uploads.send_last()
@@ -325,13 +334,11 @@ def _sending(gateway: str, row: Row) -> Sending[Trace]:
     )
 
 
-def _serving(table: RouteTable, sending: Sending[Trace]) -> Serving:
+def _serving(table: RouteTable, sending: Sending[Trace], *, share: float) -> Serving:
     """The serving that notes what is told, or the plain one where nothing is."""
     logs_access = os.environ.get("SHIPWAY_ACCESS_LOG", "").lower() in ("1", "true", "yes", "on")
     if sending.keep is None and not logs_access:
         return Serving(table)
-    given = os.environ.get("SHIPWAY_TRACE_SHARE")
-    share = share_of(os.environ) if not given else float(given)
     return TracedServing(table, share=share, keep=sending.keep, logs_access=logs_access)
 
 

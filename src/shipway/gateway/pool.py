@@ -158,7 +158,7 @@ class ReplicaPool:
         try:
             return await self._answer_of(replica, inputs, timeout_s, call, trace.header_for(call))
         except ShipwayError as exc:
-            call.error = exc.message
+            call.error = exc.code
             raise
         finally:
             call.ended = perf_counter()

@@ -1,17 +1,15 @@
-"""What a prediction is found by: its caller's own id, or one that the gateway makes."""
+"""The ids that a gateway makes for predictions whose callers sent none."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import count
-from urllib.parse import quote
 
-from shipway.wire.codec import Headers
+from shipway.wire.request_ids import HEADER as REQUEST_ID
+from shipway.wire.request_ids import header_of, own_id
 
-REQUEST_ID = b"x-request-id"
-LONGEST = 200
-"""A longer id is no id: it would be kept with each prediction."""
+__all__ = ["REQUEST_ID", "header_of", "made_ids", "own_id"]
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _TRIPLES = [a + b + c for a in _DIGITS for b in _DIGITS for c in _DIGITS]
@@ -27,20 +25,3 @@ def made_ids() -> Iterator[str]:
         start = f"{prefix}-{more or ''}{_TRIPLES[middle]}"
         for low in _TRIPLES:
             yield start + low
-
-
-def own_id(asked_id: str, headers: Mapping[bytes, bytes]) -> str:
-    """The caller's own id: that of the dialect, else the header `x-request-id`; empty for none."""
-    if asked_id:
-        return asked_id if len(asked_id) <= LONGEST else ""
-    sent = headers.get(REQUEST_ID)
-    if sent is None or len(sent) > LONGEST:
-        return ""
-    return sent.decode("utf-8", "replace").strip()
-
-
-def header_of(request_id: str) -> Headers:
-    """The header that tells the id; what is not printable ASCII stands in it as %XX of its UTF-8."""
-    if not (request_id.isascii() and request_id.isprintable()):
-        request_id = quote(request_id, safe=" !#$&'()*+,/:;=?@[]~", errors="replace")
-    return ((REQUEST_ID, request_id.encode()),)

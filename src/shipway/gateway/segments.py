@@ -36,14 +36,16 @@ class OpenSegment:
         self._frames = 0
         draft = directory / f".{self.path.name}"
         self._descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        is_made = False
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _write_at(self._descriptor, segment_head(segment_id), 0)
             draft.rename(self.path)
-        except OSError:
-            os.close(self._descriptor)
-            draft.unlink(missing_ok=True)
-            raise
+            is_made = True
+        finally:
+            if not is_made:
+                self.close()
+                draft.unlink(missing_ok=True)
         with suppress(OSError):
             _sync_directory(directory)
 
@@ -78,16 +80,20 @@ class OpenSegment:
         """Ends the segment and lets its lock go. One that cannot be ended is whole without; idempotent."""
         if self._descriptor < 0:
             return
-        end = frame(end_payload(self._frames))
-        with suppress(OSError):
-            self.append(end, 0)
-        self.close()
+        try:
+            with suppress(OSError):
+                self.append(frame(end_payload(self._frames)), 0)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Lets the file go as it is; idempotent."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with suppress(
+                OSError
+            ):  # Linux lets it go all the same: a second time would be another's
+                os.close(descriptor)
 
 
 def _write_at(descriptor: int, data: bytes, at: int) -> None:
@@ -108,27 +114,23 @@ def _sync_directory(directory: Path) -> None:
 
 def used_bytes(directory: Path) -> int:
     """What the segments of all gateways of the machine take, refused ones too."""
-    return sum(size for _, size, _ in _entries(directory))
+    return sum(stat.st_size for _, stat in _files(directory))
 
 
 def complete(directory: Path) -> list[Path]:
     """The names of segments that may be complete, oldest first. Whether they are, `locked` finds out."""
-    found = [(since, path) for path, _, since in _entries(directory) if path.suffix == SUFFIX]
-    return [path for _, path in sorted(found)]
+    found = [(stat.st_mtime, name) for name, stat in _files(directory, suffix=SUFFIX)]
+    return [directory / name for _, name in sorted(found)]
 
 
-def _entries(directory: Path) -> Iterator[tuple[Path, int, float]]:
-    """Each file that is no draft, with its size and the time of its last change."""
-    names: list[str] = []
-    with suppress(OSError):
-        names = os.listdir(directory)
-    for name in names:
-        path = directory / name
-        # One that was sent is gone meanwhile.
-        with suppress(OSError):
-            if not name.startswith("."):
-                stat = path.stat()
-                yield path, stat.st_size, stat.st_mtime
+def _files(directory: Path, *, suffix: str = "") -> Iterator[tuple[str, os.stat_result]]:
+    """Each file that is no draft: its name, and what the disk says of it."""
+    # One that was sent is gone meanwhile.
+    with suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and entry.name.endswith(suffix):
+                with suppress(OSError):
+                    yield entry.name, entry.stat()
 
 
 @contextmanager

@@ -7,8 +7,9 @@ import errno
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from math import inf
 from pathlib import Path
-from time import monotonic
+from time import monotonic, thread_time
 from typing import Any, NamedTuple, Protocol
 
 from shipway.core.captures import Feedback
@@ -21,6 +22,9 @@ from shipway.wire.spool import feedback_payload, frame
 
 LOOK_EVERY_S = 1.0
 """How much room there is on the disk is looked up again after so long."""
+
+LOOK_SHARE = 0.05
+"""Looking takes at most this share of a processor: each segment that waits costs a few microseconds."""
 
 
 class Source(Protocol):
@@ -84,7 +88,8 @@ class SpoolWriter:
         self._began = 0.0
         self._opened: set[Source] = set()
         self._room = 0
-        self._looked_at = -LOOK_EVERY_S
+        self._looked_at = -inf
+        self._look_took_s = 0.0
 
     def write(self, items: Sequence[Item], *, synced: bool) -> list[Item]:
         """Writes all of them and counts them; gives those that cannot be encoded, which are lost.
@@ -119,9 +124,10 @@ class SpoolWriter:
 
     def seal(self) -> None:
         """Ends the segment, for control to take; idempotent."""
-        if self._segment is not None:
-            self._segment.seal()
+        segment = self._segment
+        if segment is not None:
             self._forget()
+            segment.seal()
 
     def _seal_if_short_of(self, size_bytes: int) -> None:
         """Seals the segment where it would become longer than control takes."""
@@ -182,8 +188,13 @@ class SpoolWriter:
             OSError: there is no room for so many bytes.
         """
         now = monotonic()
-        if size_bytes > self._room or now - self._looked_at >= LOOK_EVERY_S:
+        pause_s = self._look_took_s / LOOK_SHARE
+        if size_bytes <= self._room:
+            pause_s = max(pause_s, LOOK_EVERY_S)
+        if now - self._looked_at >= pause_s:
+            began_s = thread_time()
             self._room, self._looked_at = self._room_bytes(), now
+            self._look_took_s = thread_time() - began_s
         if size_bytes > self._room:
             raise OSError(errno.ENOSPC, "the spool has as much of the disk as it may")
 

@@ -8,6 +8,9 @@ request (server)
 │   └── run (server)           in the replica
 └── encode
 ```
+
+What went wrong is told by the error's code, as in the access log: its message may quote a caller's values,
+and spans leave the machine.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ class Stages:
             service=self._service,
             instance=self._instance,
             attributes=trace.attributes,
-            error=error.message if error is not None and trace.has_failed else "",
+            error=error.code if error is not None and trace.has_failed else "",
             state="" if context is None else context.state,
         )
         for name, start, end, fault in _intervals(trace):
@@ -140,7 +143,7 @@ def _intervals(trace: Trace) -> Iterator[tuple[str, float, float, str]]:
     start = trace.started
     for name, end in ends:
         if not end:
-            fault = trace.error.message if trace.error is not None else ""
+            fault = trace.error.code if trace.error is not None else ""
             yield name, start, trace.ended, fault
             return
         yield name, start, end, ""

@@ -20,7 +20,10 @@ MOST_CALLS = 8
 
 
 class Call:
-    """One call of a model. `replica` is empty for a model in this process; `times` are the replica's."""
+    """One call of a model. `replica` is empty for a model in this process; `times` are the replica's.
+
+    `error` is the code of what went wrong, empty where nothing did.
+    """
 
     __slots__ = ("ended", "error", "replica", "span_id", "started", "times")
 

@@ -28,7 +28,7 @@ from shipway.gateway.traces import TRACE, Trace
 from shipway.wire.callers import Sent
 from shipway.wire.codec import Codec
 from shipway.wire.problems import status_of
-from shipway.wire.request_ids import HEADER, given_id, made_id, shown
+from shipway.wire.request_ids import header_of, made_id, own_id, shown
 from shipway.wire.trace_context import PARENT, context_of
 
 R = TypeVar("R", bound=Sent)
@@ -89,7 +89,7 @@ class TracedServing(Serving):
         headers = message.headers
         context = context_of(headers) if PARENT in headers else None
         is_sampled = random.random() < self._share if context is None else context.is_sampled
-        return Trace(name, context, is_sampled=is_sampled, request_id=given_id(headers))
+        return Trace(name, context, is_sampled=is_sampled, request_id=own_id("", headers))
 
     def _end(self, trace: Trace, message: Sent, task: asyncio.Task[Any] | None = None) -> None:
         trace.ended = perf_counter()
@@ -128,7 +128,7 @@ class TracedServing(Serving):
             service, _, method = path.removeprefix("/").partition("/")
             found |= {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
         if trace.request_id:
-            found["shipway.request_id"] = trace.request_id
+            found["shipway.request_id"] = shown(trace.request_id)
         if trace.version:
             found["shipway.version"] = trace.version
             found["shipway.role"] = self._role_of(trace)
@@ -169,8 +169,8 @@ class Traced(Generic[R, A]):
         trace.decoding = perf_counter()
         asked = self._codec.decode(message, signature)
         trace.decoded = perf_counter()
-        if asked.id and not trace.request_id:
-            trace.request_id = shown(asked.id)
+        if asked.id:
+            trace.request_id = own_id(asked.id, message.headers)
         return asked
 
     def encode(self, response: InferenceResponse, asked: InferenceRequest) -> A:
@@ -190,7 +190,7 @@ class Traced(Generic[R, A]):
         if status_of(error) < FAILED_STATUS:
             return answer
         trace.request_id = trace.request_id or made_id()
-        return answer.marked(((HEADER, trace.request_id.encode("ascii", "backslashreplace")),))
+        return answer.marked(header_of(trace.request_id))
 
 
 def _note_stage(stage: Stage) -> None:

@@ -44,6 +44,7 @@ from shipway.gateway.trials import LiveTrial
 from shipway.gateway.variants import LiveVariant
 from shipway.wire.callers import READERS, Sent
 from shipway.wire.codec import RESCUED, Codec
+from shipway.wire.request_ids import own_id
 
 R = TypeVar("R", bound=Sent)
 A = TypeVar("A")
@@ -335,7 +336,8 @@ class _Way(Generic[R, A]):
         if not self._trial.is_mirrored():
             return None
         size = len(self.message.body) + sum(array.nbytes for array in arrays.values())
-        request_id = "" if self.asked is None else self.asked.id
+        asked_id = "" if self.asked is None else self.asked.id
+        request_id = own_id(asked_id, self.message.headers)
         self._copy = Copy(
             self.read, request_id=request_id, size_bytes=size, recorded_by=self._recorded_by
         )

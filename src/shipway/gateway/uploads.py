@@ -15,6 +15,7 @@ from enum import Enum
 from pathlib import Path
 
 from shipway.core.backoff import pause_s
+from shipway.engines.incidents import log_unexpected
 from shipway.engines.logs import say
 from shipway.gateway.segments import complete, locked
 from shipway.wire.spool import mended
@@ -51,19 +52,32 @@ class Uploads:
         self._directory = directory
         self._deliver = deliver
         self._told: set[Path] = set()
+        self._is_faulty = False
 
     async def run(self) -> None:
         """Sends until cancelled; where control takes nothing, less and less often, down to twice a minute."""
         failures = 0
         while True:
             await asyncio.sleep(max(LOOK_EVERY_S, pause_s(failures)))
-            failures = 0 if await self.send() else failures + 1
+            failures = 0 if await self._could_send() else failures + 1
 
     async def send_last(self) -> None:
         """Sends what is there when the gateway ends, as far as a short time allows."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_S):
-                await self.send()
+                await self._could_send()
+
+    async def _could_send(self) -> bool:
+        """Sends as `send` does; False too where that fails, of which the first of a run is told."""
+        try:
+            is_all = await self.send()
+        except Exception as exc:  # noqa: BLE001 - the loop's outermost frame
+            if not self._is_faulty:
+                log_unexpected(exc, heading="Segments cannot be sent now. They are tried again.\n")
+            self._is_faulty = True
+            return False
+        self._is_faulty = False
+        return is_all
 
     async def send(self) -> bool:
         """Sends what is complete now; False when control did not take one."""

@@ -10,6 +10,8 @@ from urllib.parse import unquote
 
 import msgspec
 
+from shipway.core.errors import InvalidSpec
+
 SHARE = 0.01
 """Of the traces, when an address is set and nothing is said of how many."""
 
@@ -58,6 +60,24 @@ def share_of(environment: Mapping[str, str]) -> float:
     given = environment.get("OTEL_TRACES_SAMPLER_ARG", "").strip()
     share = _number(given, SHARE) if sampler in ("", "traceidratio") else SHARE
     return share if 0.0 <= share <= 1.0 else SHARE
+
+
+def chosen_share(environment: Mapping[str, str]) -> float:
+    """The share of traces by `SHIPWAY_TRACE_SHARE`; by OpenTelemetry's variables where it is not set.
+
+    Raises:
+        InvalidSpec: it is no share.
+    """
+    given = environment.get("SHIPWAY_TRACE_SHARE", "").strip()
+    if not given:
+        return share_of(environment)
+    share = _number(given, -1.0)
+    if not 0.0 <= share <= 1.0:
+        raise InvalidSpec(
+            f"Setting `SHIPWAY_TRACE_SHARE` cannot be {given!r}: it is no number from 0 to 1.",
+            next_step="Correct the variable: a tenth of the traces is `0.1`.",
+        )
+    return share
 
 
 def _target(environment: Mapping[str, str], signal: str, path: str) -> Target | None:

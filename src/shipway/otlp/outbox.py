@@ -20,6 +20,7 @@ import httpx
 
 from shipway.core.errors import CertificateUnusable
 from shipway.core.release import VERSION
+from shipway.engines.incidents import log_unexpected
 from shipway.otlp.options import Target
 
 MOST_WAITING = 4096
@@ -64,7 +65,7 @@ class Outbox(Generic[T]):
         self._waiting: deque[T] = deque()
         self._lock = Lock()
         self._news, self._is_closing = Event(), Event()
-        self._is_down = False
+        self._is_down = self._is_faulty = False
         self._client = _client(target)
         self._thread = Thread(target=self._work, name="otlp", daemon=True)
         self._thread.start()
@@ -89,17 +90,33 @@ class Outbox(Generic[T]):
         while not self._is_closing.is_set():
             self._news.wait(SEND_EVERY_S)
             self._news.clear()
-            self._send_all()
-        self._send_all()
+            self._try_to_send()
+        self._try_to_send()
         self._client.close()
+
+    def _try_to_send(self) -> None:
+        """Sends what waits; of faults nobody expected, the first since something was sent is told."""
+        try:
+            self._send_all()
+        except Exception as exc:  # noqa: BLE001 - the thread's outermost frame
+            if not self._is_faulty:
+                log_unexpected(
+                    exc, heading="The collector cannot be told now. It is tried again.\n"
+                )
+            self._is_faulty = True
+            self._is_closing.wait(SEND_EVERY_S)
 
     def _send_all(self) -> None:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(MOST_AT_ONCE, len(self._waiting)))]
-            if not self._is_sent(batch):
-                self._drop(len(batch))
-                if self._is_closing.is_set():
-                    return
+            is_sent = False
+            try:
+                is_sent = self._is_sent(batch)
+            finally:
+                if not is_sent:
+                    self._drop(len(batch))
+            if not is_sent and self._is_closing.is_set():
+                return
 
     def _is_sent(self, batch: Sequence[T]) -> bool:
         try:
@@ -127,7 +144,7 @@ class Outbox(Generic[T]):
         try:
             answer = self._client.post(self._target.url, content=body, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
-            return f"{type(exc).__name__}", True
+            return _reason(exc), True
         if answer.is_success:
             return "", False
         return f"it answers {answer.status_code}", answer.status_code in _AGAIN
@@ -138,6 +155,7 @@ class Outbox(Generic[T]):
             _log.warning("The collector at %s takes nothing now: %s", self._target.url, why)
 
     def _note_up(self) -> None:
+        self._is_faulty = False
         if self._is_down:
             self._is_down = False
             _log.info(
@@ -159,8 +177,18 @@ def _one_by_one(batch: Iterable[T]) -> Iterator[T]:
         sleep(0)
 
 
+def _reason(exc: Exception) -> str:
+    """Why nothing was sent; of a connection, as a certificate may have expired, what is wrong with it.
+
+    Other messages may quote a header, which may be the collector's key.
+    """
+    name = type(exc).__name__
+    return f"{name}: {exc}" if isinstance(exc, httpx.ConnectError) else name
+
+
 def _client(target: Target) -> httpx.Client:
-    headers = {"user-agent": f"shipway/{VERSION}", **dict(target.headers)}
+    named = {"user-agent": f"shipway/{VERSION}", **dict(target.headers)}
+    headers = httpx.Headers(named, encoding="utf-8")
     try:
         verify = ssl.create_default_context(cafile=target.ca) if target.ca else True
         return httpx.Client(headers=headers, timeout=target.timeout_s, verify=verify)

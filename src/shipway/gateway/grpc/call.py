@@ -13,7 +13,7 @@ from shipway.gateway.grpc.frames import header_block
 from shipway.gateway.grpc.status import Code, percent_encoded, trailers_of
 from shipway.wire.codec import Headers
 from shipway.wire.problems import status_of
-from shipway.wire.request_ids import given_id
+from shipway.wire.request_ids import told_id
 
 MESSAGE_HEAD = struct.Struct(">BI")
 """What precedes each message: whether it is compressed, and its length."""
@@ -44,7 +44,7 @@ class Reply:
         reply = Reply(self.message, self.trailers + header_block(marks))
         if self.failure is not None:
             reply.failure = self.failure
-            reply.request_id = given_id(dict(marks)) or self.request_id
+            reply.request_id = told_id(marks) or self.request_id
         return reply
 
     @classmethod

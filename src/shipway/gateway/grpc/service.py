@@ -24,8 +24,7 @@ from shipway.gateway.serving import Serving
 from shipway.gateway.variants import LiveVariant
 from shipway.gateway.view import View
 from shipway.wire.problems import status_of
-from shipway.wire.request_ids import HEADER as ID
-from shipway.wire.request_ids import given_id, made_id, shown
+from shipway.wire.request_ids import header_of, made_id, own_id, shown
 
 INFERENCE = "inference.GRPCInferenceService"
 HEALTH = "grpc.health.v1.Health"
@@ -79,16 +78,16 @@ class Services:
         error = reply.failure
         if error is None:
             return reply
-        request_id = reply.request_id or given_id(metadata) or made_id()
+        request_id = reply.request_id or own_id("", metadata) or made_id()
         self._failures.note(
             shown(metadata.get(b":path", b"").decode("latin-1")),
             str(error),
-            request_id=request_id,
+            request_id=shown(request_id),
             status=status_of(error),
         )
         if reply.request_id:
             return reply
-        return reply.marked(((ID, request_id.encode("ascii", "backslashreplace")),))
+        return reply.marked(header_of(request_id))
 
     # Predictions
 
