@@ -21,10 +21,11 @@ from shipway.core.signature import Field
 from shipway.core.strategies import Source
 from shipway.core.tensors import NUMPY_OF, Array, DataType, data_type_of
 from shipway.gateway.counters import Row
-from shipway.gateway.request_ids import REQUEST_ID, header_of, made_ids, own_id
+from shipway.gateway.request_ids import made_ids
 from shipway.gateway.spool import Spool, unrecorded
 from shipway.wire.callers import READERS, Sent
 from shipway.wire.codec import Headers
+from shipway.wire.request_ids import HEADER, header_of, own_id
 from shipway.wire.spool import (
     Batch,
     Told,
@@ -82,12 +83,12 @@ class Recorder:
 
     def begin(self, sent: Sent, asked: InferenceRequest, inputs: Arrays, who: str) -> Record:
         """The record of a request that was read; `who` is its caller's name."""
-        if asked.id or REQUEST_ID in sent.headers:
+        if asked.id or HEADER in sent.headers:
             own = own_id(asked.id, sent.headers)
             if own:
                 return Record(self, sent, inputs, who, own, header_of(own))
         made = next(_ids)
-        return Record(self, sent, inputs, who, made, ((REQUEST_ID, made.encode()),))
+        return Record(self, sent, inputs, who, made, ((HEADER, made.encode()),))
 
     def keeps(self, request_id: str) -> bool:
         """Whether the prediction of that id is among those that are kept; the same in every gateway."""

@@ -6,11 +6,6 @@ import secrets
 from collections.abc import Iterator
 from itertools import count
 
-from shipway.wire.request_ids import HEADER as REQUEST_ID
-from shipway.wire.request_ids import header_of, own_id
-
-__all__ = ["REQUEST_ID", "header_of", "made_ids", "own_id"]
-
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _TRIPLES = [a + b + c for a in _DIGITS for b in _DIGITS for c in _DIGITS]
 
