@@ -175,9 +175,21 @@ def test_values_that_json_does_not_have_are_texts(control):
     assert (row["big"], row["scores"]) == (2**64 - 1, [None, str(-math.inf)])
 
 
-def test_a_condition_that_is_more_than_one_is_refused(filled):
-    answer = filled.ask("GET", ROUTE, params={"where": "true; DROP VIEW predictions"})
+@pytest.mark.parametrize(
+    "where",
+    [
+        "true; DROP VIEW predictions",
+        "COPY",
+        "age > 1 \0",
+        "nonsense > 1",
+        "plan::INTEGER = 1",
+        "strptime(plan, '%Y') > now()",
+    ],
+)
+def test_a_condition_that_cannot_be_used_is_the_callers_mistake(filled, where):
+    answer = filled.ask("GET", ROUTE, params={"where": where, "format": "csv"})
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+    assert "condition cannot be used: " in answer.json()["detail"]
 
 
 def test_a_wrong_column_is_named_with_those_that_there_are(filled):

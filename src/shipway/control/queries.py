@@ -64,6 +64,7 @@ class Queries:
             EndpointNotFound: there is no such endpoint, nor a log of it.
             InvalidRequest: the condition or a column cannot be used, or it would be too much.
             DeadlineExceeded: it takes too long.
+            StoreUnavailable: a file of the log is away or damaged.
             QueueFull: as many questions as may be are being answered.
         """
         self._require_known(endpoint)
