@@ -299,6 +299,21 @@ def test_a_request_is_explained_with_all_that_answered_and_what_became_of_it(con
     assert control.ask("GET", f"{ROUTE}/unknown").json()["code"] == "not_found"
 
 
+def test_a_request_is_not_explained_with_what_is_said_of_others_of_its_key(control):
+    def said(minutes: int, label: str) -> Feedback:
+        at_us = micros(NOW + timedelta(minutes=minutes))
+        return Feedback(environment="dev", endpoint="churn", at_us=at_us, key="k", label=label)
+
+    asked = [
+        prediction(f"r-{n}", at=NOW + timedelta(minutes=10 * n), key="k", segment="eu")
+        for n in range(2)
+    ]
+    control.post(segment(asked, [said(-1, "too early"), said(5, "first"), said(15, "second")]))
+    for n, label in enumerate(["first", "second"]):
+        found = control.ask("GET", f"{ROUTE}/r-{n}").json()["feedback"]
+        assert [one["label"] for one in found] == [label]
+
+
 @pytest.mark.parametrize("request_id", ["", "r%00-1", "nobody's"])
 def test_an_id_that_no_request_has_is_not_found(filled, request_id):
     answer = filled.ask("GET", f"{ROUTE}/{request_id}")

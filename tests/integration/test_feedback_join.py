@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shipway.core.evaluations import Task
 from shipway.core.targets import Target
-from shipway.monitoring.matching import Range
+from shipway.monitoring.matching import Range, attributed
 from shipway.monitoring.performance import performance
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -316,3 +316,54 @@ def test_names_with_quotes_are_names():
 
 def test_nothing_logged_is_no_slice():
     assert slices([], []).slices == ()
+
+
+def test_what_a_request_is_explained_with_is_what_the_join_finds_to_be_about_it():
+    predictions = [
+        {"_request_id": "old", "at_us": 10, "_key": "k", "label": 1},
+        {"_request_id": "new", "at_us": 20, "_key": "k", "label": 1},
+        {
+            "_request_id": "new",
+            "at_us": 25,
+            "_key": "k",
+            "label": 1,
+            "_role": "shadow",
+            "_version": 2,
+        },
+        {"_request_id": "other", "at_us": 15, "_key": "k2", "label": 1},
+        {"_request_id": "keyless", "at_us": 15, "label": 1},
+    ]
+    feedback = [
+        {"_key": "k", "at_us": 5, "label": "before all"},
+        {"_key": "k", "at_us": 12, "label": "of old", "_id": "m", "_principal": "shop", "_row": 0},
+        {"_key": "k", "at_us": 30, "label": "again", "_id": "m", "_principal": "shop"},
+        {"_key": "k", "at_us": 31, "label": "of new"},
+        {
+            "_request_id": "old",
+            "_key": "k",
+            "at_us": 32,
+            "score": 2.5,
+            "outcomes": {"revenue": 1.0},
+        },
+        {"_key": "k2", "at_us": 33, "label": "of other"},
+        {"_request_id": "never answered", "at_us": 34, "label": "of nothing"},
+    ]
+    with opened(FIELDS, predictions, feedback) as connection:
+
+        def found(request_id):
+            attributed(connection, request_id)
+            return connection.execute(
+                "SELECT * REPLACE (epoch_us(_at) AS _at) FROM attributed"
+            ).fetchall()
+
+        def labels(request_id):
+            return [row[5] for row in found(request_id)]
+
+        assert found("old") == [
+            (None, 0, "k", 12, "m", "of old", None, {}, "shop"),
+            ("old", None, "k", 32, None, None, 2.5, {"revenue": 1.0}, None),
+        ]
+        assert labels("new") == ["of new"]
+        assert labels("other") == ["of other"]
+        assert labels("keyless") == []
+        assert labels("never answered") == ["of nothing"]

@@ -67,13 +67,14 @@ WITH numbered AS MATERIALIZED (
     coalesce(_principal, '') AS sender, coalesce(_id, '') AS message, label, score, outcomes
   FROM feedback),
 firsts AS (SELECT min(stamp) AS stamp FROM numbered WHERE message <> '' GROUP BY sender, message)
-SELECT id, key, row, stamp, label, score, outcomes FROM numbered
-WHERE message = '' OR stamp IN (SELECT stamp FROM firsts)
+SELECT {columns} FROM numbered WHERE message = '' OR stamp IN (SELECT stamp FROM firsts)
 """
 """A stamp orders messages by time, then arrival, in one number: microseconds and 40 bits of a count."""
 
+_PARTS = "id, key, row, stamp, label, score, outcomes"
+
 _ASKED = """
-CREATE OR REPLACE TEMP TABLE asked AS SELECT * FROM said WHERE id = '' AND key <> ''
+CREATE OR REPLACE TEMP TABLE asked AS SELECT * FROM said WHERE id = '' AND key {those}
 """
 _HEADS = """
 CREATE OR REPLACE TEMP TABLE heads AS
@@ -110,11 +111,14 @@ SELECT handle, row, entry.key AS metric, arg_max(entry.value, stamp) AS value, m
 FROM entries GROUP BY handle, row, metric
 """
 
+_BY_ID = "'r' || _request_id"
+_BY_KEY = """CASE WHEN _role = 'shadow' THEN copied_handle(_request_id, _key)
+    ELSE seen_handle(epoch_us(_at), _key) END"""
+"""The handles of a prediction."""
+
 _ANSWER = """
 SELECT _version AS version, _role AS role, coalesce(_segment, '') AS segment, epoch_us(_at) AS at_us,
-  _row AS row, 'r' || _request_id AS by_id,
-  CASE WHEN _role = 'shadow' THEN copied_handle(_request_id, _key)
-    ELSE seen_handle(epoch_us(_at), _key) END AS by_key,
+  _row AS row, {by_id} AS by_id, {by_key} AS by_key,
   {predicted} AS predicted, {chances} AS chances, {number} AS number
 FROM predictions WHERE _version IN ({versions}){window}
 """
@@ -126,7 +130,9 @@ def matched(connection: DuckDBPyConnection, targets: Mapping[int, Target], wante
     `answers` are the predictions looked at, of the versions that `targets` has; `judged` those whose
     truth is known, beside it; `business` the outcomes of predictions.
     """
-    for statement in (_MACROS, _SAID, _ASKED, _HEADS, _MEANT, _TRUTHS, _RESULTS):
+    said = _SAID.format(columns=_PARTS)
+    asked = _ASKED.format(those="<> ''")
+    for statement in (_MACROS, said, asked, _HEADS, _MEANT, _TRUTHS, _RESULTS):
         connection.execute(statement)
     kinds = dict(
         connection.execute("SELECT column_name, column_type FROM (DESCRIBE predictions)").fetchall()
@@ -139,6 +145,30 @@ def matched(connection: DuckDBPyConnection, targets: Mapping[int, Target], wante
     connection.execute(f"CREATE OR REPLACE TEMP VIEW answers AS {' UNION ALL '.join(parts)}")
     connection.execute(_JUDGED)
     connection.execute(_BUSINESS)
+
+
+def attributed(connection: DuckDBPyConnection, request_id: str) -> None:
+    """Makes the temporary table `attributed`: the messages about the predictions under an id.
+
+    Its columns are those of `feedback`. The connection is its own, and its views hold all of the log.
+    """
+    mine = f"_request_id = {literal(request_id)} AND _key IS NOT NULL"
+    keys = f"IN (SELECT _key FROM predictions WHERE {mine})"
+    said = _SAID.format(columns=f"{_PARTS}, sender, message")
+    for statement in (_MACROS, said, _ASKED.format(those=keys), _HEADS, _MEANT):
+        connection.execute(statement)
+    handles = f"SELECT {_BY_KEY} FROM predictions WHERE {mine}"
+    connection.execute(_ATTRIBUTED.format(own=literal(f"r{request_id}"), handles=handles))
+
+
+_ATTRIBUTED = """
+CREATE OR REPLACE TEMP TABLE attributed AS
+SELECT nullif(id, '') AS _request_id, nullif(row, -1) AS _row, nullif(key, '') AS _key,
+  make_timestamptz(CAST(stamp >> 40 AS BIGINT)) AS _at, nullif(message, '') AS _id, label, score, outcomes,
+  nullif(sender, '') AS _principal
+FROM said WHERE stamp IN (SELECT stamp FROM meant WHERE handle = {own} OR handle IN ({handles}))
+ORDER BY stamp
+"""
 
 
 def _versions(connection: DuckDBPyConnection, wanted: Range) -> list[int]:
@@ -163,6 +193,8 @@ def _answer(
         if target.number:
             number = f"CAST({_single(kinds, target.number)} AS DOUBLE)"
     return _ANSWER.format(
+        by_id=_BY_ID,
+        by_key=_BY_KEY,
         predicted=predicted,
         chances=chances,
         number=number,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from shipway.core.errors import InvalidRequest, StoreUnavailable
+from shipway.monitoring.matching import attributed
 from shipway.store.predictions.conditions import require_condition
 from shipway.store.predictions.reading import LogFiles, bounded, connected, literal, quoted
 
@@ -35,7 +36,7 @@ class Format(StrEnum):
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows are wanted, newest first, and the file that they are to be written to.
 
-    With a `request_id`, all rows of that request and the feedback about it, as JSON.
+    With a `request_id`, all rows of that request and the feedback that the join finds to be about it, as JSON.
     """
 
     files: LogFiles
@@ -187,13 +188,8 @@ def _about_request(connection: DuckDBPyConnection, request_id: str) -> dict[str,
             f"SELECT * FROM predictions WHERE {mine} ORDER BY _at, _role, _row LIMIT 10000",
         )
     )
-    keys = sorted({row["_key"] for row in predictions if row["_key"]})
-    by_key = (
-        f"_request_id IS NULL AND _key IN ({', '.join(map(literal, keys))})" if keys else "false"
-    )
-    feedback = _rows(
-        connection, f"SELECT * FROM feedback WHERE {mine} OR ({by_key}) ORDER BY _at LIMIT 10000"
-    )
+    attributed(connection, request_id)
+    feedback = _rows(connection, "SELECT * FROM attributed ORDER BY _at LIMIT 10000")
     said = [{**row, "outcomes": row["outcomes"] or {}} for row in feedback]
     return {"predictions": predictions, "feedback": said}
 
