@@ -100,6 +100,44 @@ def test_feedback_is_read_raw(log):
     assert (second["score"], second["outcomes"]) == (0.25, [("revenue", 12.5)])
 
 
+def labelled(*labels: str) -> list[Feedback]:
+    return [
+        Feedback(environment="dev", endpoint="churn", at_us=micros(NOW), request_id="r", label=one)
+        for one in labels
+    ]
+
+
+def labels_as_they_arrived(log) -> list[str]:
+    with log.opened("churn") as connection:
+        found = rows(connection, "SELECT label FROM feedback ORDER BY _arrived NULLS FIRST, label")
+    return [row["label"] for row in found]
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["new files", "an old file"])
+def test_feedback_says_in_which_order_it_arrived_also_once_it_is_merged(
+    log, upkeep, monkeypatch, is_old
+):
+    from shipway.store.predictions import writing
+
+    def without_arrivals(table, path, write=writing.write_table) -> None:
+        write(table.drop_columns(["_arrived"]), path)
+
+    with monkeypatch.context() as patch:
+        if is_old:  # as it was written before messages said when they arrived
+            patch.setattr(writing, "write_table", without_arrivals)
+        log.ingest(segment([], labelled("a", "b"), segment_id=b"c" * 16), gateway="g", now=NOW)
+        assert labels_as_they_arrived(log) == ["a", "b"]
+    log.ingest(segment([], labelled("z", "y"), segment_id=b"b" * 16), gateway="g", now=NOW)
+    log.ingest(segment([], labelled("x"), segment_id=b"a" * 16), gateway="g", now=NOW)
+    expected = ["a", "b", "z", "y", "x"]
+    assert labels_as_they_arrived(log) == expected
+    assert upkeep.compact(NOW + DAY) == 2
+    assert labels_as_they_arrived(log) == expected
+    with log.opened("churn") as connection:
+        (found,) = rows(connection, "SELECT count(_arrived) AS told FROM feedback")
+    assert found == {"told": 3 if is_old else 5}
+
+
 def test_a_segment_posted_twice_counts_once(log):
     data = segment([prediction("r-1"), prediction("r-2")])
     assert [log.ingest(data, gateway="gw", now=NOW) for _ in range(3)] == [True, False, False]

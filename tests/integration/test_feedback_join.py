@@ -150,6 +150,19 @@ def test_the_order_of_arrival_changes_nothing_where_times_differ(stream, dice):
     assert rounded(slices(rows, distinct).slices) == rounded(slices(rows, shuffled).slices)
 
 
+@settings(max_examples=15)
+@given(streams(), st.randoms(use_true_random=False))
+def test_the_order_of_files_changes_nothing_where_messages_say_when_they_arrived(stream, dice):
+    requests, messages = stream
+    arrived = [
+        message | {"at_us": message["at_us"] % 3 + 1_000_100, "arrived_us": 10**15 + n}
+        for n, message in enumerate(messages)
+    ]
+    shuffled = dice.sample(arrived, len(arrived))
+    rows = list(rows_of(requests))
+    assert rounded(slices(rows, arrived).slices) == rounded(slices(rows, shuffled).slices)
+
+
 def test_half_of_the_feedback_shuffled_late_twice_and_corrected_gives_the_accuracy_computed_offline():
     dice = random.Random(7)
     rows = [
@@ -221,6 +234,16 @@ def test_big_whole_numbers_are_not_rounded_together():
     rows = [{"_request_id": "a", "at_us": 1, "label": big}]
     assert right_of(whole(rows, [said(label=str(big))])) == (1, 1)
     assert right_of(whole(rows, [said(label=str(big - 1))])) == (0, 1)
+
+
+@pytest.mark.parametrize("arrivals", [(7, 3), (10**15 + 1, 10**15), (5, None), (None, None)])
+def test_of_equal_times_the_message_that_arrived_last_holds_and_old_ones_are_the_earliest(arrivals):
+    last, first = (
+        said(label=label, arrived_us=at) for label, at in zip("10", arrivals, strict=True)
+    )
+    if arrivals != (None, None):
+        assert right_of(whole(ASKED, [last, first])) == (1, 1)
+    assert right_of(whole(ASKED, [first, last])) == (1, 1)
 
 
 def test_a_retry_that_comes_after_the_correction_does_not_undo_it():

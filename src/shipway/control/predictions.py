@@ -22,6 +22,7 @@ from shipway.store.objects.faults import translated_faults
 from shipway.store.predictions.reading import LogFiles, connected
 from shipway.store.sql.database import Database, Transaction
 from shipway.store.staging import Staging
+from shipway.wire.feedback import microseconds
 from shipway.wire.packed import segment_id
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Predictions:
         self._cache = state_dir / "cache" / "predictions"
         self._temp = state_dir / "run" / "duckdb"
         self._one_segment = Lock()
+        self._last_arrival_us = 0
 
     def ingest(self, data: bytes, *, gateway: str, now: datetime) -> bool:
         """Takes a segment in; False when it was in already.
@@ -74,8 +76,10 @@ class Predictions:
         from shipway.store.predictions.parts import hash_of
         from shipway.store.predictions.tables import rows_of
 
+        arrived_us = max(microseconds(now), self._last_arrival_us + 1)
         with _uncollected():
-            read = rows_of(data)
+            read = rows_of(data, arrived_us=arrived_us)
+        self._last_arrival_us = arrived_us + read.frames
         if read.refused or read.good_bytes < len(data):
             if not read.frames:
                 raise self._rejection(data)
