@@ -369,6 +369,8 @@ def test_what_a_request_is_explained_with_is_what_the_join_finds_to_be_about_it(
             "outcomes": {"revenue": 1.0},
         },
         {"_key": "k2", "at_us": 33, "label": "of other"},
+        {"_key": "k2", "at_us": 40, "label": "sent as k2", "_id": "n", "_principal": "shop"},
+        {"_key": "k", "at_us": 41, "label": "sent again", "_id": "n", "_principal": "shop"},
         {"_request_id": "never answered", "at_us": 34, "label": "of nothing"},
     ]
     with opened(FIELDS, predictions, feedback) as connection:
@@ -387,6 +389,6 @@ def test_what_a_request_is_explained_with_is_what_the_join_finds_to_be_about_it(
             ("old", None, "k", 32, None, None, 2.5, {"revenue": 1.0}, None),
         ]
         assert labels("new") == ["of new"]
-        assert labels("other") == ["of other"]
+        assert labels("other") == ["of other", "sent as k2"]
         assert labels("keyless") == []
         assert labels("never answered") == ["of nothing"]

@@ -73,7 +73,7 @@ WITH numbered AS MATERIALIZED (
   SELECT coalesce(_request_id, '') AS id, coalesce(_key, '') AS key, coalesce(_row, -1) AS row,
     stamp_of(epoch_us(_at), coalesce(epoch_us(_arrived), row_number() OVER ())) AS stamp,
     coalesce(_principal, '') AS sender, coalesce(_id, '') AS message, label, score, outcomes
-  FROM feedback),
+  FROM feedback {those}),
 firsts AS (SELECT min(stamp) AS stamp FROM numbered WHERE message <> '' GROUP BY sender, message)
 SELECT {columns} FROM numbered WHERE message = '' OR stamp IN (SELECT stamp FROM firsts)
 """
@@ -138,7 +138,7 @@ def matched(connection: DuckDBPyConnection, targets: Mapping[int, Target], wante
     `answers` are the predictions looked at, of the versions that `targets` has; `judged` those whose
     truth is known, beside it; `business` the outcomes of predictions.
     """
-    said = _SAID.format(columns=_PARTS)
+    said = _SAID.format(columns=_PARTS, those="")
     asked = _ASKED.format(those="<> ''")
     for statement in (_MACROS, said, asked, _HEADS, _MEANT, _TRUTHS, _RESULTS):
         connection.execute(statement)
@@ -160,21 +160,27 @@ def attributed(connection: DuckDBPyConnection, request_id: str) -> None:
 
     Its columns are those of `feedback`. The connection is its own, and its views hold all of the log.
     """
-    mine = f"_request_id = {literal(request_id)} AND _key IS NOT NULL"
-    keys = f"IN (SELECT _key FROM predictions WHERE {mine})"
-    said = _SAID.format(columns=f"{_PARTS}, sender, message")
-    for statement in (_MACROS, said, _ASKED.format(those=keys), _HEADS, _MEANT):
+    mine = f"_request_id = {literal(request_id)}"
+    maybe = f"{mine} OR _key IN (SELECT key FROM own)"
+    # All that were sent under one id, so that the first of them is the first.
+    those = f"WHERE {maybe} OR _id IN (SELECT _id FROM feedback WHERE {maybe})"
+    said = _SAID.format(columns=f"{_PARTS}, sender, message", those=those)
+    asked = _ASKED.format(those="IN (SELECT key FROM own)")
+    for statement in (_MACROS, _OWN.format(mine=mine), said, asked, _HEADS, _MEANT):
         connection.execute(statement)
-    handles = f"SELECT {_BY_KEY} FROM predictions WHERE {mine}"
-    connection.execute(_ATTRIBUTED.format(own=literal(f"r{request_id}"), handles=handles))
+    connection.execute(_ATTRIBUTED.format(own=literal(f"r{request_id}")))
 
 
+_OWN = f"""
+CREATE OR REPLACE TEMP TABLE own AS
+SELECT DISTINCT _key AS key, {_BY_KEY} AS handle FROM predictions WHERE {{mine}} AND _key IS NOT NULL
+"""
 _ATTRIBUTED = """
 CREATE OR REPLACE TEMP TABLE attributed AS
 SELECT nullif(id, '') AS _request_id, nullif(row, -1) AS _row, nullif(key, '') AS _key,
   make_timestamptz(us_of(stamp)) AS _at, nullif(message, '') AS _id, label, score, outcomes,
   nullif(sender, '') AS _principal
-FROM said WHERE stamp IN (SELECT stamp FROM meant WHERE handle = {own} OR handle IN ({handles}))
+FROM said WHERE stamp IN (SELECT stamp FROM meant WHERE handle = {own} OR handle IN (SELECT handle FROM own))
 ORDER BY stamp
 """
 
