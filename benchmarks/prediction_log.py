@@ -26,6 +26,7 @@ from shipway.core.tensors import DataType
 from shipway.monitoring.questions import Format
 from shipway.store.objects.artifacts import ArtifactStore
 from shipway.store.predictions.parts import hash_of, partition_of
+from shipway.store.predictions.reading import connected
 from shipway.store.predictions.tables import Rows, schema_of
 from shipway.store.predictions.writing import write_table
 from shipway.store.sql.database import Database, sqlite_url
@@ -221,7 +222,10 @@ def measure_query(rows: int) -> tuple[float, float, float]:
         wanted = Wanted(where="f0 > 35 AND score < 0.1", limit=100)
         with queries.rows("bench", wanted, Format.JSON):
             query_s = perf_counter() - started
-        with log.opened("bench") as connection:
+        with (
+            log.files("bench") as files,
+            connected(files, temp_dir=state / "spilled") as connection,
+        ):
             (request_id,) = connection.execute(
                 "SELECT _request_id FROM predictions USING SAMPLE 1"
             ).fetchone()

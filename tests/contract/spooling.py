@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
+from duckdb import DuckDBPyConnection
 
+from shipway.control.predictions import Predictions
 from shipway.core.captures import Feedback, Prediction, Role, Shape
 from shipway.core.signature import Field
 from shipway.core.tensors import DataType
+from shipway.store.predictions.reading import connected
 from shipway.wire.spool import (
     end_payload,
     feedback_payload,
@@ -77,6 +84,17 @@ def segment(
     payloads += map(feedback_payload, feedback)
     payloads.append(end_payload(len(payloads)))
     return segment_head(segment_id or uuid4().bytes) + b"".join(map(frame, payloads))
+
+
+@contextmanager
+def opened(log: Predictions, endpoint: str, **range_: Any) -> Iterator[DuckDBPyConnection]:
+    """A connection with the views over what is stored of an endpoint."""
+    with (
+        log.files(endpoint, **range_) as files,
+        tempfile.TemporaryDirectory() as temp_dir,
+        connected(files, temp_dir=Path(temp_dir)) as connection,
+    ):
+        yield connection
 
 
 def rows(connection, sql: str = "SELECT * FROM predictions ORDER BY _at, _request_id, _row"):

@@ -22,7 +22,7 @@ from shipway.core.tensors import DataType
 from shipway.store.predictions.parts import hash_of
 
 sys.path.insert(0, str(Path(__file__).parent))
-from spooling import NOW, ids, micros, prediction, rows, segment, shape, texts
+from spooling import NOW, ids, micros, opened, prediction, rows, segment, shape, texts
 
 DAY = timedelta(days=1)
 
@@ -58,7 +58,7 @@ def test_what_is_posted_is_read(log):
         outputs={"label": np.array([1, 0])},
     )  # fmt: skip
     assert log.ingest(segment([one]), gateway="gw", now=NOW)
-    with log.opened("churn") as connection:
+    with opened(log, "churn") as connection:
         first, second = rows(connection)
     assert first == {
         "_request_id": "r-1", "_row": 0, "_at": NOW, "_version": 1, "_role": "candidate",
@@ -73,7 +73,7 @@ def test_one_prediction_that_no_table_can_hold_costs_the_others_nothing(log, sta
     data = segment([prediction("a"), bad, prediction("c", of=shape("other"))])
     assert log.ingest(data, gateway="gw", now=NOW)
     for endpoint, wanted in (("churn", ["a"]), ("other", ["c"])):
-        with log.opened(endpoint) as connection:
+        with opened(log, endpoint) as connection:
             assert ids(connection) == wanted
     (aside,) = (state_dir / "spool-rejected").iterdir()
     assert aside.read_bytes() == data
@@ -89,7 +89,7 @@ def test_feedback_is_read_raw(log):
                  score=0.25, outcomes={"revenue": 12.5}),
     ]  # fmt: skip
     log.ingest(segment([], said), gateway="gw", now=NOW)
-    with log.opened("churn", since=NOW - DAY, until=NOW) as connection:
+    with opened(log, "churn", since=NOW - DAY, until=NOW) as connection:
         first, second = rows(connection, "SELECT * FROM feedback ORDER BY _at")
         assert rows(connection) == []
     assert (first["_request_id"], first["_row"], first["label"], first["_id"]) == (
@@ -100,10 +100,48 @@ def test_feedback_is_read_raw(log):
     assert (second["score"], second["outcomes"]) == (0.25, [("revenue", 12.5)])
 
 
+def labelled(*labels: str) -> list[Feedback]:
+    return [
+        Feedback(environment="dev", endpoint="churn", at_us=micros(NOW), request_id="r", label=one)
+        for one in labels
+    ]
+
+
+def labels_as_they_arrived(log) -> list[str]:
+    with opened(log, "churn") as connection:
+        found = rows(connection, "SELECT label FROM feedback ORDER BY _arrived NULLS FIRST, label")
+    return [row["label"] for row in found]
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["new files", "an old file"])
+def test_feedback_says_in_which_order_it_arrived_also_once_it_is_merged(
+    log, upkeep, monkeypatch, is_old
+):
+    from shipway.store.predictions import writing
+
+    def without_arrivals(table, path, write=writing.write_table) -> None:
+        write(table.drop_columns(["_arrived"]), path)
+
+    with monkeypatch.context() as patch:
+        if is_old:  # as it was written before messages said when they arrived
+            patch.setattr(writing, "write_table", without_arrivals)
+        log.ingest(segment([], labelled("a", "b"), segment_id=b"c" * 16), gateway="g", now=NOW)
+        assert labels_as_they_arrived(log) == ["a", "b"]
+    log.ingest(segment([], labelled("z", "y"), segment_id=b"b" * 16), gateway="g", now=NOW)
+    log.ingest(segment([], labelled("x"), segment_id=b"a" * 16), gateway="g", now=NOW)
+    expected = ["a", "b", "z", "y", "x"]
+    assert labels_as_they_arrived(log) == expected
+    assert upkeep.compact(NOW + DAY) == 2
+    assert labels_as_they_arrived(log) == expected
+    with opened(log, "churn") as connection:
+        (found,) = rows(connection, "SELECT count(_arrived) AS told FROM feedback")
+    assert found == {"told": 3 if is_old else 5}
+
+
 def test_a_segment_posted_twice_counts_once(log):
     data = segment([prediction("r-1"), prediction("r-2")])
     assert [log.ingest(data, gateway="gw", now=NOW) for _ in range(3)] == [True, False, False]
-    with log.opened("churn") as connection:
+    with opened(log, "churn") as connection:
         assert ids(connection) == ["r-1", "r-2"]
 
 
@@ -120,7 +158,7 @@ def test_segments_posted_at_the_same_time_by_everybody_count_once(place, state_d
         ]
         assert sum(post.result() for post in posts) == len(data)
     other._database.close()
-    with log.opened("churn") as connection:
+    with opened(log, "churn") as connection:
         assert ids(connection) == sorted(f"r-{i}" for i in range(6))
 
 
@@ -154,10 +192,10 @@ def test_killed_at_any_step_a_segment_counts_once(log, database, monkeypatch, na
             kill_in_commit(patch, database)
         with pytest.raises(Killed):
             log.ingest(data, gateway="gw", now=NOW)
-    with log.opened("churn") as connection:
+    with opened(log, "churn") as connection:
         assert ids(connection) == []
     assert log.ingest(data, gateway="gw", now=NOW)
-    with log.opened("churn") as connection:
+    with opened(log, "churn") as connection:
         assert ids(connection) == ["r-1", "r-2", "r-3"]
 
 
@@ -179,7 +217,7 @@ def test_a_torn_segment_counts_as_far_as_it_goes_and_the_rest_is_kept(log, state
     torn = whole[:-40] + b"\0" * 7
     assert log.ingest(torn, gateway="gw", now=NOW)
     assert not log.ingest(torn, gateway="gw", now=NOW)
-    with log.opened("churn") as connection:
+    with opened(log, "churn") as connection:
         assert ids(connection) == ["r-1"]
     (kept,) = (state_dir / "spool-rejected").iterdir()
     assert kept.read_bytes() == torn
@@ -207,9 +245,9 @@ def test_a_name_cannot_lead_out_of_the_logs_place(log, artifacts, endpoint):
 def test_an_endpoint_has_its_own_log_only(log):
     log.ingest(segment([prediction("mine", of=shape("mine.a"))]), gateway="gw", now=NOW)
     log.ingest(segment([prediction("theirs", of=shape("theirs.a"))]), gateway="gw", now=NOW)
-    with log.opened("mine.a") as connection:
+    with opened(log, "mine.a") as connection:
         assert ids(connection) == ["mine"]
-    with log.opened("nobodys") as connection:
+    with opened(log, "nobodys") as connection:
         assert rows(connection, "SELECT * FROM predictions, feedback") == []
 
 
@@ -220,11 +258,11 @@ def test_versions_and_times_are_chosen(log):
             log.ingest(
                 segment([prediction(f"v{version}-{day}", of=of, at=at)]), gateway="g", now=NOW
             )
-    with log.opened("churn", version=2) as connection:
+    with opened(log, "churn", version=2) as connection:
         assert ids(connection) == ["v2-0", "v2-1", "v2-2"]
-    with log.opened("churn", since=NOW - DAY, until=NOW) as connection:
+    with opened(log, "churn", since=NOW - DAY, until=NOW) as connection:
         assert ids(connection) == ["v1-1", "v2-1"]
-    with log.opened("churn", version=1, until=NOW - DAY) as connection:
+    with opened(log, "churn", version=1, until=NOW - DAY) as connection:
         assert ids(connection) == ["v1-2"]
 
 
@@ -238,10 +276,10 @@ def test_versions_with_other_columns_are_in_one_view(log):
         ]),
         gateway="g", now=NOW,
     )  # fmt: skip
-    with log.opened("churn") as connection:
+    with opened(log, "churn") as connection:
         a, b = rows(connection)
     assert (a["age"], a["plan"], b["age"], b["plan"]) == (float(2**53), None, 0.5, "x")
-    with log.opened("churn", version=1) as connection:
+    with opened(log, "churn", version=1) as connection:
         (alone,) = rows(connection)
     assert alone["age"] == 2**53 + 1
 
@@ -258,11 +296,11 @@ def filled(log, segments: int, *, now=NOW) -> list[str]:
 
 def test_compaction_changes_no_answer_not_even_of_a_reader_at_it(log, upkeep, database, artifacts):
     names = filled(log, 20)
-    with log.opened("churn") as before:
+    with opened(log, "churn") as before:
         expected = rows(before)
         assert upkeep.compact(NOW) > 0
         assert rows(before) == expected
-        with log.opened("churn") as after:
+        with opened(log, "churn") as after:
             assert rows(after) == expected
             found = rows(after, "SELECT _request_id FROM feedback ORDER BY 1")
             assert [row["_request_id"] for row in found] == names
@@ -274,7 +312,7 @@ def test_compaction_changes_no_answer_not_even_of_a_reader_at_it(log, upkeep, da
     assert len(list(artifacts.log.all())) == 43
     upkeep.expire(NOW + GRACE + timedelta(seconds=1))
     assert len(list(artifacts.log.all())) == 3
-    with log.opened("churn") as connection:
+    with opened(log, "churn") as connection:
         assert rows(connection) == expected
 
 
@@ -293,10 +331,10 @@ def test_killed_at_any_step_a_merge_changes_nothing(log, upkeep, monkeypatch, na
         kill_at(0, patch, target, name)
         with pytest.raises(Killed):
             upkeep.compact(NOW + DAY)
-    with log.opened("churn") as connection:
+    with opened(log, "churn") as connection:
         assert ids(connection) == names
     assert upkeep.compact(NOW + DAY) > 0
-    with log.opened("churn") as connection:
+    with opened(log, "churn") as connection:
         assert ids(connection) == names
 
 
@@ -309,7 +347,7 @@ def test_two_that_merge_at_once_lose_and_double_nothing(place, log, upkeep, stat
         done = [pool.submit(one.compact, NOW + DAY) for one in (upkeep, other)]
         assert sum(one.result() for one in done) == 17
     other._database.close()
-    with log.opened("churn") as connection:
+    with opened(log, "churn") as connection:
         assert ids(connection) == names
 
 
@@ -326,7 +364,7 @@ def test_what_is_older_than_it_is_kept_goes_with_its_objects(log, upkeep, databa
         said = Feedback(environment="dev", endpoint="churn", at_us=5, request_id=f"r-{age}")
         log.ingest(segment([prediction(f"r-{age}", at=at)], [said]), gateway="g", now=at)
     assert upkeep.expire(NOW) == 4
-    with log.opened("churn") as connection:
+    with opened(log, "churn") as connection:
         assert ids(connection) == ["r-0", "r-29"]
         found = rows(connection, "SELECT _request_id FROM feedback ORDER BY 1")
     assert [row["_request_id"] for row in found] == ["r-0", "r-29"]
@@ -352,9 +390,9 @@ def test_an_endpoint_says_how_long_its_log_is_kept_and_a_deleted_ones_stays_as_l
     with database.transaction() as tx:
         tx.endpoints.delete("dev", "long")
     upkeep.expire(NOW)
-    with log.opened("long") as connection:
+    with opened(log, "long") as connection:
         assert ids(connection) == ["long-1", "long-5", "long-60"]
-    with log.opened("short") as connection:
+    with opened(log, "short") as connection:
         assert ids(connection) == ["short-1"]
 
 
@@ -373,13 +411,13 @@ def test_a_file_that_is_missing_is_left_out_and_merged_around(log, upkeep, datab
     filled(log, 5)
     lost = live(database)[-1]
     artifacts.log.delete(lost.path)
-    with log.opened("churn") as connection:
+    with opened(log, "churn") as connection:
         names = ids(connection)
     assert len(names) == (5 if lost.version == 0 else 4)
     assert upkeep.compact(NOW + DAY) > 0
     assert lost in live(database)
     assert len(live(database)) <= 4
-    with log.opened("churn") as connection:
+    with opened(log, "churn") as connection:
         assert ids(connection) == names
 
 
@@ -426,7 +464,7 @@ def test_what_a_wrong_store_does_not_have_is_neither_forgotten_nor_deleted_when_
         artifacts.log.put(path, copy)
     upkeep.expire(later)
     assert {one.path for one in artifacts.log.all()} == set(kept) | {one.path for one in files}
-    with log.opened("churn") as connection:
+    with opened(log, "churn") as connection:
         assert ids(connection) == ["r-1", "r-2"]
 
 

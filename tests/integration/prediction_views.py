@@ -7,13 +7,14 @@ CREATE TABLE kept (_request_id VARCHAR, _row INTEGER, _at TIMESTAMPTZ, _version 
   _latency_ms FLOAT, _principal VARCHAR, _segment VARCHAR, _key VARCHAR{fields});
 CREATE VIEW predictions AS SELECT * FROM kept;
 CREATE TABLE said_raw (_request_id VARCHAR, _row INTEGER, _key VARCHAR, _at TIMESTAMPTZ, _id VARCHAR,
-  label VARCHAR, score DOUBLE, outcomes MAP(VARCHAR, DOUBLE), _principal VARCHAR);
+  label VARCHAR, score DOUBLE, outcomes MAP(VARCHAR, DOUBLE), _principal VARCHAR,
+  _arrived TIMESTAMPTZ);
 CREATE VIEW feedback AS SELECT * FROM said_raw;
 """
 
 
 def opened(fields, predictions, feedback=()):
-    """A connection with the views. `fields` are SQL types by column; `at_us` stands for `_at`.
+    """A connection with the views. `fields` are SQL types by column; `at_us` stands for `_at`, `arrived_us` for `_arrived`.
 
     Keys of rows are column names; what is left out is NULL, or row 0, version 1 and `primary`.
     """
@@ -33,19 +34,23 @@ def opened(fields, predictions, feedback=()):
         "score",
         "outcomes",
         "_principal",
+        "_arrived",
     ]
     _insert(connection, "said_raw", names, [{"outcomes": {}} | row for row in feedback])
     return connection
+
+
+_TIMES = {"_at": "at_us", "_arrived": "arrived_us"}
 
 
 def _insert(connection, table, names, rows):
     if not rows:
         return
     listed = ", ".join(f'"{name}"' for name in names)
-    values = ", ".join("make_timestamptz(?)" if name == "_at" else "?" for name in names)
+    values = ", ".join("make_timestamptz(?)" if name in _TIMES else "?" for name in names)
     connection.execute("BEGIN")
     connection.executemany(
         f"INSERT INTO {table} ({listed}) VALUES ({values})",
-        [[row.get("at_us" if name == "_at" else name) for name in names] for row in rows],
+        [[row.get(_TIMES.get(name, name)) for name in names] for row in rows],
     )
     connection.execute("COMMIT")

@@ -7,8 +7,10 @@ import base64
 import io
 import math
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,21 @@ import pytest
 
 from shipway.api.app import create_app
 from shipway.api.services import Services
+from shipway.control import performance as performance_module
 from shipway.control import queries as queries_module
 from shipway.control.access import Access, KeyRequest
 from shipway.control.audit import AuditLog
+from shipway.control.performance import Performances
 from shipway.control.predictions import Predictions
 from shipway.control.queries import Queries
 from shipway.control.registry import Registry
+from shipway.control.turns import MOST_WAITING, Turns
 from shipway.core.access import ANYBODY, Grant
 from shipway.core.access import Role as Granted
 from shipway.core.captures import Feedback, Role, Shape
+from shipway.core.errors import QueueFull
 from shipway.core.logged import Explanation, LoggedRows, LogStats
+from shipway.core.performance import Performance
 from shipway.core.signature import Field
 from shipway.core.tensors import DataType
 from shipway.store.objects.artifacts import ArtifactStore
@@ -59,6 +66,7 @@ class Control:
             now=lambda: NOW,
             predictions=predictions,
             queries=Queries(database, predictions, state_dir=state),
+            performances=Performances(database, predictions, state_dir=state),
         )
         self.app = create_app(services)
         self.gateway = self.key("gateway")
@@ -69,14 +77,18 @@ class Control:
         return self.access.create(wanted, ANYBODY, actor="test", now=NOW).key
 
     def ask(self, method: str, path: str, *, key: str = "", **options: Any) -> httpx.Response:
-        headers = {"authorization": f"Bearer {key or self.operator}"}
-
         async def asked() -> httpx.Response:
-            transport = httpx.ASGITransport(self.app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://control") as http:
-                return await http.request(method, path, headers=headers, **options)
+            async with self.http(key or self.operator) as http:
+                return await http.request(method, path, **options)
 
         return asyncio.run(asked())
+
+    def http(self, key: str) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app),
+            base_url="http://control",
+            headers={"authorization": f"Bearer {key}"},
+        )
 
     def post(self, data: bytes) -> httpx.Response:
         return self.ask("POST", SEGMENTS, key=self.gateway, content=data)
@@ -175,9 +187,21 @@ def test_values_that_json_does_not_have_are_texts(control):
     assert (row["big"], row["scores"]) == (2**64 - 1, [None, str(-math.inf)])
 
 
-def test_a_condition_that_is_more_than_one_is_refused(filled):
-    answer = filled.ask("GET", ROUTE, params={"where": "true; DROP VIEW predictions"})
+@pytest.mark.parametrize(
+    "where",
+    [
+        "true; DROP VIEW predictions",
+        "COPY",
+        "age > 1 \0",
+        "nonsense > 1",
+        "plan::INTEGER = 1",
+        "strptime(plan, '%Y') > now()",
+    ],
+)
+def test_a_condition_that_cannot_be_used_is_the_callers_mistake(filled, where):
+    answer = filled.ask("GET", ROUTE, params={"where": where, "format": "csv"})
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+    assert "condition cannot be used: " in answer.json()["detail"]
 
 
 def test_a_wrong_column_is_named_with_those_that_there_are(filled):
@@ -193,6 +217,53 @@ def test_a_query_ends_when_its_time_is_over(filled, monkeypatch):
     monkeypatch.setattr(queries_module, "TIMEOUT_S", 0.0)
     answer = filled.ask("GET", ROUTE)
     assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
+
+
+@pytest.mark.parametrize(
+    ("module", "path"),
+    [(queries_module, ROUTE), (performance_module, "/api/v1/endpoints/churn/performance")],
+    ids=["queries", "performance"],
+)
+def test_slow_questions_do_not_hold_up_other_routes(filled, monkeypatch, module, path):
+    may_end = threading.Event()
+
+    def slow(_: str, order: bytes, **__: Any) -> bytes:
+        may_end.wait(60)
+        if module is queries_module:
+            Path(msgspec.json.decode(order)["out"]).write_bytes(b"{}")
+        return msgspec.json.encode(Performance(endpoint="churn", slices=()))
+
+    monkeypatch.setattr(module, "run", slow)
+    held = module.AT_ONCE + MOST_WAITING
+
+    async def asked() -> list[httpx.Response]:
+        async with filled.http(filled.operator) as http:
+            asking = [asyncio.create_task(http.get(path)) for _ in range(100)]
+            try:
+                async with asyncio.timeout(20):
+                    for refusal in islice(asyncio.as_completed(asking), 100 - held):
+                        assert (await refusal).status_code == 429
+                    assert (await http.get(f"{ROUTE}/stats")).status_code == 200
+            finally:
+                may_end.set()
+            return list(await asyncio.gather(*asking))
+
+    answers = asyncio.run(asked())
+    refused = [one for one in answers if one.status_code == 429]
+    assert len(refused) == 100 - held
+    assert {one.status_code for one in answers if one not in refused} == {200}
+    assert {one.json()["code"] for one in refused} == {"queue_full"}
+    assert {one.headers["retry-after"] for one in refused} == {"10"}
+    assert "Try again in 10 s" in refused[0].json()["next_step"]
+
+
+def test_turns_are_given_back_however_they_end():
+    turns = Turns("tries", at_once=1, wait_s=0.0)
+    for _ in range(MOST_WAITING + 2):
+        with pytest.raises(ZeroDivisionError), turns.taken():
+            raise ZeroDivisionError
+        with turns.taken(), pytest.raises(QueueFull, match="Too many tries"), turns.taken():
+            pass
 
 
 def test_a_request_is_explained_with_all_that_answered_and_what_became_of_it(control):
@@ -226,6 +297,21 @@ def test_a_request_is_explained_with_all_that_answered_and_what_became_of_it(con
     assert (label["label"], label["id"], label["outcomes"]) == ("yes", "f-1", {})
     assert (revenue["outcomes"], revenue["key"]) == ({"revenue": 2.5}, "customer 7")
     assert control.ask("GET", f"{ROUTE}/unknown").json()["code"] == "not_found"
+
+
+def test_a_request_is_not_explained_with_what_is_said_of_others_of_its_key(control):
+    def said(minutes: int, label: str) -> Feedback:
+        at_us = micros(NOW + timedelta(minutes=minutes))
+        return Feedback(environment="dev", endpoint="churn", at_us=at_us, key="k", label=label)
+
+    asked = [
+        prediction(f"r-{n}", at=NOW + timedelta(minutes=10 * n), key="k", segment="eu")
+        for n in range(2)
+    ]
+    control.post(segment(asked, [said(-1, "too early"), said(5, "first"), said(15, "second")]))
+    for n, label in enumerate(["first", "second"]):
+        found = control.ask("GET", f"{ROUTE}/r-{n}").json()["feedback"]
+        assert [one["label"] for one in found] == [label]
 
 
 @pytest.mark.parametrize("request_id", ["", "r%00-1", "nobody's"])

@@ -25,7 +25,10 @@ from shipway.core.endpoints import Limits
 from shipway.gateway.segments import complete
 from shipway.testing.live import SIGNATURE, onnx_bundle
 from shipway.wire.snapshot import OPEN, Route, Snapshot, Variant
-from shipway.wire.spool import mended, read_segment
+from shipway.wire.spool import mended
+
+sys.path.insert(0, str(Path(__file__).parent))
+from segments import read_segment
 
 BUFFERED = Capture()
 SYNCED = Capture(durability=Durability.SYNCED)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shipway.core.evaluations import Task
 from shipway.core.targets import Target
-from shipway.monitoring.matching import Range
+from shipway.monitoring.matching import Range, attributed
 from shipway.monitoring.performance import performance
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -150,6 +150,19 @@ def test_the_order_of_arrival_changes_nothing_where_times_differ(stream, dice):
     assert rounded(slices(rows, distinct).slices) == rounded(slices(rows, shuffled).slices)
 
 
+@settings(max_examples=15)
+@given(streams(), st.randoms(use_true_random=False))
+def test_the_order_of_files_changes_nothing_where_messages_say_when_they_arrived(stream, dice):
+    requests, messages = stream
+    arrived = [
+        message | {"at_us": message["at_us"] % 3 + 1_000_100, "arrived_us": 10**15 + n}
+        for n, message in enumerate(messages)
+    ]
+    shuffled = dice.sample(arrived, len(arrived))
+    rows = list(rows_of(requests))
+    assert rounded(slices(rows, arrived).slices) == rounded(slices(rows, shuffled).slices)
+
+
 def test_half_of_the_feedback_shuffled_late_twice_and_corrected_gives_the_accuracy_computed_offline():
     dice = random.Random(7)
     rows = [
@@ -221,6 +234,16 @@ def test_big_whole_numbers_are_not_rounded_together():
     rows = [{"_request_id": "a", "at_us": 1, "label": big}]
     assert right_of(whole(rows, [said(label=str(big))])) == (1, 1)
     assert right_of(whole(rows, [said(label=str(big - 1))])) == (0, 1)
+
+
+@pytest.mark.parametrize("arrivals", [(7, 3), (10**15 + 1, 10**15), (5, None), (None, None)])
+def test_of_equal_times_the_message_that_arrived_last_holds_and_old_ones_are_the_earliest(arrivals):
+    last, first = (
+        said(label=label, arrived_us=at) for label, at in zip("10", arrivals, strict=True)
+    )
+    if arrivals != (None, None):
+        assert right_of(whole(ASKED, [last, first])) == (1, 1)
+    assert right_of(whole(ASKED, [first, last])) == (1, 1)
 
 
 def test_a_retry_that_comes_after_the_correction_does_not_undo_it():
@@ -316,3 +339,56 @@ def test_names_with_quotes_are_names():
 
 def test_nothing_logged_is_no_slice():
     assert slices([], []).slices == ()
+
+
+def test_what_a_request_is_explained_with_is_what_the_join_finds_to_be_about_it():
+    predictions = [
+        {"_request_id": "old", "at_us": 10, "_key": "k", "label": 1},
+        {"_request_id": "new", "at_us": 20, "_key": "k", "label": 1},
+        {
+            "_request_id": "new",
+            "at_us": 25,
+            "_key": "k",
+            "label": 1,
+            "_role": "shadow",
+            "_version": 2,
+        },
+        {"_request_id": "other", "at_us": 15, "_key": "k2", "label": 1},
+        {"_request_id": "keyless", "at_us": 15, "label": 1},
+    ]
+    feedback = [
+        {"_key": "k", "at_us": 5, "label": "before all"},
+        {"_key": "k", "at_us": 12, "label": "of old", "_id": "m", "_principal": "shop", "_row": 0},
+        {"_key": "k", "at_us": 30, "label": "again", "_id": "m", "_principal": "shop"},
+        {"_key": "k", "at_us": 31, "label": "of new"},
+        {
+            "_request_id": "old",
+            "_key": "k",
+            "at_us": 32,
+            "score": 2.5,
+            "outcomes": {"revenue": 1.0},
+        },
+        {"_key": "k2", "at_us": 33, "label": "of other"},
+        {"_key": "k2", "at_us": 40, "label": "sent as k2", "_id": "n", "_principal": "shop"},
+        {"_key": "k", "at_us": 41, "label": "sent again", "_id": "n", "_principal": "shop"},
+        {"_request_id": "never answered", "at_us": 34, "label": "of nothing"},
+    ]
+    with opened(FIELDS, predictions, feedback) as connection:
+
+        def found(request_id):
+            attributed(connection, request_id)
+            return connection.execute(
+                "SELECT * REPLACE (epoch_us(_at) AS _at) FROM attributed"
+            ).fetchall()
+
+        def labels(request_id):
+            return [row[5] for row in found(request_id)]
+
+        assert found("old") == [
+            (None, 0, "k", 12, "m", "of old", None, {}, "shop"),
+            ("old", None, "k", 32, None, None, 2.5, {"revenue": 1.0}, None),
+        ]
+        assert labels("new") == ["of new"]
+        assert labels("other") == ["of other", "sent as k2"]
+        assert labels("keyless") == []
+        assert labels("never answered") == ["of nothing"]

@@ -31,9 +31,9 @@ from shipway.gateway.serving import Serving
 from shipway.gateway.spool import Spool
 from shipway.wire.credentials import KeyEntry
 from shipway.wire.snapshot import AccessList, Snapshot
-from shipway.wire.spool import read_segment
 
 sys.path.insert(0, str(Path(__file__).parent))
+from segments import read_segment
 from trial_world import (
     DOORS,
     ID_PLACES,

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -22,7 +24,10 @@ from shipway.store.api_keys import new_key_text
 from shipway.wire.credentials import KeyEntry
 from shipway.wire.feedback import microseconds
 from shipway.wire.snapshot import OPEN, AccessList, Route, Snapshot
-from shipway.wire.spool import feedback_payload, frame, read_segment, segment_head
+from shipway.wire.spool import feedback_payload, frame, segment_head
+
+sys.path.insert(0, str(Path(__file__).parent))
+from segments import read_segment
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PATH = "/v2/models/{}/feedback"

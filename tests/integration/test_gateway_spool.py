@@ -4,8 +4,10 @@ import asyncio
 import errno
 import os
 import resource
+import sys
 import threading
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +22,10 @@ from shipway.gateway.segments import OpenSegment, complete, locked, used_bytes
 from shipway.gateway.spool import Spool
 from shipway.gateway.spool_writer import SpoolWriter
 from shipway.gateway.uploads import Delivery, Uploads
-from shipway.wire.spool import feedback_payload, mended, read_segment
+from shipway.wire.spool import feedback_payload, mended
+
+sys.path.insert(0, str(Path(__file__).parent))
+from segments import read_segment
 
 FOREVER = SpoolBounds(segment_age_s=600)
 

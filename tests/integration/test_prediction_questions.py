@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from shipway.core.errors import DeadlineExceeded, InvalidRequest
-from shipway.monitoring.questions import Question, answer
+from shipway.core.errors import DeadlineExceeded, InvalidRequest, StoreUnavailable
+from shipway.monitoring.questions import Format, Question, answer
 from shipway.store.predictions.reading import LogFiles, bounded, connected
 from shipway.store.predictions.tables import rows_of
 from shipway.store.predictions.writing import write_table
@@ -38,22 +38,28 @@ class Log:
                 for i in range(5)
             )
         ).rows
-        path = directory / "it's a file.parquet"
-        write_table(rows.table, path)
-        self.files = LogFiles(predictions=((str(path),),))
+        self.path = directory / "it's a file.parquet"
+        write_table(rows.table, self.path)
+        self.files = LogFiles(predictions=((str(self.path),),))
 
-    def asked(self, where: str, *, timeout_s: float = 60.0) -> list[str]:
-        out = self.directory / "out.json"
+    def ask(self, where: str, *, kind: Format = Format.JSON, files: LogFiles | None = None) -> Path:
+        out = self.directory / f"out.{kind}"
+        out.unlink(missing_ok=True)
         answer(
             Question(
-                files=self.files,
+                files=files or self.files,
                 out=str(out),
                 temp_dir=str(self.directory / "tmp"),
-                timeout_s=timeout_s,
+                timeout_s=60.0,
                 where=where,
+                format=kind,
             )
         )
-        return [row["_request_id"] for row in msgspec.json.decode(out.read_bytes())["rows"]]
+        return out
+
+    def asked(self, where: str) -> list[str]:
+        rows = msgspec.json.decode(self.ask(where).read_bytes())["rows"]
+        return [row["_request_id"] for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +103,7 @@ INJECTIONS = [
     "NOT " * 3000 + "true",
     "age > 1 \0",
     "x" * 20_000,
+    "1e9999 > 1",
 ]
 
 
@@ -104,6 +111,39 @@ INJECTIONS = [
 def test_a_condition_is_one_expression_over_columns_and_nothing_else(log, where):
     with pytest.raises(InvalidRequest):
         log.asked(where)
+
+
+@pytest.mark.parametrize("kind", Format)
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ("plan::INTEGER = 1", "o'pro"),
+        ("age > 'text'", "'text'"),
+        ("strptime(plan, '%Y') > now()", '"%Y"'),
+        ("json_extract(plan, '$.a') = '1'", "Malformed JSON"),
+        ("timezone('nowhere', _at) = now()", "'nowhere'"),
+        ("plan LIKE 'a' ESCAPE 'xx'", "escape string"),
+        ("to_years(9223372036854775807) > INTERVAL 1 DAY", "out of range"),
+        ("sqrt(-age) > 1", "negative number"),
+    ],
+)
+def test_a_mistake_that_shows_only_with_a_row_is_the_conditions_in_every_format(
+    log, where, reason, kind
+):
+    with pytest.raises(InvalidRequest, match="The condition cannot be used") as failed:
+        log.ask(where, kind=kind)
+    assert reason in failed.value.message
+
+
+@pytest.mark.parametrize("where", ["", "age > 1"])
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 nonsense PAR1", "cut"])
+def test_a_damaged_file_is_the_logs_fault_whatever_the_condition(log, tmp_path, content, where):
+    path = tmp_path / "bad.parquet"
+    if content is not None:
+        path.write_bytes(log.path.read_bytes()[:-20] if content == "cut" else content)
+    for group in ((str(path),), (str(log.path), str(path))):
+        with pytest.raises(StoreUnavailable, match="cannot be read"):
+            log.ask(where, files=LogFiles(predictions=(group,)))
 
 
 @pytest.mark.parametrize(

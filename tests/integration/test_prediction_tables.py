@@ -185,6 +185,9 @@ AT = micros(NOW)
 GOOD = [("<f8", [1], b"\0" * 8), ("O", [1], ["x"])], [("<i8", [1], b"\0" * 8)]
 
 
+TWO = [([AT] * 2, ["r", "s"], [0] * 2, [1] * 2, [""] * 2, [""] * 2, [""] * 2)]
+
+
 @pytest.mark.parametrize(
     ("facts", "fields"),
     [
@@ -201,6 +204,7 @@ GOOD = [("<f8", [1], b"\0" * 8), ("O", [1], ["x"])], [("<i8", [1], b"\0" * 8)]
         ((1, 0, -1, "r", 0, 1, "", "", ""), GOOD),
         ((1, 0, 2**62, "r", 0, 1, "", "", ""), GOOD),
         ((1, 0, AT, "r", 0, 1, "", ""), GOOD),
+        ((4, 0, [1, 2], *TWO), ([("<f8", [2], b"\0" * 16), None], [None])),
         ((1,), ()),
         ((), ()),
     ],
@@ -210,8 +214,10 @@ def test_a_frame_that_says_nonsense_is_not_taken(facts, fields):
     assert (read.frames, read.rows) == (0, [])
 
 
-def test_the_good_frame_of_that_table_is_taken():
+def test_the_good_frames_of_that_table_are_taken():
     assert rows_of(sealed(1, 0, AT, "r", 0, 1, "", "", "", *GOOD)).frames == 1
+    three = [("<f8", [3], b"\0" * 24), None], [None]
+    assert rows_of(sealed(4, 0, [1, 2], *TWO, *three)).frames == 1
 
 
 @pytest.mark.parametrize(

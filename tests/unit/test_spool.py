@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,10 +23,12 @@ from shipway.wire.spool import (
     mended,
     packed,
     prediction_payload,
-    read_segment,
     segment_head,
     shape_payload,
 )
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
+from segments import read_segment
 
 SHAPE = Shape(
     environment="dev",
@@ -165,21 +170,6 @@ def test_a_batch_is_read_as_the_predictions_that_went_into_it(numbers):
 def test_arrays_that_are_not_alike_are_not_joined(arrays, rows):
     with pytest.raises((TypeError, ValueError)):
         joined(arrays, rows)
-
-
-def test_a_batch_whose_arrays_are_short_ends_what_is_read():
-    told = [(0, "r", 0, 0, "", "", "")] * 2
-    payload = batch_payload(
-        0,
-        Batch([1, 2], list(zip(*told, strict=True)), packed(["age"], {"age": np.zeros(2)}), [None]),
-    )
-    shape = Shape(
-        environment="dev", endpoint="e", model="m", version=1, inputs=SHAPE.inputs[:1],
-        outputs=SHAPE.outputs,
-    )  # fmt: skip
-    head = segment_head(b"\2" * 16) + frame(shape_payload(0, shape))
-    read = read_segment(head + frame(payload))
-    assert (read.predictions, read.good_bytes) == ([], len(head))
 
 
 @given(st.integers(0, 10_000), st.binary(max_size=40))

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from threading import BoundedSemaphore, Lock
+from threading import Lock
 from time import monotonic
 
 import msgspec
 
 from shipway.control.predictions import Predictions
+from shipway.control.turns import Turns
 from shipway.core.access import siblings
 from shipway.core.bundles import Content
 from shipway.core.captures import Shape
 from shipway.core.capturing import Capture
-from shipway.core.errors import EndpointNotFound, NotFound, QueueFull
+from shipway.core.errors import EndpointNotFound, NotFound
 from shipway.core.partitions import Contents, Partition
 from shipway.core.performance import By, Performance
 from shipway.core.targets import Target, target_of
@@ -61,7 +62,7 @@ class Performances:
         self._predictions = predictions
         self._staging = Staging(state_dir / "staging")
         self._clock_s = clock_s
-        self._turns = BoundedSemaphore(AT_ONCE)
+        self._turns = Turns("measurements of performance", at_once=AT_ONCE, wait_s=TIMEOUT_S / 4)
         self._lock = Lock()
         self._kept: dict[Asked, tuple[float, Performance]] = {}
 
@@ -72,23 +73,15 @@ class Performances:
             EndpointNotFound: there is no such endpoint, nor a log of it.
             InvalidRequest: there is more to tell apart than can be.
             DeadlineExceeded: it takes too long.
-            QueueFull: others are measured, and it was not done in time.
+            QueueFull: as many as may be are measured, and waiting.
         """
         targets = self._targets(asked.endpoint)
         known = self._fresh(asked)
         if known is not None:
             return known
-        if not self._turns.acquire(timeout=TIMEOUT_S / 4):
-            raise QueueFull(
-                "The performance of other endpoints is being measured.",
-                next_step="Try again in a while.",
-                retry_after_s=10,
-            )
-        try:
+        with self._turns.taken():
             # Somebody with the same question may have been waited for.
             found = self._fresh(asked) or self._measured(asked, targets)
-        finally:
-            self._turns.release()
         self._keep(asked, found)
         return found
 

@@ -19,14 +19,13 @@ from shipway.core.errors import InvalidRequest
 from shipway.core.partitions import KEEP_DAYS, Contents, Partition
 from shipway.store.objects.artifacts import ArtifactStore
 from shipway.store.objects.faults import translated_faults
-from shipway.store.predictions.reading import LogFiles, connected
+from shipway.store.predictions.reading import LogFiles
 from shipway.store.sql.database import Database, Transaction
 from shipway.store.staging import Staging
+from shipway.wire.feedback import microseconds
 from shipway.wire.packed import segment_id
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
-
     from shipway.store.predictions.tables import Read
 
 _log = logging.getLogger(__name__)
@@ -47,8 +46,8 @@ class Predictions:
         self._staging = Staging(state_dir / "staging")
         self._rejected = state_dir / "spool-rejected"
         self._cache = state_dir / "cache" / "predictions"
-        self._temp = state_dir / "run" / "duckdb"
         self._one_segment = Lock()
+        self._last_arrival_us = 0
 
     def ingest(self, data: bytes, *, gateway: str, now: datetime) -> bool:
         """Takes a segment in; False when it was in already.
@@ -74,8 +73,10 @@ class Predictions:
         from shipway.store.predictions.parts import hash_of
         from shipway.store.predictions.tables import rows_of
 
+        arrived_us = max(microseconds(now), self._last_arrival_us + 1)
         with _uncollected():
-            read = rows_of(data)
+            read = rows_of(data, arrived_us=arrived_us)
+        self._last_arrival_us = arrived_us + read.frames
         if read.refused or read.good_bytes < len(data):
             if not read.frames:
                 raise self._rejection(data)
@@ -160,25 +161,6 @@ class Predictions:
                 since=since,
                 until=until,
             )
-
-    @contextmanager
-    def opened(
-        self,
-        endpoint: str,
-        *,
-        version: int | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> Iterator[DuckDBPyConnection]:
-        """A connection with the views `predictions` and `feedback` of what `files` gives.
-
-        For small questions: what computes over many rows takes the `files` to a process of its own.
-        """
-        with (
-            self.files(endpoint, version=version, since=since, until=until) as files,
-            connected(files, temp_dir=self._temp) as connection,
-        ):
-            yield connection
 
 
 @contextmanager

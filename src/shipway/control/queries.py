@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from threading import BoundedSemaphore
 from typing import Any
 
 import msgspec
 
 from shipway.control.predictions import Predictions
+from shipway.control.turns import Turns
 from shipway.core.access import siblings
 from shipway.core.captures import Shape, columns_of
-from shipway.core.errors import EndpointNotFound, NotFound, QueueFull
+from shipway.core.errors import EndpointNotFound, NotFound
 from shipway.core.logged import (
     Answered,
     AnsweredRow,
@@ -54,7 +54,9 @@ class Queries:
         self._database = database
         self._predictions = predictions
         self._staging = Staging(state_dir / "staging")
-        self._turns = BoundedSemaphore(AT_ONCE)
+        self._turns = Turns(
+            "questions about the prediction log", at_once=AT_ONCE, wait_s=TIMEOUT_S / 2
+        )
 
     @contextmanager
     def rows(self, endpoint: str, wanted: Wanted, format: Format) -> Iterator[Path]:  # noqa: A002
@@ -64,27 +66,30 @@ class Queries:
             EndpointNotFound: there is no such endpoint, nor a log of it.
             InvalidRequest: the condition or a column cannot be used, or it would be too much.
             DeadlineExceeded: it takes too long.
-            QueueFull: as many questions as may be are being answered.
+            StoreUnavailable: a file of the log is away or damaged.
+            QueueFull: as many questions as may be are being answered, and waiting.
         """
         self._require_known(endpoint)
-        with (
-            self._staging.new() as directory,
-            self._predictions.files(
-                endpoint, version=wanted.version, since=wanted.since, until=wanted.until
-            ) as files,
-        ):
-            question = Question(
-                files=files,
-                out=str(directory / f"rows.{format.value}"),
-                temp_dir=str(directory / "spilled"),
-                timeout_s=TIMEOUT_S,
-                where=wanted.where,
-                columns=wanted.columns,
-                limit=wanted.limit,
-                format=format,
-            )
-            self._ask(question)
-            yield Path(question.out)
+        with self._staging.new() as directory:
+            out = directory / f"rows.{format.value}"
+            with (
+                self._turns.taken(),
+                self._predictions.files(
+                    endpoint, version=wanted.version, since=wanted.since, until=wanted.until
+                ) as files,
+            ):
+                question = Question(
+                    files=files,
+                    out=str(out),
+                    temp_dir=str(directory / "spilled"),
+                    timeout_s=TIMEOUT_S,
+                    where=wanted.where,
+                    columns=wanted.columns,
+                    limit=wanted.limit,
+                    format=format,
+                )
+                run("query", msgspec.json.encode(question), timeout_s=TIMEOUT_S)
+            yield out
 
     def explain(self, endpoint: str, request_id: str) -> Explanation:
         """All that is stored of one request.
@@ -99,7 +104,11 @@ class Queries:
         )
         if not request_id or "\0" in request_id:
             raise unknown
-        with self._staging.new() as directory, self._predictions.files(endpoint) as files:
+        with (
+            self._turns.taken(),
+            self._staging.new() as directory,
+            self._predictions.files(endpoint) as files,
+        ):
             found = self._about(request_id, files, directory)
         if not found["predictions"] and not found["feedback"]:
             raise unknown
@@ -119,20 +128,8 @@ class Queries:
             timeout_s=TIMEOUT_S,
             request_id=request_id,
         )
-        self._ask(question)
+        run("query", msgspec.json.encode(question), timeout_s=TIMEOUT_S)
         return msgspec.json.decode(Path(question.out).read_bytes())
-
-    def _ask(self, question: Question) -> None:
-        if not self._turns.acquire(timeout=TIMEOUT_S / 2):
-            raise QueueFull(
-                "Too many questions about the prediction log are being answered.",
-                next_step="Try again in a while.",
-                retry_after_s=10,
-            )
-        try:
-            run("query", msgspec.json.encode(question), timeout_s=TIMEOUT_S)
-        finally:
-            self._turns.release()
 
     def stats(self, endpoint: str) -> LogStats:
         """How much of an endpoint's log is stored.

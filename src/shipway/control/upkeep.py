@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shipway.core.audit import Change
 from shipway.core.errors import ConflictError, StoreUnavailable
-from shipway.core.partitions import Partition, has_expired, merges
+from shipway.core.partitions import Contents, Partition, has_expired, merges
 from shipway.store.objects.artifacts import ArtifactStore
 from shipway.store.sql.database import Database, Transaction
 from shipway.store.staging import Staging
@@ -60,6 +60,7 @@ class Upkeep:
     def _merged(self, group: Sequence[Partition], now: datetime) -> int:
         # pyarrow is not loaded before there is something to merge.
         from shipway.store.predictions.parts import merged_partition
+        from shipway.store.predictions.tables import FEEDBACK_SCHEMA
         from shipway.store.predictions.writing import batches_of, write_tables
 
         names = [(one.path, one.size_bytes) for one in group]
@@ -68,7 +69,8 @@ class Upkeep:
             if len(group) < 2:
                 return 0  # what is missing is found by `expire`
             draft = directory / "merged.parquet"
-            write_tables(batches_of([near[one.path] for one in group]), draft)
+            schema = FEEDBACK_SCHEMA if group[0].contents is Contents.FEEDBACK else None
+            write_tables(batches_of([near[one.path] for one in group], schema), draft)
             merged = merged_partition(group, draft.stat().st_size)
             self._objects.put(merged.path, draft)
         self._swap(group, merged, now)

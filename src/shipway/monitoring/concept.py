@@ -1,6 +1,6 @@
 """Concept drift: when a version's errors became others than they were.
 
-A detector of `river` reads the errors in the order of the predictions and says that, and about since when,
+The detector ADWIN, of `river`, reads the errors in the order of the predictions and says that, and about since when,
 they changed. What it says counts only if the errors after that moment differ from those before by enough, and
 more than chance explains: a detector that looks ten thousand times finds something.
 """
@@ -32,16 +32,6 @@ WARM_UP = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Detector(StrEnum):
-    """What watches the errors."""
-
-    ADWIN = "adwin"
-    """Adaptive windowing (Bifet and Gavaldà, SDM 2007): sees changes either way."""
-
-    PAGE_HINKLEY = "page_hinkley"
-    """Page's cumulative sum (Biometrika 41, 1954): sees errors that become more."""
-
-
 class Quantity(StrEnum):
     """What errors are."""
 
@@ -60,7 +50,6 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     both sides, and its corrected p-value is at most `alpha`.
     """
 
-    detector: Detector = Detector.ADWIN
     delta: float = 0.002
     alpha: float = 0.01
     min_samples: int = 100
@@ -194,11 +183,10 @@ def _cuts(what: Quantity, blocks: Sequence[Block], watch: Watch) -> Iterator[int
 
 
 def _detector(watch: Watch) -> Any:
+    """Adaptive windowing (Bifet and Gavaldà, SDM 2007)."""
     from river import drift
 
-    if watch.detector is Detector.ADWIN:
-        return drift.ADWIN(delta=watch.delta, clock=_LOOK_EVERY)
-    return drift.PageHinkley(mode="up")
+    return drift.ADWIN(delta=watch.delta, clock=_LOOK_EVERY)
 
 
 def _split(means: np.ndarray[tuple[int], np.dtype[np.float64]]) -> int:

@@ -4,9 +4,9 @@
 2. A message with a request id is about all predictions under that id, be they a candidate's, a shadow's or
    the primary's; without one, about the last request of its key that a caller saw answered before the
    message's time, and a shadow's copy of it. With a row, about that row alone.
-3. Of several messages about one prediction, the latest holds; of the same microsecond, the one that arrived
-   last. Label, score and each outcome count for themselves: a message without one leaves it as it is.
-   An outcome of a whole request counts once, at its first row.
+3. Of several messages about one prediction, the latest holds; of the same microsecond, the one that control
+   took in last. Label, score and each outcome count for themselves: a message without one leaves it as it
+   is. An outcome of a whole request counts once, at its first row.
 
 So the order in which messages arrive, and how often, changes nothing. Two requests under one id cannot be
 told apart, and share what is said of it.
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _EXACT = 2**53
+_ARRIVAL_BITS = 56
+"""Microseconds up to the year 4253."""
 
 
 class Range(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,26 +56,33 @@ CREATE OR REPLACE TEMP MACRO number_label(t) AS CASE
   WHEN regexp_full_match(trim(t), '[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?')
     THEN whole_or_not(TRY_CAST(trim(t) AS DOUBLE), t)
   ELSE t END;
+CREATE OR REPLACE TEMP MACRO stamp_of(at_us, arrived_us) AS
+  (CAST(at_us AS HUGEINT) << {_ARRIVAL_BITS}) + arrived_us;
+CREATE OR REPLACE TEMP MACRO us_of(stamp) AS CAST(stamp >> {_ARRIVAL_BITS} AS BIGINT);
 CREATE OR REPLACE TEMP MACRO seen_handle(at_us, key) AS 'k' || at_us || ' ' || key;
 CREATE OR REPLACE TEMP MACRO copied_handle(id, key) AS 's' || length(key) || ' ' || key || id;
 """
-"""`number_label` is the rule of `core.labels` for labels that are numbers."""
+"""`number_label` is the rule of `core.labels` for labels that are numbers.
+
+A stamp orders messages by time, then arrival, in one number.
+"""
 
 _SAID = """
 CREATE OR REPLACE TEMP TABLE said AS
 WITH numbered AS MATERIALIZED (
   SELECT coalesce(_request_id, '') AS id, coalesce(_key, '') AS key, coalesce(_row, -1) AS row,
-    (CAST(epoch_us(_at) AS HUGEINT) << 40) + row_number() OVER () AS stamp,
+    stamp_of(epoch_us(_at), coalesce(epoch_us(_arrived), row_number() OVER ())) AS stamp,
     coalesce(_principal, '') AS sender, coalesce(_id, '') AS message, label, score, outcomes
-  FROM feedback),
+  FROM feedback {those}),
 firsts AS (SELECT min(stamp) AS stamp FROM numbered WHERE message <> '' GROUP BY sender, message)
-SELECT id, key, row, stamp, label, score, outcomes FROM numbered
-WHERE message = '' OR stamp IN (SELECT stamp FROM firsts)
+SELECT {columns} FROM numbered WHERE message = '' OR stamp IN (SELECT stamp FROM firsts)
 """
-"""A stamp orders messages by time, then arrival, in one number: microseconds and 40 bits of a count."""
+"""Messages of older files do not say when they arrived: before all others, in the order of their files."""
+
+_PARTS = "id, key, row, stamp, label, score, outcomes"
 
 _ASKED = """
-CREATE OR REPLACE TEMP TABLE asked AS SELECT * FROM said WHERE id = '' AND key <> ''
+CREATE OR REPLACE TEMP TABLE asked AS SELECT * FROM said WHERE id = '' AND key {those}
 """
 _HEADS = """
 CREATE OR REPLACE TEMP TABLE heads AS
@@ -86,7 +95,7 @@ _MEANT = """
 CREATE OR REPLACE TEMP TABLE meant AS
 WITH found AS (
   SELECT asked.* EXCLUDE (id), heads.id, heads.at_us FROM asked ASOF JOIN heads
-  ON asked.key = heads.key AND CAST(asked.stamp >> 40 AS BIGINT) >= heads.at_us)
+  ON asked.key = heads.key AND us_of(asked.stamp) >= heads.at_us)
 SELECT 'r' || id AS handle, row, stamp, label, score, outcomes FROM said WHERE id <> ''
 UNION ALL SELECT seen_handle(at_us, key), row, stamp, label, score, outcomes FROM found
 UNION ALL SELECT copied_handle(id, key), row, stamp, label, score, outcomes FROM found
@@ -110,11 +119,14 @@ SELECT handle, row, entry.key AS metric, arg_max(entry.value, stamp) AS value, m
 FROM entries GROUP BY handle, row, metric
 """
 
+_BY_ID = "'r' || _request_id"
+_BY_KEY = """CASE WHEN _role = 'shadow' THEN copied_handle(_request_id, _key)
+    ELSE seen_handle(epoch_us(_at), _key) END"""
+"""The handles of a prediction."""
+
 _ANSWER = """
 SELECT _version AS version, _role AS role, coalesce(_segment, '') AS segment, epoch_us(_at) AS at_us,
-  _row AS row, 'r' || _request_id AS by_id,
-  CASE WHEN _role = 'shadow' THEN copied_handle(_request_id, _key)
-    ELSE seen_handle(epoch_us(_at), _key) END AS by_key,
+  _row AS row, {by_id} AS by_id, {by_key} AS by_key,
   {predicted} AS predicted, {chances} AS chances, {number} AS number
 FROM predictions WHERE _version IN ({versions}){window}
 """
@@ -126,7 +138,9 @@ def matched(connection: DuckDBPyConnection, targets: Mapping[int, Target], wante
     `answers` are the predictions looked at, of the versions that `targets` has; `judged` those whose
     truth is known, beside it; `business` the outcomes of predictions.
     """
-    for statement in (_MACROS, _SAID, _ASKED, _HEADS, _MEANT, _TRUTHS, _RESULTS):
+    said = _SAID.format(columns=_PARTS, those="")
+    asked = _ASKED.format(those="<> ''")
+    for statement in (_MACROS, said, asked, _HEADS, _MEANT, _TRUTHS, _RESULTS):
         connection.execute(statement)
     kinds = dict(
         connection.execute("SELECT column_name, column_type FROM (DESCRIBE predictions)").fetchall()
@@ -139,6 +153,36 @@ def matched(connection: DuckDBPyConnection, targets: Mapping[int, Target], wante
     connection.execute(f"CREATE OR REPLACE TEMP VIEW answers AS {' UNION ALL '.join(parts)}")
     connection.execute(_JUDGED)
     connection.execute(_BUSINESS)
+
+
+def attributed(connection: DuckDBPyConnection, request_id: str) -> None:
+    """Makes the temporary table `attributed`: the messages about the predictions under an id.
+
+    Its columns are those of `feedback`. The connection is its own, and its views hold all of the log.
+    """
+    mine = f"_request_id = {literal(request_id)}"
+    maybe = f"{mine} OR _key IN (SELECT key FROM own)"
+    # All that were sent under one id, so that the first of them is the first.
+    those = f"WHERE {maybe} OR _id IN (SELECT _id FROM feedback WHERE {maybe})"
+    said = _SAID.format(columns=f"{_PARTS}, sender, message", those=those)
+    asked = _ASKED.format(those="IN (SELECT key FROM own)")
+    for statement in (_MACROS, _OWN.format(mine=mine), said, asked, _HEADS, _MEANT):
+        connection.execute(statement)
+    connection.execute(_ATTRIBUTED.format(own=literal(f"r{request_id}")))
+
+
+_OWN = f"""
+CREATE OR REPLACE TEMP TABLE own AS
+SELECT DISTINCT _key AS key, {_BY_KEY} AS handle FROM predictions WHERE {{mine}} AND _key IS NOT NULL
+"""
+_ATTRIBUTED = """
+CREATE OR REPLACE TEMP TABLE attributed AS
+SELECT nullif(id, '') AS _request_id, nullif(row, -1) AS _row, nullif(key, '') AS _key,
+  make_timestamptz(us_of(stamp)) AS _at, nullif(message, '') AS _id, label, score, outcomes,
+  nullif(sender, '') AS _principal
+FROM said WHERE stamp IN (SELECT stamp FROM meant WHERE handle = {own} OR handle IN (SELECT handle FROM own))
+ORDER BY stamp
+"""
 
 
 def _versions(connection: DuckDBPyConnection, wanted: Range) -> list[int]:
@@ -163,6 +207,8 @@ def _answer(
         if target.number:
             number = f"CAST({_single(kinds, target.number)} AS DOUBLE)"
     return _ANSWER.format(
+        by_id=_BY_ID,
+        by_key=_BY_KEY,
         predicted=predicted,
         chances=chances,
         number=number,
@@ -213,7 +259,7 @@ _JUDGED = f"""
 CREATE OR REPLACE TEMP TABLE judged AS
 SELECT answers.* EXCLUDE (by_id, by_key), {_latest("label", "label_stamp")},
   {_latest("score", "score_stamp")},
-  greatest(0, CAST(least({", ".join(f"{one}.first_stamp" for one in _FOUR)}) >> 40 AS BIGINT) - at_us)
+  greatest(0, us_of(least({", ".join(f"{one}.first_stamp" for one in _FOUR)})) - at_us)
     / 1e6 AS delay_s
 FROM answers
 LEFT JOIN truths a ON a.handle = by_id AND a.row = answers.row

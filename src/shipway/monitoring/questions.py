@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from enum import StrEnum
 from math import isfinite
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shipway.core.errors import InvalidRequest
+from shipway.core.errors import InvalidRequest, StoreUnavailable
+from shipway.monitoring.matching import attributed
 from shipway.store.predictions.conditions import require_condition
 from shipway.store.predictions.reading import LogFiles, bounded, connected, literal, quoted
 
@@ -34,7 +36,7 @@ class Format(StrEnum):
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows are wanted, newest first, and the file that they are to be written to.
 
-    With a `request_id`, all rows of that request and the feedback about it, as JSON.
+    With a `request_id`, all rows of that request and the feedback that the join finds to be about it, as JSON.
     """
 
     files: LogFiles
@@ -54,9 +56,11 @@ def answer(question: Question) -> None:
     Raises:
         InvalidRequest: a column or the condition cannot be used, or it would be too much.
         DeadlineExceeded: it took too long.
+        StoreUnavailable: a file of the log is away or damaged.
     """
     out = Path(question.out)
     with (
+        _translated_faults(question),
         connected(question.files, temp_dir=Path(question.temp_dir), may_write=[out]) as connection,
         bounded(connection, timeout_s=question.timeout_s),
     ):
@@ -64,7 +68,7 @@ def answer(question: Question) -> None:
             _write_json(out, _about_request(connection, question.request_id))
             return
         query = _query(connection, question)
-        _require_bound(connection, query)
+        _require_bound(connection, query, question)
         if question.format is Format.JSON:
             rows = list(_rows(connection, f"{query} LIMIT {question.limit + 1}"))
             is_cut = len(rows) > question.limit
@@ -99,33 +103,68 @@ def _columns_are(known: list[str]) -> str:
     return f"Its columns are {shown}{' …' if len(known) > 40 else ''}."
 
 
-def _require_bound(connection: DuckDBPyConnection, query: str) -> None:
+def _require_bound(connection: DuckDBPyConnection, query: str, question: Question) -> None:
     """Refuses a condition over columns that are not there, or of other types."""
     import duckdb
 
     try:
         connection.execute(f"EXPLAIN {query}")
-    except (duckdb.ProgrammingError, duckdb.DataError) as exc:
+    except duckdb.Error as exc:
+        if not _is_mistake(exc, question):
+            raise
         known = [row[0] for row in connection.execute("DESCRIBE predictions").fetchall()]
         raise _unusable(exc, _columns_are(known)) from exc
 
 
 def _rows(connection: DuckDBPyConnection, query: str) -> Iterator[dict[str, Any]]:
+    for batch in connection.execute(query).to_arrow_reader(1024):
+        for row in batch.to_pylist():
+            yield {name: _plain(value) for name, value in row.items()}
+
+
+@contextmanager
+def _translated_faults(question: Question) -> Iterator[None]:
+    """Tells the condition's mistakes, which may show with the first row that they meet, from the log's faults.
+
+    Raises:
+        InvalidRequest: the condition cannot be used.
+        StoreUnavailable: the log cannot be read.
+    """
     import duckdb
 
     try:
-        for batch in connection.execute(query).to_arrow_reader(1024):
-            for row in batch.to_pylist():
-                yield {name: _plain(value) for name, value in row.items()}
-    except duckdb.DataError as exc:
-        raise _unusable(exc, "Use `TRY_CAST` where a value may not be of the type.") from exc
+        yield
+    except duckdb.Error as exc:
+        if _is_mistake(exc, question):
+            next_step = "Use `TRY_CAST` or `try_strptime` where a value may not be of the type."
+            raise _unusable(exc, next_step) from exc
+        raise StoreUnavailable(
+            f"The prediction log cannot be read: {_reason(exc)}.",
+            next_step="Try again; if that is of no help, put the log's files back from a backup.",
+        ) from exc
+
+
+def _is_mistake(exc: Exception, question: Question) -> bool:
+    """Whether it is the condition's: of damaged files, DuckDB says the same kind of error, with their path."""
+    import duckdb
+
+    kinds = (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError)
+    text = str(exc)
+    return (
+        bool(question.where.strip())
+        and isinstance(exc, kinds)
+        and not any(path in text for path in question.files.paths)
+    )
 
 
 def _unusable(exc: Exception, next_step: str) -> InvalidRequest:
-    reason = str(exc).splitlines()[0].rstrip(".")
     return InvalidRequest(
-        f"The condition cannot be used: {reason}.", next_step=next_step, path="where"
+        f"The condition cannot be used: {_reason(exc)}.", next_step=next_step, path="where"
     )
+
+
+def _reason(exc: Exception) -> str:
+    return str(exc).partition("\n")[0][:300].rstrip(".")
 
 
 def _plain(value: Any) -> Any:
@@ -149,13 +188,8 @@ def _about_request(connection: DuckDBPyConnection, request_id: str) -> dict[str,
             f"SELECT * FROM predictions WHERE {mine} ORDER BY _at, _role, _row LIMIT 10000",
         )
     )
-    keys = sorted({row["_key"] for row in predictions if row["_key"]})
-    by_key = (
-        f"_request_id IS NULL AND _key IN ({', '.join(map(literal, keys))})" if keys else "false"
-    )
-    feedback = _rows(
-        connection, f"SELECT * FROM feedback WHERE {mine} OR ({by_key}) ORDER BY _at LIMIT 10000"
-    )
+    attributed(connection, request_id)
+    feedback = _rows(connection, "SELECT * FROM attributed ORDER BY _at LIMIT 10000")
     said = [{**row, "outcomes": row["outcomes"] or {}} for row in feedback]
     return {"predictions": predictions, "feedback": said}
 

@@ -13,15 +13,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum, unique
-from itertools import accumulate
 from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
 import numpy as np
 
-from shipway.core.captures import Feedback, Prediction, Role, Shape
-from shipway.core.signature import Field
+from shipway.core.captures import Feedback, Prediction, Shape
 from shipway.core.tensors import Array
 
 MAGIC = b"SHIPSPL1"
@@ -52,7 +50,6 @@ _encode = msgspec.msgpack.Encoder(enc_hook=_plain).encode
 _PREDICTION, _BATCH = int(Kind.PREDICTION), int(Kind.BATCH)
 _END_START = _encode((Kind.END, 0))[:2]
 _PLAIN_KINDS = {np.dtype(kind): np.dtype(kind).str for kind in "?bBhHiIlLefd"}
-_decode = msgspec.msgpack.Decoder().decode
 
 
 def segment_head(segment_id: bytes) -> bytes:
@@ -172,16 +169,6 @@ def mended(data: bytes) -> bytes:
     return data[:good] if is_sealed else data[:good] + frame(end_payload(frames))
 
 
-class Segment(msgspec.Struct, frozen=True, kw_only=True):
-    """What a segment's bytes say. `good_bytes` is how far they make sense; what follows is torn."""
-
-    id: str
-    predictions: list[Prediction]
-    feedback: list[Feedback]
-    good_bytes: int
-    is_sealed: bool
-
-
 def payloads(data: memoryview) -> Iterator[tuple[int, memoryview]]:
     """The whole payloads of a segment in order, each with the position at which it ends."""
     at = HEAD_BYTES
@@ -195,90 +182,3 @@ def payloads(data: memoryview) -> Iterator[tuple[int, memoryview]]:
             return
         yield end, payload
         at = end
-
-
-def read_segment(data: bytes) -> Segment | None:
-    """What the bytes of a segment say; None when they are none. Never raises, whatever the bytes are."""
-    if len(data) < HEAD_BYTES or not data.startswith(MAGIC):
-        return None
-    shapes: dict[int, Shape] = {}
-    predictions: list[Prediction] = []
-    feedback: list[Feedback] = []
-    good, is_sealed = HEAD_BYTES, False
-    for end, payload in payloads(memoryview(data)):
-        try:
-            kind, *rest = _decode(payload)
-            match kind:
-                case Kind.SHAPE:
-                    shapes[rest[0]] = msgspec.convert(rest[1], Shape)
-                case Kind.PREDICTION:
-                    predictions.append(_prediction(shapes[rest[0]], rest[1:]))
-                case Kind.BATCH:
-                    predictions += _predictions(shapes[rest[0]], Batch(*rest[1:]))
-                case Kind.FEEDBACK:
-                    feedback.append(msgspec.convert(rest[0], Feedback))
-                case Kind.END:
-                    is_sealed = True
-        except (msgspec.MsgspecError, LookupError, TypeError, ValueError, RecursionError):
-            break
-        good = end
-    return Segment(
-        id=data[len(MAGIC) : HEAD_BYTES].hex(),
-        predictions=predictions,
-        feedback=feedback,
-        good_bytes=good,
-        is_sealed=is_sealed,
-    )
-
-
-def _predictions(shape: Shape, batch: Batch) -> list[Prediction]:
-    ends = list(accumulate(batch.rows))
-    places = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
-    inputs = _unpacked(shape.inputs, batch.inputs)
-    outputs = _unpacked(shape.outputs, batch.outputs)
-    if any(len(array) != sum(batch.rows) for array in (*inputs.values(), *outputs.values())):
-        raise ValueError("the arrays of a batch have other numbers of rows than its predictions")
-    return [
-        _made(shape, told, _rows_of(inputs, place), _rows_of(outputs, place))
-        for told, place in zip(zip(*batch.told, strict=True), places, strict=True)
-    ]
-
-
-def _rows_of(arrays: Mapping[str, Array], place: slice) -> dict[str, Array]:
-    return {name: array[place] for name, array in arrays.items()}
-
-
-def _prediction(shape: Shape, parts: Sequence[Any]) -> Prediction:
-    *told, inputs, outputs = parts
-    return _made(shape, told, _unpacked(shape.inputs, inputs), _unpacked(shape.outputs, outputs))
-
-
-def _made(
-    shape: Shape, told: Sequence[Any], inputs: Mapping[str, Array], outputs: Mapping[str, Array]
-) -> Prediction:
-    at_us, request_id, role, latency_us, principal, segment, key = told
-    return Prediction(
-        shape=shape,
-        at_us=at_us,
-        request_id=request_id,
-        role=Role(role),
-        latency_us=latency_us,
-        principal=principal,
-        segment=segment,
-        key=key,
-        inputs=inputs,
-        outputs=outputs,
-    )
-
-
-def _unpacked(fields: Sequence[Field], arrays: Sequence[Any]) -> dict[str, Array]:
-    named = zip(fields, arrays, strict=True)
-    return {field.name: _unpacked_array(*packed) for field, packed in named if packed is not None}
-
-
-def _unpacked_array(dtype: str, shape: Sequence[int], content: Any) -> Array:
-    if dtype == "O":
-        array = np.empty(len(content), dtype=object)
-        array[:] = content
-        return array.reshape(shape)
-    return np.frombuffer(content, dtype=dtype).reshape(shape)

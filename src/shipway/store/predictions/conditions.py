@@ -76,8 +76,10 @@ def _expression(connection: DuckDBPyConnection, text: str) -> Any:
         found = msgspec.json.decode(row[0])
     except RecursionError as exc:
         raise _invalid("it is nested too deeply") from exc
+    except msgspec.DecodeError as exc:  # DuckDB's JSON has infinities
+        raise _invalid("it holds a number that is too large") from exc
     if found["error"]:
-        raise _invalid(str(found.get("error_message", "it cannot be read")).splitlines()[0])
+        raise _invalid(str(found.get("error_message", "it cannot be read")).partition("\n")[0])
     statements = found["statements"]
     node = statements[0]["node"]
     selected = node.get("select_list", ())

@@ -172,7 +172,11 @@ def _columns(connection: DuckDBPyConnection, group: Sequence[str]) -> list[tuple
 def _feedback(files: LogFiles) -> str:
     if not files.feedback:
         return f"SELECT {_nothing(_FEEDBACK)} WHERE false"
-    return f"SELECT * FROM {_read(files.feedback)}"
+    # Older files do not have all columns.
+    found = (
+        f"read_parquet({_list(files.feedback)}, hive_partitioning = false, union_by_name = true)"
+    )
+    return f"SELECT {_nothing(_FEEDBACK)} WHERE false UNION ALL BY NAME SELECT * FROM {found}"
 
 
 def _nothing(columns: dict[str, str]) -> str:
@@ -200,4 +204,5 @@ _FEEDBACK = {
     "score": "DOUBLE",
     "outcomes": "MAP(VARCHAR, DOUBLE)",
     "_principal": "VARCHAR",
+    "_arrived": "TIMESTAMPTZ",
 }

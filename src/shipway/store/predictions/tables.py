@@ -33,9 +33,10 @@ FEEDBACK_SCHEMA = pa.schema(
         ("score", pa.float64()),
         ("outcomes", pa.map_(pa.string(), pa.float64())),
         ("_principal", pa.string()),
+        ("_arrived", _AT),
     ]
 )
-"""The columns of every file of feedback."""
+"""The columns of every file of feedback; older ones have no `_arrived`."""
 
 SYSTEM_SCHEMA = pa.schema(
     [
@@ -71,13 +72,14 @@ class Read(msgspec.Struct, frozen=True, kw_only=True):
     good_bytes: int
 
 
-def rows_of(data: bytes) -> Read:
+def rows_of(data: bytes, *, arrived_us: int = 0) -> Read:
     """The rows of a segment, up to where its bytes are torn, without frames that say nonsense.
 
+    `_arrived` of its feedback are microseconds from `arrived_us` on, each message's later than the one before.
     Never raises for its bytes: one prediction's fate never decides another's.
     """
     groups = _Groups()
-    feedback: dict[tuple[str, str], list[Feedback]] = {}
+    feedback: dict[tuple[str, str], list[tuple[int, Feedback]]] = {}
     frames, refused, good, settled = 0, 0, 0, 0
     for end, found in packed_frames(data):
         good = end
@@ -89,7 +91,8 @@ def rows_of(data: bytes) -> Read:
                 groups.add(found)
             elif found is not None:
                 _require_sound(found)
-                feedback.setdefault((found.environment, found.endpoint), []).append(found)
+                said = feedback.setdefault((found.environment, found.endpoint), [])
+                said.append((arrived_us + frames, found))
         except ValueError:
             refused += 1
             continue
@@ -379,7 +382,10 @@ def _require_sound(said: Feedback) -> None:
         raise ValueError("its time or its row is none")
 
 
-def _feedback_rows(environment: str, endpoint: str, said: Sequence[Feedback]) -> Rows:
+def _feedback_rows(
+    environment: str, endpoint: str, messages: Sequence[tuple[int, Feedback]]
+) -> Rows:
+    arrived, said = zip(*messages, strict=True)
     columns = [
         _texts([one.request_id for one in said]),
         pa.array([one.row for one in said], type=pa.int32()),
@@ -390,6 +396,7 @@ def _feedback_rows(environment: str, endpoint: str, said: Sequence[Feedback]) ->
         pa.array([one.score for one in said], type=pa.float64(), from_pandas=True),
         pa.array([list(one.outcomes.items()) for one in said], type=FEEDBACK_SCHEMA.types[7]),
         _texts([one.principal for one in said]),
+        pa.array(arrived, type=pa.int64()).cast(_AT),
     ]
     table = pa.Table.from_arrays(columns, schema=FEEDBACK_SCHEMA)
     return Rows(environment=environment, endpoint=endpoint, shape=None, table=in_order(table))

@@ -22,7 +22,11 @@ _LEAST_SAMPLE = 2048
 """Of fewer rows no column's encodings are compared: the file is small, and merged soon."""
 
 _OPTIONS: dict[str, Any] = {"compression": "zstd", "compression_level": 3}
-_USUAL = {"_at": "DELTA_BINARY_PACKED", "_request_id": "DELTA_LENGTH_BYTE_ARRAY"}
+_USUAL = {
+    "_at": "DELTA_BINARY_PACKED",
+    "_arrived": "DELTA_BINARY_PACKED",
+    "_request_id": "DELTA_LENGTH_BYTE_ARRAY",
+}
 
 
 def write_table(table: pa.Table, path: Path) -> None:
@@ -50,8 +54,10 @@ def write_tables(tables: Iterable[pa.Table], path: Path) -> None:
             writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
 
 
-def batches_of(paths: Iterable[Path]) -> Iterator[pa.Table]:
+def batches_of(paths: Iterable[Path], schema: pa.Schema | None = None) -> Iterator[pa.Table]:
     """The rows of files in turn, a bounded part of them at a time.
+
+    With a `schema`, columns of it that a file does not have are null.
 
     Raises:
         StoreUnavailable: one of them is damaged, or cannot be read.
@@ -60,13 +66,21 @@ def batches_of(paths: Iterable[Path]) -> Iterator[pa.Table]:
         try:
             with pq.ParquetFile(path) as file:
                 for group in range(file.num_row_groups):
-                    yield file.read_row_group(group)
+                    table = file.read_row_group(group)
+                    yield table if schema is None else _completed(table, schema)
         except (pa.ArrowException, OSError) as exc:
             reason = (str(exc).splitlines() or [type(exc).__name__])[0][:300].rstrip(".")
             raise StoreUnavailable(
                 f"File `{path}` of the prediction log cannot be read: {reason}.",
                 next_step="Put it back from a backup.",
             ) from exc
+
+
+def _completed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    for field in schema:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table
 
 
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
