@@ -220,7 +220,7 @@ def test_volume_is_known_after_a_whole_week_and_three_windows(length, windows, i
     with duckdb.connect() as connection:
         log = pa.table({"_at": [UNTIL - timedelta(days=age) for age in ages]})
         connection.register("log", log)
-        connection.execute("CREATE TABLE predictions AS SELECT *, 'primary' AS _role FROM log")
+        connection.execute("CREATE TABLE predictions AS SELECT * FROM log")
         since = UNTIL - timedelta(days=length)
         found = volume_finding(connection, start=since, end=UNTIL, least_rows=100)
     assert (found is not None) is is_known

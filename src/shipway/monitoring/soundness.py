@@ -184,8 +184,7 @@ def volume_finding(
 
 def _rows(connection: duckdb.DuckDBPyConnection, since: datetime, until: datetime) -> int:
     (row,) = connection.execute(
-        "SELECT count(*) FROM predictions WHERE _at >= $since AND _at < $until"
-        " AND _role <> 'shadow'",
+        "SELECT count(*) FROM predictions WHERE _at >= $since AND _at < $until",
         {"since": since, "until": until},
     ).fetchall()
     return int(row[0])
