@@ -164,7 +164,7 @@ def _may_alarm(ours: np.ndarray, windows: np.ndarray) -> np.ndarray:
     is_moved = np.sqrt(bits.sum(axis=-1) / 2) >= rules.effect
     is_far = np.where(is_few, is_moved & is_odd, gaps >= least)
     alpha = rules.alpha / (2 * len(ours))
-    most = next(c for c in range(size) if rise_p((c, size), (2, BASELINE)) <= alpha)
+    most = next(c for c in range(size) if rise_p((c, size), (1, BASELINE)) <= alpha)
     outside = windows[..., 0] + windows[..., 21] >= most
     return (is_far | outside).any(axis=-1)
 

@@ -109,16 +109,16 @@ def _as_for_others(
 
     Added to the counts of independent values: however often it was sent, the range ends at one value.
 
-    Of m others, k lie outside of the range of n with the chance (k + 1) C(n + m - k - 2, n - 2) / C(n + m, n),
-    whatever the distribution. Its tail is that of Fisher's test against 1 of n; 2 of n, which is about the mean, is
-    on the safe side. Of ten others, 1 or more are outside of 100 with the chance 0.174; against 2 of 100 it is 0.251.
+    Of m others, k lie outside of the range of n with the chance (k + 1) C(n + m - k - 2, n - 2) / C(n + m, n), whatever
+    the distribution; ties make it less. Its tail is that of Fisher's test against 1 of n: of ten others, 1 or more
+    are outside of the range of 100 with the chance 0.174.
 
     For names it is Good and Turing's estimate, the values of names that were seen once ("The population frequencies
     of species", 1953), and 2 more, as it varies itself.
     """
     part, whole = before
     if fault is Fault.OUT_OF_RANGE:
-        part += 2
+        part += 1
     if fault is Fault.NEW_CATEGORY and ours.categories is not None:
         part += 2 + _doubtful(ours.categories, effect)
     return min(part, whole), whole
@@ -174,14 +174,22 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     earlier: tuple[int, ...]
 
     @property
+    def ratio(self) -> float:
+        """How far from all earlier ones is odd: twofold, or as far as these are apart.
+
+        Days that differ fivefold would else be odd every other week.
+        """
+        return max(2.0, max(self.earlier) / max(1, min(self.earlier))) if self.earlier else 2.0
+
+    @property
     def lowest(self) -> float:
-        """Fewer rows than half of the fewest earlier ones are a claim of their own."""
-        return min(self.earlier) / 2 if self.earlier else 0.0
+        """Fewer rows than the fewest earlier ones over the ratio are a claim of their own; 25 for 50, 60 and 70."""
+        return min(self.earlier, default=0) / self.ratio
 
     @property
     def highest(self) -> float:
-        """As are more than twice the most."""
-        return 2.0 * max(self.earlier, default=0)
+        """As are more than the most, times the ratio."""
+        return max(self.earlier, default=0) * self.ratio
 
     def can_judge(self, *, least_windows: int, least_rows: int) -> bool:
         """Whether there were enough windows, with enough rows in each, to know what is usual."""
