@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from shipway.core.drift.separation import SeparationRules
 from shipway.core.drift.summaries import categories_of, edges_of, summary_of
 from shipway.core.drift.verdicts import compare
 from shipway.core.profile import ColumnKind, Profile, column_profile
 from shipway.core.signature import Field
 from shipway.core.tensors import DataType
-from shipway.monitoring.classifier import sampled, separated
+from shipway.monitoring.classifier import Rows, sampled, separated
 from shipway.monitoring.columns import Column, columns_to_watch
 from shipway.monitoring.profiles import (
     BUCKETS,
@@ -198,6 +199,18 @@ def test_broken_correlation_is_seen_by_the_classifier_alone():
     assert set(list(found.importance)[:2]) == {"x", "y"}
     assert separated(part(rows[0], 0), part(rows[0], 1)).verdict == "steady"
     assert separated(part(rows[0], 0, every=40), rows[1]).verdict == "too_little_data"
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdict"), [(2, "too_little_data"), (19, "too_little_data"), (20, "steady")]
+)
+def test_fewer_rows_than_blocks_are_too_few_whatever_the_minimum(rows, verdict):
+    few = Rows(
+        values=np.random.default_rng(3).normal(size=(rows, 1)), names=("x",), is_category=(False,)
+    )
+    found = separated(few, few, rules=SeparationRules(minimum_rows=2))
+    assert found.verdict == verdict
+    assert verdict == "steady" or "it needs 20" in found.words
 
 
 def part(rows, first, *, every=2):
