@@ -55,6 +55,7 @@ drift-bench: $(VENV)/.dev ## time and memory of a drift run over ten million pre
 
 drift-streams: $(VENV)/.dev ## how soon drift is found in known streams, and how often where there is none
 	$(BIN)/python benchmarks/drift_streams.py $(STREAMS)
+	$(BIN)/python benchmarks/quality_weeks.py
 
 fuzz: $(VENV)/.dev $(VENV)/.fuzz ## bytes of strangers against all that reads them, ten minutes; FUZZ="--seconds 60 --target http1"
 	nice $(BIN)/python tests/fuzz/run.py $(FUZZ)

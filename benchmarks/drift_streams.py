@@ -23,7 +23,7 @@ import numpy as np
 from drift_data import Stream, controls, streams
 from shipway.core.drift.report import Verdict
 from shipway.core.drift.rules import DriftRules
-from shipway.core.drift.significance import chi_square_p, kolmogorov_smirnov_p, shares_p
+from shipway.core.drift.significance import chi_square_p, kolmogorov_smirnov_p, rise_p
 from shipway.core.drift.summaries import Summary
 from shipway.core.drift.verdicts import compare
 from shipway.core.profile import histogram_of
@@ -164,7 +164,7 @@ def _may_alarm(ours: np.ndarray, windows: np.ndarray) -> np.ndarray:
     is_moved = np.sqrt(bits.sum(axis=-1) / 2) >= rules.effect
     is_far = np.where(is_few, is_moved & is_odd, gaps >= least)
     alpha = rules.alpha / (2 * len(ours))
-    most = next(c for c in range(size) if shares_p((2, BASELINE), (c, size)) <= alpha)
+    most = next(c for c in range(size) if rise_p((c, size), (1, BASELINE)) <= alpha)
     outside = windows[..., 0] + windows[..., 21] >= most
     return (is_far | outside).any(axis=-1)
 

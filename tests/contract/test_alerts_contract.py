@@ -236,7 +236,7 @@ def test_a_message_that_does_not_arrive_is_tried_again_and_given_up_visibly(cont
 def test_who_finishes_after_another_took_over_changes_nothing(control, database):
     control.hear(0, signal(0))
     with database.transaction() as tx:
-        (slow,) = tx.notifications.due("dev", now=at(5), limit=1)
+        (slow,) = tx.notifications.due("dev", now=at(5), limit=1, limit_of_one=1)
     assert control.send(5 + LEASE_S - 1) == 0
     assert control.send(5 + LEASE_S) == 1
     late = msgspec.structs.replace(slow, state=Sending.DEAD)

@@ -14,7 +14,7 @@ import pytest
 from shipway.control.alerting.channels import ChannelRequest, Channels
 from shipway.control.alerting.courier import Courier, Parcel, Way
 from shipway.control.alerting.outbox import put_message
-from shipway.control.alerting.sending import Secrets, Sender
+from shipway.control.alerting.sending import AT_ONCE, Secrets, Sender
 from shipway.control.alerting.webhooks import posted
 from shipway.control.changes import Request
 from shipway.core.addresses import OutboundPolicy
@@ -69,12 +69,12 @@ class World:
             sender=self.sender,
         )
 
-    def add(self, url, **fields):
-        return self.channels.add(ChannelRequest(name="ops", url=url, **fields), ADA)
+    def add(self, url, name="ops", **fields):
+        return self.channels.add(ChannelRequest(name=name, url=url, **fields), ADA)
 
-    def put(self, message=WANTED):
+    def put(self, message=WANTED, channel="ops"):
         with self.database.transaction() as tx:
-            put_message(tx, "ops", message, self.now)
+            put_message(tx, channel, message, self.now)
 
     def send_for(self, steps=1):
         """Sends for a while; how many attempts there were."""
@@ -118,6 +118,39 @@ def test_a_slow_webhook_is_given_up_for_now_and_holds_up_nobody_longer(hook):
     with pytest.raises(ServerUnreachable, match="within 3 s"):
         Courier(timeout_s=3).carry(parcel)
     assert LEASE_S > 2 * 30
+
+
+def test_no_channel_waits_for_one_that_hangs(world, hook):
+    with receiver() as healthy:
+        hook.hold.clear()
+        world.add(hook.url)
+        world.add(healthy.url, name="team")
+        for _ in range(10):
+            world.put()
+        world.now += timedelta(seconds=1)
+        for _ in range(5):
+            world.put(channel="team")
+        sending = threading.Thread(target=world.sender.deliver)
+        sending.start()
+        _until(lambda: len(healthy.taken) == 5 and hook.heard, sending)
+        world.put(channel="team")
+        _until(lambda: len(healthy.taken) == 6, sending)
+        assert len(hook.heard) < AT_ONCE, "those that wait have their turn, two by two"
+        assert hook.taken == {}
+        hook.hold.set()
+        sending.join(60)
+    assert not sending.is_alive()
+    team, ops = sorted(world.channels.list(), key=lambda one: one.waiting + one.sent)
+    assert (team.sent, team.waiting) == (6, 0)
+    assert ops.sent > 0
+    assert (ops.sent + ops.waiting, ops.dead) == (10, 0)
+
+
+def _until(condition, thread):
+    """Waits until it is so, or the thread has ended."""
+    while not condition() and thread.is_alive():
+        thread.join(0.05)
+    assert condition()
 
 
 def test_control_that_ends_waits_for_no_slow_webhook(world, hook):

@@ -212,7 +212,7 @@ def test_volume_is_held_against_the_same_time_of_the_days_before(process, tmp_pa
         tmp_path / "shadow.parquet", start=END - DAY, end=END, rows=2500, role="shadow"
     )
     log = write_log(tmp_path / "log.parquet", start=END - DAY, end=END, rows=rows)
-    traffic = files(*earlier, log, shadows)
+    traffic = msgspec.structs.replace(files(*earlier, log, shadows), shadows=False)
     answer = process.run(order(tmp_path / "run", log, kind=MonitorKind.QUALITY, traffic=traffic))
     volume = next(one for one in answer.report.findings if one.what == "volume")
     assert (volume.verdict is MonitorVerdict.FIRING) is fires
@@ -339,6 +339,30 @@ def test_closing_ends_the_process_and_no_other_starts(tmp_path):
     assert answers == [None]
     assert not psutil.pid_exists(pid)
     assert process.run(order(tmp_path / "run", log)) is None
+
+
+BOUND = """
+import importlib, resource, sys
+most = 3 * 1024**3
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+try:
+    importlib.import_module(sys.argv[1]).main()
+except Exception:
+    assert resource.getrlimit(resource.RLIMIT_AS) == (most, most)
+    assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
+    print("bound")
+"""
+
+
+@pytest.mark.parametrize("module", ["query", "assess", "__main__"])
+def test_process_of_monitoring_keeps_a_bound_of_the_machine_and_dumps_no_memory(module):
+    words = [sys.executable, "-c", BOUND, f"shipway.monitoring.{module}"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdin.write(b"no order\n")
+        process.stdin.flush()
+        if module != "__main__":  # which ends with its stdin
+            process.stdin.close()
+        assert process.stdout.readline() == b"bound\n"
 
 
 CONTROL = """

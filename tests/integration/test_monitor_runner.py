@@ -23,6 +23,7 @@ from shipway.control.monitor_runner import KEEP, MonitorRunner
 from shipway.control.monitors import Monitors
 from shipway.control.predictions import Predictions
 from shipway.control.registry import Registry
+from shipway.core import captures
 from shipway.core.access import ANYBODY, Grant, Role
 from shipway.core.captures import Feedback, Prediction, Shape
 from shipway.core.capturing import Capture
@@ -98,7 +99,16 @@ class World:
             )
             tx.endpoints.put(state, expected_generation=generation or None)
 
-    def record(self, *, rows=3000, broken=False, version=1, start=END - DAY, end=END) -> None:
+    def record(
+        self,
+        *,
+        rows=3000,
+        broken=False,
+        version=1,
+        start=END - DAY,
+        end=END,
+        role=captures.Role.PRIMARY,
+    ) -> None:
         shape = Shape(
             environment=ENVIRONMENT, endpoint="churn", model="churn", version=version,
             inputs=INPUTS, outputs=OUTPUTS,
@@ -110,6 +120,7 @@ class World:
         kept = (
             Prediction(
                 shape=shape, at_us=micros(at), request_id=f"r{version}-{n}",
+                role=role,
                 inputs={field.name: columns[field.name][n : n + 1] for field in INPUTS},
                 outputs={"score": columns["score"][n : n + 1]},
             )
@@ -235,6 +246,39 @@ def test_versions_are_compared_in_the_same_window(world, tmp_path):
     report = world.monitors.run("churn", run.id).report
     assert report.reference == "version 2 in the same window"
     assert report.reference_rows > 2500
+
+
+@pytest.mark.parametrize("kind", [MonitorKind.DRIFT, MonitorKind.QUALITY])
+def test_copies_that_no_caller_saw_are_not_in_the_window(world, kind):
+    world.put(MonitorSpec(kind=kind))
+    world.record(rows=1500)
+    world.record(rows=1500, role=captures.Role.CANDIDATE)
+    world.record(broken=True, role=captures.Role.SHADOW)
+    world.runner.tick()
+    (run,) = world.newest(kind.value)
+    assert run.verdict is MonitorVerdict.STEADY
+    assert 2500 < world.monitors.run("churn", run.id).report.rows <= 3000
+
+
+def test_copies_are_not_in_the_days_before_either(world):
+    world.put(MonitorSpec(kind=MonitorKind.DRIFT, against=Against(trailing="7d")))
+    world.record(broken=True)
+    world.record(broken=True, start=END - 8 * DAY, end=END - 3 * DAY)
+    world.record(rows=9000, start=END - 8 * DAY, end=END - DAY, role=captures.Role.SHADOW)
+    world.runner.tick()
+    (run,) = world.newest()
+    assert 2000 < world.monitors.run("churn", run.id).report.reference_rows <= 3000
+
+
+def test_version_that_had_nothing_but_copies_can_be_compared_with(world, tmp_path):
+    world.register(tmp_path / "other", options={"second": "yes"})
+    world.record(broken=True, version=1)
+    world.record(version=2, role=captures.Role.SHADOW)
+    world.put(MonitorSpec(kind=MonitorKind.DRIFT, against=Against(version=2)))
+    world.runner.tick()
+    (run,) = world.newest()
+    assert run.verdict is MonitorVerdict.FIRING
+    assert world.monitors.run("churn", run.id).report.reference_rows > 2500
 
 
 def test_redacted_input_is_not_judged(world):

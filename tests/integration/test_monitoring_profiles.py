@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from shipway.core.drift.separation import SeparationRules
 from shipway.core.drift.summaries import categories_of, edges_of, summary_of
 from shipway.core.drift.verdicts import compare
 from shipway.core.profile import ColumnKind, Profile, column_profile
 from shipway.core.signature import Field
 from shipway.core.tensors import DataType
-from shipway.monitoring.classifier import sampled, separated
+from shipway.monitoring.classifier import Rows, sampled, separated
 from shipway.monitoring.columns import Column, columns_to_watch
 from shipway.monitoring.profiles import (
     BUCKETS,
@@ -200,6 +201,18 @@ def test_broken_correlation_is_seen_by_the_classifier_alone():
     assert separated(part(rows[0], 0, every=40), rows[1]).verdict == "too_little_data"
 
 
+@pytest.mark.parametrize(
+    ("rows", "verdict"), [(2, "too_little_data"), (19, "too_little_data"), (20, "steady")]
+)
+def test_fewer_rows_than_blocks_are_too_few_whatever_the_minimum(rows, verdict):
+    few = Rows(
+        values=np.random.default_rng(3).normal(size=(rows, 1)), names=("x",), is_category=(False,)
+    )
+    found = separated(few, few, rules=SeparationRules(minimum_rows=2))
+    assert found.verdict == verdict
+    assert verdict == "steady" or "it needs 20" in found.words
+
+
 def part(rows, first, *, every=2):
     return msgspec.structs.replace(rows, values=rows.values[first::every])
 
@@ -220,7 +233,7 @@ def test_volume_is_known_after_a_whole_week_and_three_windows(length, windows, i
     with duckdb.connect() as connection:
         log = pa.table({"_at": [UNTIL - timedelta(days=age) for age in ages]})
         connection.register("log", log)
-        connection.execute("CREATE TABLE predictions AS SELECT *, 'primary' AS _role FROM log")
+        connection.execute("CREATE TABLE predictions AS SELECT * FROM log")
         since = UNTIL - timedelta(days=length)
         found = volume_finding(connection, start=since, end=UNTIL, least_rows=100)
     assert (found is not None) is is_known

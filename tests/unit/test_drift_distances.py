@@ -28,7 +28,7 @@ from shipway.core.drift.significance import (
     independent_rows,
     kolmogorov_smirnov_p,
     normal_p,
-    shares_p,
+    rise_p,
     student_p,
 )
 
@@ -53,7 +53,7 @@ def of(*counts):
         (chi_square(of(10, 20), of(20, 10))[0], 6.667),
         (kolmogorov_smirnov_p(0.3, 100, 100), 0.000247),
         (chi_square_p(6.667, 1), 0.0098),
-        (shares_p((1, 10), (9, 10)), 0.0011),
+        (rise_p((9, 10), (1, 10)), 0.00055),
         (normal_p(1.96), 0.025),
         (student_p(2.571, 5), 0.05),
         (independent_rows(100, 4), 25),

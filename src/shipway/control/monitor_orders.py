@@ -113,7 +113,7 @@ class Orders:
             title=f"{run.monitor.label} of {run.endpoint} ({record.ref})",
             version=record.number,
             monitor=run.monitor,
-            files=stack.enter_context(files),
+            files=_answers(stack.enter_context(files)),
             inputs=_as_they_were(signature.inputs, state),
             outputs=_as_they_were(signature.outputs, state),
             batchable=signature.batchable,
@@ -132,7 +132,7 @@ class Orders:
         if run.monitor.kind is not MonitorKind.QUALITY:
             return None
         since = start - max(end - start, _DAY) * EARLIER_WINDOWS
-        return stack.enter_context(self._log.files(run.endpoint, since=since, until=end))
+        return _answers(stack.enter_context(self._log.files(run.endpoint, since=since, until=end)))
 
     def _labelled(
         self, stack: ExitStack, order: Order, run: MonitorRun, record: VersionRecord
@@ -170,14 +170,21 @@ class Orders:
             since = until - duration_of(against.trailing, name="against.trailing")
         elif against.version is not None:
             version = against.version
-        files = self._log.files(run.endpoint, version=version, since=since, until=until)
+        log = self._log.files(run.endpoint, version=version, since=since, until=until)
+        files = stack.enter_context(log)
         return msgspec.structs.replace(
             order,
             reference=words,
-            reference_files=stack.enter_context(files),
+            # Another version may have had nothing but copies, and they say as much of it.
+            reference_files=files if against.version is not None else _answers(files),
             reference_start=since,
             reference_end=until,
         )
+
+
+def _answers(files: LogFiles) -> LogFiles:
+    """What callers got: copies for shadows would count their requests twice."""
+    return msgspec.structs.replace(files, shadows=False)
 
 
 def _as_they_were(fields: tuple[Field, ...], state: EndpointState) -> tuple[Field, ...]:

@@ -63,7 +63,7 @@ class Against(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Predictions of so long before the window, such as `7d`."""
 
     version: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    """What another version of the model answered in the same window."""
+    """What another version of the model answered in the same window, copies that no caller saw included."""
 
 
 class MonitorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,7 +86,7 @@ class MonitorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     `{trailing: 7d}`, or `{version: 3}`. When left out: the baseline, and where there is none `{trailing: 7d}`."""
 
     window: str = "24h"
-    """The predictions that it judges: those of so long before it is due."""
+    """The predictions that it judges: those of so long before it is due, and no copies for a shadow."""
 
     features: tuple[str, ...] | None = None
     """The inputs or outputs that it looks at; all of them when left out."""

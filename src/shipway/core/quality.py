@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from math import sqrt
 
 import msgspec
 
 from shipway.core.drift.repeats import design_effect
 from shipway.core.drift.rules import DriftRules
-from shipway.core.drift.significance import holm, shares_p
-from shipway.core.drift.summaries import ColumnSummary, Summary
+from shipway.core.drift.significance import holm, rise_p
+from shipway.core.drift.summaries import Categories, ColumnSummary, Summary
+
+_SPREADS = 3
+"""So many standard deviations of its count make a name clearly more frequent than another."""
 
 LEAST_SHARE = 0.01
 """A fault in fewer of the values, over what is usual, is not worth a word."""
@@ -28,15 +32,16 @@ class Fault(StrEnum):
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """That a fault of a column became more frequent. `current` and `reference` are (faulty, all) values.
+    """That a fault of a column became more frequent. `current` are (faulty, all) values.
 
-    `p` is of Fisher's test, `alpha` what it has to reach among all the claims that were tested.
+    `usual` is the share to be expected where nothing changed. `p` is of Fisher's test, `alpha` what it has to
+    reach among all the claims that were tested.
     """
 
     column: str
     fault: Fault
     current: tuple[int, int]
-    reference: tuple[int, int]
+    usual: float
     p: float
     alpha: float = 0.0
     least_share: float = LEAST_SHARE
@@ -44,7 +49,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def rise(self) -> float:
         """By how much the share of faulty values rose."""
-        return _share(self.current) - _share(self.reference)
+        return _share(self.current) - self.usual
 
     @property
     def holds(self) -> bool:
@@ -74,10 +79,11 @@ def claims(
 
 
 def _tested(name: str, ours: ColumnSummary, theirs: ColumnSummary) -> Iterator[Claim]:
-    effects = design_effect(theirs.parts), design_effect(ours.parts)
+    now_effect, effect = design_effect(theirs.parts), design_effect(ours.parts)
     for fault, now, before in _counted(ours, theirs):
-        p = shares_p(_fewer(now, effects[0]), _fewer(before, effects[1]))
-        yield Claim(column=name, fault=fault, current=now, reference=before, p=p)
+        usual = _as_for_others(fault, ours, _fewer(before, effect), effect)
+        p = rise_p(_fewer(now, now_effect), usual)
+        yield Claim(column=name, fault=fault, current=now, usual=_share(usual), p=p)
 
 
 def _counted(
@@ -87,23 +93,48 @@ def _counted(
     if theirs.infinite or ours.infinite:
         yield Fault.INFINITE, (theirs.infinite, theirs.rows), (ours.infinite, ours.rows)
     if ours.numbers and theirs.numbers:
-        now, before = _outside(theirs), _outside(ours)
-        # The range ends at two values of the reference itself, so as much again lies beyond it.
-        yield Fault.OUT_OF_RANGE, now, (before[0] + 2, before[1] + 2)
+        yield Fault.OUT_OF_RANGE, _outside(theirs), _outside(ours)
     if ours.categories and theirs.categories and ours.categories.counts:
-        # Good and Turing: what was seen once is about as frequent as what was not seen at all.
-        once = sum(count == 1 for count in ours.categories.counts.values())
-        yield (
-            Fault.NEW_CATEGORY,
-            (theirs.categories.other, theirs.values),
-            (
-                ours.categories.other + once,
-                ours.values,
-            ),
-        )
+        now, before = theirs.categories.other, ours.categories.other
+        yield Fault.NEW_CATEGORY, (now, theirs.values), (before, ours.values)
     if theirs.values and not _is_constant(ours):
         same = theirs.values if _is_constant(theirs) else 0
         yield Fault.CONSTANT, (same, theirs.values), (_most_frequent(ours), ours.values)
+
+
+def _as_for_others(
+    fault: Fault, ours: ColumnSummary, before: tuple[int, int], effect: float
+) -> tuple[int, int]:
+    """What to expect of others: a range or list of names fits the values that it was made of better than any others.
+
+    Added to the counts of independent values: however often it was sent, the range ends at one value.
+
+    Of m others, k lie outside of the range of n with the chance (k + 1) C(n + m - k - 2, n - 2) / C(n + m, n), whatever
+    the distribution; ties make it less. Its tail is that of Fisher's test against 1 of n: of ten others, 1 or more
+    are outside of the range of 100 with the chance 0.174.
+
+    For names it is Good and Turing's estimate, the values of names that were seen once ("The population frequencies
+    of species", 1953), and 2 more, as it varies itself.
+    """
+    part, whole = before
+    if fault is Fault.OUT_OF_RANGE:
+        part += 1
+    if fault is Fault.NEW_CATEGORY and ours.categories is not None:
+        part += 2 + _doubtful(ours.categories, effect)
+    return min(part, whole), whole
+
+
+def _doubtful(held: Categories, effect: float) -> int:
+    """How many independent values have a name by chance: they were seen once, or hardly more often than the least named.
+
+    The latter where not all have a name: of 200 names that are alike, the 50 most frequent of a sample are
+    so by chance, and hold less of any other.
+    """
+    named = [max(1, round(count / effect)) for count in held.counts.values() if count]
+    if not held.other:
+        return sum(count == 1 for count in named)
+    least = min(named, default=0)
+    return sum(count for count in named if count - _SPREADS * sqrt(count) <= least)
 
 
 def _outside(column: ColumnSummary) -> tuple[int, int]:
@@ -143,14 +174,22 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     earlier: tuple[int, ...]
 
     @property
+    def ratio(self) -> float:
+        """How far from all earlier ones is odd: twofold, or as far as these are apart.
+
+        Days that differ fivefold would else be odd every other week.
+        """
+        return max(2.0, max(self.earlier) / max(1, min(self.earlier))) if self.earlier else 2.0
+
+    @property
     def lowest(self) -> float:
-        """Fewer rows than half of the fewest earlier ones are a claim of their own."""
-        return min(self.earlier) / 2 if self.earlier else 0.0
+        """Fewer rows than the fewest earlier ones over the ratio are a claim of their own; 25 for 50, 60 and 70."""
+        return min(self.earlier, default=0) / self.ratio
 
     @property
     def highest(self) -> float:
-        """As are more than twice the most."""
-        return 2.0 * max(self.earlier, default=0)
+        """As are more than the most, times the ratio."""
+        return max(self.earlier, default=0) * self.ratio
 
     def can_judge(self, *, least_windows: int, least_rows: int) -> bool:
         """Whether there were enough windows, with enough rows in each, to know what is usual."""

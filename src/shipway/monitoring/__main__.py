@@ -7,7 +7,6 @@ ends with whoever holds its other end.
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,12 +16,10 @@ import msgspec
 
 from shipway.core.errors import ShipwayError
 from shipway.core.monitor_runs import MonitorReport, MonitorVerdict
+from shipway.monitoring.bounds import bind
 from shipway.monitoring.html import page_of
 from shipway.monitoring.order import PAGE, PNG, SVG, Answer, Order
 from shipway.store.predictions.reading import LogFiles, connected
-
-MEMORY_BYTES = 4 * 1024**3
-"""Of addresses, which is more than what is used: DuckDB has its own bound."""
 
 _NICE = 10
 _ORPHANED = 4
@@ -33,6 +30,7 @@ def main() -> int:
     line = sys.stdin.buffer.readline()
     Thread(target=_end_with_parent, daemon=True).start()
     bind()
+    os.nice(_NICE)
     order = msgspec.json.decode(line, type=Order)
     try:
         found = answer_to(order)
@@ -40,15 +38,6 @@ def main() -> int:
         found = Answer(message=str(error))
     sys.stdout.buffer.write(msgspec.json.encode(found))
     return 0
-
-
-def bind() -> None:
-    """Bounds this process for good: its memory, and its share of a busy processor."""
-    os.nice(_NICE)
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    most = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def answer_to(order: Order) -> Answer:

@@ -5,7 +5,6 @@ The answer is JSON on stdout; what went wrong is one JSON line there.
 
 from __future__ import annotations
 
-import resource
 import sys
 
 import msgspec
@@ -13,14 +12,12 @@ import msgspec
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
 from shipway.monitoring.assessment import Order, assessed
-
-MOST_MEMORY_BYTES = 4 * 1024**3
-"""Of addresses: what DuckDB counts, it bounds itself, and lower."""
+from shipway.monitoring.bounds import bind
 
 
 def main() -> int:
     """Carries out one order; gives the exit code."""
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY_BYTES, MOST_MEMORY_BYTES))
+    bind()
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
     try:
         found = msgspec.json.encode(assessed(order))

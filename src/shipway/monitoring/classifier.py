@@ -69,8 +69,9 @@ def separated(baseline: Rows, current: Rows, *, rules: SeparationRules | None = 
     """
     rules = rules or SeparationRules()
     fewest = min(len(baseline.values), len(current.values))
-    if fewest < rules.minimum_rows or not baseline.names:
-        words = f"{fewest} rows; it needs {rules.minimum_rows} of either window"
+    needed = max(rules.minimum_rows, BLOCKS)  # a block without rows of both has no area
+    if fewest < needed or not baseline.names:
+        words = f"{fewest} rows; it needs {needed} of either window"
         return Separation(verdict=Verdict.TOO_LITTLE_DATA, words=words)
     values = np.vstack([baseline.values, current.values])
     values[np.isinf(values)] = np.nan

@@ -24,7 +24,7 @@ EARLIER_WINDOWS = 7
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """One run of a monitor.
 
-    The window goes from `start` up to `end`. It is compared with `profile` where there is one, else with the
+    The window goes from `start` up to `end`; `files` and `traffic` have what callers got, and no copies. It is compared with `profile` where there is one, else with the
     rows from `reference_start` up to `reference_end`, of `reference_files`. `traffic` has what all versions answered
     in the week before, for monitors of quality; `labelled` all feedback and all predictions since `reference_start`,
     for those of truths, which compare it with the output `target`. `inputs` and `outputs` are the fields that are kept as they were.

@@ -5,22 +5,19 @@ What went wrong is one JSON line on stdout.
 
 from __future__ import annotations
 
-import resource
 import sys
 
 import msgspec
 
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
+from shipway.monitoring.bounds import bind
 from shipway.monitoring.questions import Question, answer
-
-MOST_MEMORY_BYTES = 4 * 1024**3
-"""Of addresses: what DuckDB counts, it bounds itself, and lower."""
 
 
 def main() -> int:
     """Answers one question; gives the exit code."""
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY_BYTES, MOST_MEMORY_BYTES))
+    bind()
     question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
     try:
         answer(question)

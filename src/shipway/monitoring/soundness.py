@@ -45,7 +45,7 @@ def _finding(
 ) -> MonitorFinding:
     window = samples.current
     series = tuple(_series(claim, column, window, connection))
-    usual = claim.reference[0] / max(1, claim.reference[1])
+    usual = claim.usual
     return MonitorFinding(
         feature=claim.column,
         what=claim.fault.value,
@@ -68,9 +68,7 @@ def _finding(
 def _words(
     claim: Claim, column: Column, samples: Samples, connection: duckdb.DuckDBPyConnection
 ) -> str:
-    now, before = (
-        percent(part / max(1, whole)) for part, whole in (claim.current, claim.reference)
-    )
+    now, before = percent(claim.current[0] / max(1, claim.current[1])), percent(claim.usual)
     name = f"`{claim.column}`"
     match claim.fault:
         case Fault.MISSING:
@@ -184,8 +182,7 @@ def volume_finding(
 
 def _rows(connection: duckdb.DuckDBPyConnection, since: datetime, until: datetime) -> int:
     (row,) = connection.execute(
-        "SELECT count(*) FROM predictions WHERE _at >= $since AND _at < $until"
-        " AND _role <> 'shadow'",
+        "SELECT count(*) FROM predictions WHERE _at >= $since AND _at < $until",
         {"since": since, "until": until},
     ).fetchall()
     return int(row[0])

@@ -7,7 +7,7 @@ its id, by which receivers know that they have it already.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime
 from functools import partial
 
@@ -24,8 +24,11 @@ from shipway.store.sealing import Sealer
 from shipway.store.sql.database import Database
 from shipway.wire.webhooks import IDEMPOTENCY_KEY, SIGNATURE, signature_of
 
-AT_ONCE = 8
-"""Messages under way at the same time."""
+AT_ONCE, AT_ONCE_TO_ONE = 8, 2
+"""Messages under way at the same time, in all and to one channel: others do not wait for one that hangs."""
+
+_LOOK_AGAIN_S = 1.0
+"""What becomes due meanwhile waits no longer than this."""
 
 
 class Secrets:
@@ -86,13 +89,31 @@ class Sender:
         self._carrier = carrier
 
     def deliver(self) -> int:
-        """Sends what is due now, some at the same time; how many messages were tried."""
+        """Sends what is due, some at the same time, until nothing is; how many messages were tried."""
+        tried = 0
+        under_way: dict[Future[None], str] = {}
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="alerts") as pool:
+            while True:
+                for one in self._due(list(under_way.values())):
+                    under_way[pool.submit(self._try, one)] = one.channel
+                if not under_way:
+                    return tried
+                ended, _ = wait(under_way, _LOOK_AGAIN_S, return_when=FIRST_COMPLETED)
+                for each in ended:
+                    del under_way[each]
+                    each.result()
+                tried += len(ended)
+
+    def _due(self, busy: list[str]) -> list[Notification]:
+        """What is sent next, while a message to each of the channels `busy` is under way."""
         with self._database.transaction() as tx:
-            due = tx.notifications.due(self._environment, now=self._clock(), limit=AT_ONCE)
-        if due:
-            with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="alerts") as pool:
-                list(pool.map(self._try, due))
-        return len(due)
+            return tx.notifications.due(
+                self._environment,
+                now=self._clock(),
+                limit=AT_ONCE - len(busy),
+                limit_of_one=AT_ONCE_TO_ONE,
+                busy=busy,
+            )
 
     def close(self) -> None:
         """Ends what is under way; these messages are tried again later."""

@@ -34,15 +34,15 @@ def chi_square_p(statistic: float, degrees: int) -> float:
     return float(chi2.sf(statistic, degrees)) if degrees else 1.0
 
 
-def shares_p(one: tuple[int, int], other: tuple[int, int]) -> float:
-    """The chance that two shares, each (part, whole), differ this much or more: Fisher's exact test.
+def rise_p(now: tuple[int, int], before: tuple[int, int]) -> float:
+    """The chance that the first of two shares, each (part, whole), exceeds the other this much or more by chance.
 
-    For 1 of 10 and 9 of 10 it is 0.0011.
+    Fisher's exact test, one-sided. For 9 of 10 after 1 of 10 it is 0.00055.
     """
-    from scipy.stats import fisher_exact
+    from scipy.stats import hypergeom
 
-    table = [[part, whole - part] for part, whole in (one, other)]
-    return float(fisher_exact(table).pvalue)
+    (part, whole), (other_part, other_whole) = now, before
+    return float(hypergeom.sf(part - 1, whole + other_whole, part + other_part, whole))
 
 
 def normal_p(z: float) -> float:

@@ -25,13 +25,15 @@ class LogFiles(msgspec.Struct, frozen=True, kw_only=True):
     """Files of one endpoint's log, as another process can be told of them.
 
     `predictions` are groups of files with the same columns. Of these, rows between `since` (included)
-    and `until` (not included) are wanted; None for no bound.
+    and `until` (not included) are wanted; None for no bound. Without `shadows`, only answers that a caller
+    got are: each request once, by its primary or its candidate.
     """
 
     predictions: tuple[tuple[str, ...], ...] = ()
     feedback: tuple[str, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
+    shadows: bool = True
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -153,6 +155,8 @@ def _bounds(files: LogFiles) -> Iterator[str]:
         yield f"_at >= {literal(files.since.isoformat())}::TIMESTAMPTZ"
     if files.until is not None:
         yield f"_at < {literal(files.until.isoformat())}::TIMESTAMPTZ"
+    if not files.shadows:
+        yield "_role <> 'shadow'"
 
 
 def _disputed(connection: DuckDBPyConnection, groups: Sequence[Sequence[str]]) -> frozenset[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -72,8 +74,19 @@ class NotificationRows:
         query = sa.select(notifications).where(mine).order_by(notifications.c.created_at.desc())
         return next(map(_notification, self._connection.execute(query).mappings()), None)
 
-    def due(self, environment: str, *, now: datetime, limit: int) -> list[Notification]:
-        """Takes messages that are to be sent now, the longest due first; each is the caller's until its lease ends."""
+    def due(
+        self,
+        environment: str,
+        *,
+        now: datetime,
+        limit: int,
+        limit_of_one: int,
+        busy: Sequence[str] = (),
+    ) -> list[Notification]:
+        """Takes messages that are to be sent now, the longest due first; each is the caller's until its lease ends.
+
+        To one channel `limit_of_one` at most, with those to it in `busy`.
+        """
         # A lease or a time later than any that could be given now was given by a clock that was wrong.
         lease, due = notifications.c.leased_until, notifications.c.due_at
         longest = now + timedelta(seconds=LONGEST_PAUSE_S)
@@ -84,10 +97,22 @@ class NotificationRows:
             & ((due <= now) | (due > longest))
             & is_free
         )
-        oldest = (notifications.c.due_at, notifications.c.id)
-        query = sa.select(notifications).where(is_due).order_by(*oldest).limit(limit)
-        found = [_notification(row) for row in self._connection.execute(query).mappings()]
-        taken = [leased(one, now) for one in found]
+        oldest = (due, notifications.c.id)
+        place = sa.func.row_number().over(partition_by=notifications.c.channel, order_by=oldest)
+        ranked = sa.select(notifications.c.id, place.label("place")).where(is_due).subquery()
+        query = (
+            sa.select(notifications)
+            .join(ranked, ranked.c.id == notifications.c.id)
+            .where(ranked.c.place <= limit_of_one)
+            .order_by(*oldest)
+        )
+        taken: list[Notification] = []
+        under_way = Counter(busy)
+        for row in self._connection.execute(query).mappings():
+            one = leased(_notification(row), now)
+            if len(taken) < limit and under_way[one.channel] < limit_of_one:
+                under_way[one.channel] += 1
+                taken.append(one)
         for one in taken:
             self.put(one)
         return taken
