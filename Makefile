@@ -7,7 +7,7 @@ ATHERIS := atheris==3.0.0
 PEERS  ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-peers overload soak shadow many-models rollout-errors prediction-log drift-bench drift-streams fuzz lock clean
+.PHONY: help demo test check bench bench-peers overload soak shadow many-models rollout-errors prediction-log drift-bench drift-streams drift-replay fuzz lock clean
 
 help: ## say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,9 @@ drift-bench: $(VENV)/.dev ## time and memory of a drift run over ten million pre
 drift-streams: $(VENV)/.dev ## how soon drift is found in known streams, and how often where there is none
 	$(BIN)/python benchmarks/drift_streams.py $(STREAMS)
 	$(BIN)/python benchmarks/quality_weeks.py
+
+drift-replay: $(VENV)/.dev ## the same streams as traffic through a real server: what its monitor finds; REPLAY="--write" passes options
+	$(BIN)/python benchmarks/drift_replay.py $(REPLAY)
 
 fuzz: $(VENV)/.dev $(VENV)/.fuzz ## bytes of strangers against all that reads them, ten minutes; FUZZ="--seconds 60 --target http1"
 	nice $(BIN)/python tests/fuzz/run.py $(FUZZ)

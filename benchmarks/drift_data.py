@@ -91,6 +91,24 @@ def weather(directory: Path) -> Stream:
     )
 
 
+def cover(directory: Path) -> Stream:
+    """Covertype's land, shuffled, as it is sorted by region; then the elevation comes in feet."""
+    path = archive(directory) / "covtype.csv"
+    values = np.random.default_rng(6).permutation(table(path, 60_000)[:9000, :50])
+    values[5300:, 0] /= 0.3048
+    with path.open() as file:
+        names = tuple(file.readline().strip().split(",")[:50])
+    return Stream(
+        name="Covertype: elevation in feet",
+        values=values,
+        names=names,
+        per_hour=25,
+        change=5300,
+        expected=names[:1],
+        baseline_hours=80,
+    )
+
+
 def digits() -> Stream:
     """scikit-learn's digits: first 0 to 4, then all ten."""
     from sklearn.datasets import load_digits

@@ -2,8 +2,8 @@
 
     python benchmarks/drift_streams.py [--replays 200] [--directory DIR] [--write]
 
-Streams are replayed as tables: a baseline first, then a look each hour (each day for Elec2) at the window that
-ends there, all at default rules. The controls are weeks of 168 hourly looks at rows in random order, which
+Streams are replayed as tables: a baseline first, kept as in a bundle, then a look each hour (each day for Elec2) at
+the window that ends there, all at default rules. The controls are weeks of 168 hourly looks at rows in random order, which
 cannot drift; every alarm is false, of drift or of data quality. `--write` puts the tables into
 docs/explanation/drift.md. Exits with 1 when a claim fails. Seeds are fixed.
 """
@@ -24,14 +24,13 @@ from drift_data import Stream, controls, streams
 from shipway.core.drift.report import Verdict
 from shipway.core.drift.rules import DriftRules
 from shipway.core.drift.significance import chi_square_p, kolmogorov_smirnov_p, rise_p
-from shipway.core.drift.summaries import Summary
+from shipway.core.drift.summaries import Summary, edges_of, summary_of
 from shipway.core.drift.verdicts import compare
-from shipway.core.profile import histogram_of
+from shipway.core.profile import Profile, column_profile
 from shipway.core.quality import claims
 from shipway.monitoring.tallies import NumberTally
 
 PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "drift.md"
-BEGIN, END = "<!-- drift-streams: begin -->", "<!-- drift-streams: end -->"
 START, HOUR = datetime(2026, 1, 1, tzinfo=UTC), timedelta(hours=1)
 WEEK, WINDOW, PER_HOUR, BASELINE = 168, 24, 20, 2000
 MOST_FALSE = 0.05
@@ -66,11 +65,20 @@ def summary(
     return Summary(rows=len(values), columns=columns, **when)
 
 
+def baseline_of(values: np.ndarray, names: Sequence[str]) -> Summary:
+    """What the bundle of a model that was packaged with these rows knows of them."""
+    columns = {name: column_profile(column) for name, column in zip(names, values.T, strict=True)}
+    return summary_of(Profile(rows=len(values), columns=columns))
+
+
+def rules_of(stream: Stream) -> DriftRules:
+    return DriftRules(runs_per_week=WEEK / stream.looks_every)
+
+
 def replayed(stream: Stream) -> Found:
     size = stream.baseline_hours * stream.per_hour
-    edges = [histogram_of(column).edges for column in stream.values[:size].T]
-    baseline = summary(stream.values[:size], edges, stream.names)
-    rules = DriftRules(runs_per_week=WEEK / stream.looks_every)
+    baseline = baseline_of(stream.values[:size], stream.names)
+    edges, rules = list(edges_of(baseline).values()), rules_of(stream)
     hours, since, looks = {}, {}, 0
     last = len(stream.values) // stream.per_hour
     for end in range(stream.baseline_hours + stream.window_hours, last + 1, stream.looks_every):
@@ -104,9 +112,9 @@ def false_alarms(draw, features: int, replays: int) -> tuple[int, int]:
 
 def _alarms(before: np.ndarray, after: np.ndarray) -> Iterator[tuple[bool, bool]]:
     """The alarms of each look that could have any; all others are passed over."""
-    edges = [histogram_of(column).edges for column in before.T]
     names = [str(at) for at in range(before.shape[1])]
-    baseline = summary(before, edges, names)
+    baseline = baseline_of(before, names)
+    edges = list(edges_of(baseline).values())
     ours, hourly = _cells(before, edges).sum(axis=0), _cells(after, edges)
     windows = np.lib.stride_tricks.sliding_window_view(hourly, WINDOW, axis=0).sum(axis=-1)
     for look in np.flatnonzero(_may_alarm(ours, windows[1:])):
@@ -229,6 +237,15 @@ def control_table(directory: Path, replays: int) -> tuple[list[str], bool]:
     return lines, is_good
 
 
+def write(name: str, *tables: list[str]) -> None:
+    """Puts tables in place of those that the page of the docs has under that name."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    text = PAGE.read_text()
+    before, after = text.split(begin)[0], text.split(end)[1]
+    body = "\n\n".join("\n".join(lines) for lines in tables)
+    PAGE.write_text(f"{before}{begin}\n{body}\n{end}{after}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -242,10 +259,7 @@ def main() -> int:
         found, are_found = stream_table(directory)
         false, are_few = control_table(directory, options.replays)
     if options.write:
-        text = PAGE.read_text()
-        before, after = text.split(BEGIN)[0], text.split(END)[1]
-        tables = "\n\n".join("\n".join(lines) for lines in (found, false))
-        PAGE.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}")
+        write("drift-streams", found, false)
     return 0 if are_found and are_few else 1
 
 

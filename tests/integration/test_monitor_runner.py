@@ -28,7 +28,7 @@ from shipway.core.access import ANYBODY, Grant, Role
 from shipway.core.captures import Feedback, Prediction, Shape
 from shipway.core.capturing import Capture
 from shipway.core.endpoints import EndpointSpec, EndpointState, Phase
-from shipway.core.errors import NotFound, StoreUnavailable
+from shipway.core.errors import ConflictError, NotFound, StoreUnavailable
 from shipway.core.monitor_runs import FAILED, LEASE, MOST_ATTEMPTS, MonitorVerdict, RunState
 from shipway.core.monitors import Against, MonitorKind, MonitorSpec
 from shipway.core.signature import Layout, Signature
@@ -434,6 +434,45 @@ def test_run_that_a_person_wants_is_on_record_and_does_not_move_the_schedule(wor
     assert event.details["run"] == run.id
 
 
+def test_run_over_a_period_judges_that_and_moves_neither_alerts_nor_the_monitors_last_word(world):
+    world.put(DRIFT)
+    world.record(broken=True)
+    world.runner.tick()
+    (newest,) = world.newest()
+    told = list(world.signals)
+    world.now += HOUR / 2
+    request = Request(actor="ada", now=world.now)
+    before = {"since": END - DAY, "until": BROKEN_AT - HOUR}
+    run = world.monitors.run_now("churn", "drift", request, **before)
+    assert world.monitors.run_now("churn", "drift", request, **before) == run, "the same waits"
+    world.runner.tick()
+    ended = world.monitors.run("churn", run.id)
+    assert ended.verdict is MonitorVerdict.STEADY, "the hours before it broke"
+    assert (ended.report.start, ended.report.end) == (END - DAY, BROKEN_AT - HOUR)
+    assert ended.report.rows == 3000 * 15 // 24
+    assert world.signals == told
+    (stand,) = world.monitors.of("churn", now=world.now)
+    assert stand.last.id == newest.id
+    events = AuditLog(world.database).newest(subject="churn")
+    (event,) = (one for one in events if one.action == "monitor.run")
+    assert event.details["period"] == {
+        "since": "2026-05-05T07:00:00Z",
+        "until": "2026-05-05T22:00:00Z",
+    }
+
+
+def test_people_cannot_let_any_number_of_runs_wait(world):
+    world.put(DRIFT)
+    for hours in range(10):
+        request = Request(actor="ada", now=world.now + timedelta(seconds=hours))
+        since = END - DAY - hours * HOUR
+        world.monitors.run_now("churn", "drift", request, since=since, until=END)
+    later = Request(actor="ada", now=world.now + HOUR)
+    with pytest.raises(ConflictError, match="10 runs of monitor `drift` of `churn` wait"):
+        world.monitors.run_now("churn", "drift", later)
+    assert world.monitors.run_now("churn", "drift", later, since=since, until=END)
+
+
 def test_monitor_that_is_not_there_is_named_with_the_nearest(world):
     world.put(DRIFT)
     with pytest.raises(NotFound, match="Did you mean `drift`"):
@@ -488,7 +527,17 @@ def test_routes_give_runs_and_files_to_those_who_may_read_the_endpoint(world):
     assert api.ask("GET", f"{below}/plot.png", viewer).content.startswith(b"\x89PNG")
     assert api.ask("POST", "/endpoints/churn/monitors/drift/run", viewer).status_code == 403
     operator = api.key("operator")
-    assert api.ask("POST", "/endpoints/churn/monitors/drift/run", operator).status_code == 202
+    run_path = "/endpoints/churn/monitors/drift/run"
+    assert api.ask("POST", run_path, operator).status_code == 202
+    world.now += HOUR
+    past = api.ask(
+        "POST", f"{run_path}?since=2026-05-05T07:00:00&until=2026-05-05T08:00Z", operator
+    )
+    assert past.json()["period"] == {
+        "since": "2026-05-05T07:00:00Z",
+        "until": "2026-05-05T08:00:00Z",
+    }
+    assert api.ask("POST", f"{run_path}?since=2027-01-01", operator).status_code == 400
     for path in (below, f"{below}/report.html", "/endpoints/churn/monitors"):
         assert api.ask("GET", path, stranger).status_code == 404
     with world.database.transaction() as tx:

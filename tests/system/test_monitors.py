@@ -53,3 +53,9 @@ def test_what_callers_sent_is_judged_on_demand(server, tmp_path):
     assert "inconclusive" in shipway(server, "list", "scale")
     assert "Too little data" in shipway(server, "show", "scale", "drift")
     assert run["id"] in shipway(server, "history", "scale", "drift")
+    times = ("--since", "2026-01-01", "--until", "2026-01-01T06:00:00")
+    past = json.loads(shipway(server, "run", "scale", "drift", *times, "--json"))
+    assert (past["report"]["start"], past["report"]["end"]) == (
+        "2026-01-01T00:00:00Z",
+        "2026-01-01T06:00:00Z",
+    )

@@ -8,15 +8,17 @@ import pytest
 from shipway.core.drift.rules import DriftRules
 from shipway.core.drift.separation import SeparationRules
 from shipway.core.endpoints import EndpointSpec
-from shipway.core.errors import InvalidSpec
+from shipway.core.errors import InvalidRequest, InvalidSpec
 from shipway.core.monitor_runs import (
     FAILED,
     MonitorFinding,
     MonitorReport,
     MonitorRun,
     MonitorVerdict,
+    Period,
     done,
     failed,
+    period_of,
     signals_of,
     taken,
 )
@@ -167,6 +169,50 @@ def test_a_run_that_failed_is_an_alert_of_its_own():
     assert signals[FAILED].summary == "It ran out of memory."
 
 
+def test_a_run_over_a_period_that_somebody_named_is_no_news():
+    past = run(period=Period(since=NOW - timedelta(days=9), until=NOW - timedelta(days=8)))
+    for verdict in MonitorVerdict:
+        ended = done(past, report(verdict, finding("income", verdict)), artifacts=(), now=NOW)
+        assert signals_of(ended) == ()
+    assert signals_of(failed(past, message="The log is too much at once.", now=NOW)) == ()
+
+
+DAY = timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "found"),
+    [
+        (None, None, None),
+        (NOW - 3 * DAY, NOW - DAY, (NOW - 3 * DAY, NOW - DAY)),
+        (NOW - 3 * DAY, None, (NOW - 3 * DAY, NOW)),
+        (None, NOW - DAY, (NOW - 2 * DAY, NOW - DAY)),
+    ],
+)
+def test_what_is_left_out_of_a_period_is_the_window_up_to_now(since, until, found):
+    monitor = MonitorSpec(kind=MonitorKind.DRIFT)
+    period = period_of(monitor, since=since, until=until, now=NOW)
+    assert (period and (period.since, period.until)) == found
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "path"),
+    [
+        (None, NOW + timedelta(seconds=1), "until"),
+        (None, datetime(1, 1, 1, tzinfo=UTC), "until"),
+        (datetime(1, 1, 1, tzinfo=UTC), None, "since"),
+        (NOW - DAY, NOW - DAY, "since"),
+        (NOW - DAY, NOW - 2 * DAY, "since"),
+        (NOW - 367 * DAY, None, "since"),
+    ],
+)
+def test_period_of_which_nothing_is_kept_is_refused(since, until, path):
+    monitor = MonitorSpec(kind=MonitorKind.DRIFT)
+    with pytest.raises(InvalidRequest) as refused:
+        period_of(monitor, since=since, until=until, now=NOW)
+    assert refused.value.details["path"] == path
+
+
 def test_spec_of_a_run_survives_as_json():
-    kept = run()
+    kept = run(period=Period(since=NOW - DAY, until=NOW))
     assert msgspec.json.decode(msgspec.json.encode(kept), type=MonitorRun) == kept

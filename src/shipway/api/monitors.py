@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Response
 from shipway.api.guard import Actor
 from shipway.api.messages import answer, answers
 from shipway.api.services import UsesServices
+from shipway.api.times import Moment, moment
 from shipway.control.changes import Request
 from shipway.core.monitor_runs import MonitorRun, MonitorStand
 from shipway.monitoring.order import PAGE, PNG, SVG
@@ -37,10 +38,20 @@ def list_monitors(name: str, services: UsesServices) -> Response:
     status_code=202,
     responses={202: answers(MonitorRun, "The run, which waits or runs.")},
 )
-def run_monitor(name: str, monitor: str, services: UsesServices, actor: Actor) -> Response:
-    """Runs a monitor over the window up to now."""
+def run_monitor(
+    name: str,
+    monitor: str,
+    services: UsesServices,
+    actor: Actor,
+    since: Moment = "",
+    until: Moment = "",
+) -> Response:
+    """Runs a monitor over the window up to now, or over other times, which raises and resolves no alert."""
     request = Request(actor=actor, now=services.now())
-    return answer(services.monitors.run_now(name, monitor, request), status=202)
+    run = services.monitors.run_now(
+        name, monitor, request, since=moment("since", since), until=moment("until", until)
+    )
+    return answer(run, status=202)
 
 
 @router.get(

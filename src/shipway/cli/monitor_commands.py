@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shipway.cli.options import EndpointName, Json, Server, StateDir
+from shipway.cli.options import TIME_FORMATS, EndpointName, Json, Server, StateDir
 
 if TYPE_CHECKING:
     from shipway.client.synchronous import Client
@@ -41,6 +42,14 @@ def run(
     name: EndpointName,
     monitor: MonitorName,
     *,
+    since: Annotated[
+        datetime | None,
+        typer.Option(formats=TIME_FORMATS, help="Judge predictions from then on (UTC)."),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option(formats=TIME_FORMATS, help="Judge predictions before then (UTC)."),
+    ] = None,
     html: HtmlFile = None,
     png: PngFile = None,
     timeout_s: Annotated[
@@ -50,8 +59,9 @@ def run(
     state_dir: StateDir = None,
     as_json: Json = False,
 ) -> None:
-    """Judge the window up to now, and show what was found.
+    """Judge the window up to now, or other times, and show what was found.
 
+    With `--since` or `--until`, no alert is raised or resolved.
     The exit code is 0 whatever it found, and 6 when the run failed.
     """
     from shipway.cli.output import progress
@@ -59,7 +69,7 @@ def run(
 
     with client_of(server, state_dir) as client:
         with progress(f"Running {monitor} of {name}"):
-            found = client.run_monitor(name, monitor, timeout_s=timeout_s)
+            found = client.run_monitor(name, monitor, since=since, until=until, timeout_s=timeout_s)
         _write(client, found, html=html, png=png)
     _show(found, as_json=as_json)
 

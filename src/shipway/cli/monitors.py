@@ -61,7 +61,7 @@ def show_runs(endpoint: str, monitor: str, runs: Sequence[MonitorRun]) -> None:
     rows = [
         (
             one.id,
-            f"{one.due_at:%Y-%m-%d %H:%M}",
+            f"{one.window.until:%Y-%m-%d %H:%M}",
             one.by or "schedule",
             _coloured(_word(one)),
             one.summary or one.message,
@@ -69,7 +69,7 @@ def show_runs(endpoint: str, monitor: str, runs: Sequence[MonitorRun]) -> None:
         for one in runs
     ]
     show_table(
-        ["run", "due (UTC)", "by", "verdict", "it says"],
+        ["run", "up to (UTC)", "by", "verdict", "it says"],
         rows,
         empty=f"`{monitor}` of `{endpoint}` has not run yet: `shipway monitors run {endpoint} {monitor}`.",
     )

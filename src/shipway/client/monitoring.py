@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import Literal
 from urllib.parse import quote
 
 from shipway.client.exchange import Answer, Call, Flow, Pause, one, reading
+from shipway.client.times import text_of
 from shipway.core.errors import DeadlineExceeded
 from shipway.core.monitor_runs import MonitorRun, MonitorStand
 
@@ -24,10 +26,17 @@ def stands(endpoint: str) -> Call[tuple[MonitorStand, ...]]:
     return Call(method="GET", path=path, read=reading(tuple[MonitorStand, ...]))
 
 
-def start(endpoint: str, monitor: str) -> Call[MonitorRun]:
-    """Puts down a run over the window up to now."""
-    path = _path(endpoint, "monitors", monitor, "run")
-    return Call(method="POST", path=path, read=reading(MonitorRun))
+def start(
+    endpoint: str, monitor: str, *, since: datetime | None = None, until: datetime | None = None
+) -> Call[MonitorRun]:
+    """Puts down a run over the window up to now, or over other times."""
+    times = {"since": since, "until": until}
+    return Call(
+        method="POST",
+        path=_path(endpoint, "monitors", monitor, "run"),
+        query={name: text_of(at) for name, at in times.items() if at is not None},
+        read=reading(MonitorRun),
+    )
 
 
 def runs(endpoint: str, monitor: str, *, limit: int) -> Call[tuple[MonitorRun, ...]]:
@@ -51,15 +60,24 @@ def report(endpoint: str, run: str, form: Form) -> Call[bytes]:
     return Call(method="GET", path=_path(endpoint, "monitor-runs", run, _FILES[form]), read=_bytes)
 
 
-def ran(endpoint: str, monitor: str, *, timeout_s: float) -> Flow[MonitorRun]:
-    """A run over the window up to now, once it has ended.
+def ran(
+    endpoint: str,
+    monitor: str,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    timeout_s: float,
+) -> Flow[MonitorRun]:
+    """A run over the window up to now, or over other times, once it has ended.
 
     Raises:
         EndpointNotFound, NotFound: there is no such endpoint or monitor.
+        InvalidRequest: nothing can have been kept of these times.
+        ConflictError: too many runs wait.
         DeadlineExceeded: `timeout_s` passed first; the run goes on.
     """
     deadline = time.monotonic() + timeout_s
-    found = yield from one(start(endpoint, monitor))
+    found = yield from one(start(endpoint, monitor, since=since, until=until))
     while found.ended_at is None:
         if time.monotonic() >= deadline:
             raise DeadlineExceeded(

@@ -634,15 +634,31 @@ class Client:
         return self._send(monitoring.stands(endpoint))
 
     def run_monitor(
-        self, endpoint: str, monitor: str, *, timeout_s: float = monitoring.RUN_TIMEOUT_S
+        self,
+        endpoint: str,
+        monitor: str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        timeout_s: float = monitoring.RUN_TIMEOUT_S,
     ) -> MonitorRun:
-        """Judges the window up to now, and gives the run once it has ended.
+        """Judges the window up to now, or other times, and gives the run once it has ended.
+
+        Args:
+            endpoint: the endpoint's name.
+            monitor: the monitor's name.
+            since: from then on; as long before `until` as the monitor's window when left out.
+            until: before then; now when left out. With either, no alert is raised or resolved.
+            timeout_s: how long to wait for the run.
 
         Raises:
             NotFound: the endpoint has no such monitor.
+            InvalidRequest: nothing can have been kept of these times.
+            ConflictError: ten other runs of the monitor wait already.
             DeadlineExceeded: `timeout_s` passed first; the run goes on.
         """
-        return self._run(monitoring.ran(endpoint, monitor, timeout_s=timeout_s))
+        run = monitoring.ran(endpoint, monitor, since=since, until=until, timeout_s=timeout_s)
+        return self._run(run)
 
     def monitor_runs(
         self, endpoint: str, monitor: str, *, limit: int = 50

@@ -107,7 +107,7 @@ class Orders:
         directory: Path,
     ) -> Order:
         signature = record.manifest.content.signature
-        start, end = run.due_at - run.monitor.length, run.due_at
+        start, end = run.window.since, run.window.until
         files = self._log.files(run.endpoint, version=record.number, since=start, until=end)
         return Order(
             title=f"{run.monitor.label} of {run.endpoint} ({record.ref})",

@@ -11,14 +11,17 @@ from shipway.control.changes import Request
 from shipway.control.monitor_runner import new_run_id
 from shipway.core.audit import Change
 from shipway.core.endpoints import EndpointState
-from shipway.core.errors import EndpointNotFound, NotFound
-from shipway.core.monitor_runs import MonitorRun, MonitorStand, Trigger
+from shipway.core.errors import ConflictError, EndpointNotFound, NotFound
+from shipway.core.monitor_runs import MonitorRun, MonitorStand, Period, Trigger, period_of
 from shipway.core.monitors import MonitorSpec
 from shipway.store.objects.reports import ReportObjects
 from shipway.store.sql.database import Database, Transaction
 
-_LOOKED_AT = 20
+_LOOKED_AT = 100
 """Runs among which the last that ended is looked for."""
+
+_MOST_WAITING = 10
+"""Runs of a monitor that people may let wait: each is a process of its own, one at a time."""
 
 
 class Monitors:
@@ -48,18 +51,35 @@ class Monitors:
             state = self._state(tx, endpoint)
             return tuple(self._stand(tx, state, one, now) for one in state.spec.monitored)
 
-    def run_now(self, endpoint: str, monitor: str, request: Request) -> MonitorRun:
-        """Puts down a run that judges the window up to now. While one waits or runs, gives that.
+    def run_now(
+        self,
+        endpoint: str,
+        monitor: str,
+        request: Request,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> MonitorRun:
+        """Puts down a run that judges the window up to now, or other times. While the same waits or runs, gives that.
 
         Raises:
             EndpointNotFound, NotFound: there is no such endpoint or monitor.
+            InvalidRequest: see `period_of`.
+            ConflictError: too many others wait.
         """
         with self._database.transaction() as tx:
             spec = _named(self._state(tx, endpoint), monitor)
-            for run in self._newest(tx, endpoint, monitor, limit=_LOOKED_AT):
-                if run.trigger is Trigger.PERSON and run.ended_at is None:
+            period = period_of(spec, since=since, until=until, now=request.now)
+            newest = self._newest(tx, endpoint, monitor, limit=_LOOKED_AT)
+            waiting = [
+                one for one in newest if one.trigger is Trigger.PERSON and one.ended_at is None
+            ]
+            for run in waiting:
+                if run.period == period:
                     return run
-            run = self._new(endpoint, spec, request)
+            if len(waiting) >= _MOST_WAITING:
+                raise _too_many(endpoint, monitor)
+            run = self._new(endpoint, spec, request, period)
             tx.monitor_runs.add(run)
             tx.audit.append(_change(run, request))
         self._poke()
@@ -117,7 +137,7 @@ class Monitors:
         return MonitorStand(
             monitor=monitor,
             next_at=monitor.schedule(endpoint).following(now),
-            last=next((run for run in runs if run.ended_at is not None), None),
+            last=next((run for run in runs if run.ended_at and run.period is None), None),
         )
 
     def _newest(
@@ -125,7 +145,9 @@ class Monitors:
     ) -> list[MonitorRun]:
         return tx.monitor_runs.newest(self.environment, endpoint, monitor, limit=limit)
 
-    def _new(self, endpoint: str, monitor: MonitorSpec, request: Request) -> MonitorRun:
+    def _new(
+        self, endpoint: str, monitor: MonitorSpec, request: Request, period: Period | None
+    ) -> MonitorRun:
         return MonitorRun(
             id=new_run_id(),
             environment=self.environment,
@@ -134,6 +156,7 @@ class Monitors:
             due_at=request.now,
             trigger=Trigger.PERSON,
             by=request.actor,
+            period=period,
         )
 
     def _state(self, tx: Transaction, endpoint: str) -> EndpointState:
@@ -159,6 +182,13 @@ def _named(state: EndpointState, monitor: str) -> MonitorSpec:
     )
 
 
+def _too_many(endpoint: str, monitor: str) -> ConflictError:
+    return ConflictError(
+        f"{_MOST_WAITING} runs of monitor `{monitor}` of `{endpoint}` wait already.",
+        next_step=f"Ask again once they are done: see `shipway monitors history {endpoint} {monitor}`.",
+    )
+
+
 def _change(run: MonitorRun, request: Request) -> Change:
     return Change(
         at=request.now,
@@ -170,5 +200,6 @@ def _change(run: MonitorRun, request: Request) -> Change:
             "monitor": run.monitor.label,
             "run": run.id,
             "spec": msgspec.to_builtins(run.monitor),
+            **({"period": msgspec.to_builtins(run.period)} if run.period else {}),
         },
     )

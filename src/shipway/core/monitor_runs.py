@@ -8,13 +8,17 @@ from enum import StrEnum
 
 import msgspec
 
-from shipway.core.monitors import MonitorSpec
+from shipway.core.errors import InvalidRequest
+from shipway.core.monitors import LONGEST, MonitorSpec
 from shipway.core.signals import Signal
 
 LEASE = timedelta(minutes=20)
 """A run belongs to the process that took it for so long; who is killed loses it then."""
 
 MOST_ATTEMPTS = 3
+OLDEST = timedelta(days=3650)
+"""Predictions are kept for no longer."""
+
 FAILED = "monitor-failed"
 """The rule of signals that a monitor cannot do its work."""
 
@@ -127,8 +131,15 @@ class MonitorReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         return min((one.since for one in self.firing if one.since is not None), default=None)
 
 
+class Period(msgspec.Struct, frozen=True, kw_only=True):
+    """From when, and up to when."""
+
+    since: datetime
+    until: datetime
+
+
 class MonitorRun(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. It judges the window that ends at `due_at`, whenever it is started.
+    """One run. It judges the window that ends at `due_at`, whenever it is started, or the `period` that somebody named.
 
     `attempts` is how often it was started, `leased_until` until when it belongs to `holder`. `artifacts` are the files
     that were made of it. `report` is None until it is done, and in lists.
@@ -152,6 +163,13 @@ class MonitorRun(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     artifacts: tuple[str, ...] = ()
     report: MonitorReport | None = None
+    period: Period | None = None
+
+    @property
+    def window(self) -> Period:
+        """The times that it judges."""
+        due = self.due_at
+        return self.period or Period(since=due - self.monitor.length, until=due)
 
     @property
     def place(self) -> str:
@@ -168,6 +186,35 @@ class MonitorRun(msgspec.Struct, frozen=True, kw_only=True):
         if self.state is not RunState.RUNNING or self.leased_until is None:
             return False
         return not now < self.leased_until <= now + LEASE
+
+
+def period_of(
+    monitor: MonitorSpec, *, since: datetime | None, until: datetime | None, now: datetime
+) -> Period | None:
+    """The times that somebody wants judged; None where they name none.
+
+    Without `until` they go up to now, without `since` they are as long as the monitor's window.
+
+    Raises:
+        InvalidRequest: nothing can have been kept of them, or they are longer than a year.
+    """
+    if since is None and until is None:
+        return None
+    end = until or now
+    if not now - OLDEST <= end <= now:
+        raise InvalidRequest(
+            f"`until` is {end.isoformat()}, and nothing is kept of that.",
+            next_step="Name a time that has passed, at most ten years ago.",
+            path="until",
+        )
+    start = since or end - monitor.length
+    if not timedelta() < end - start <= LONGEST:
+        raise InvalidRequest(
+            f"From {start.isoformat()} up to {end.isoformat()} is no time, or more than a year.",
+            next_step="Name a `since` that is before `until`, at most 366 days.",
+            path="since",
+        )
+    return Period(since=start, until=end)
 
 
 def taken(run: MonitorRun, *, holder: str, now: datetime) -> MonitorRun:
@@ -224,7 +271,7 @@ def failed(run: MonitorRun, *, message: str, now: datetime) -> MonitorRun:
 
 
 class MonitorStand(msgspec.Struct, frozen=True, kw_only=True):
-    """A monitor of an endpoint: what it does, when it runs next, and its last run that ended."""
+    """A monitor of an endpoint: what it does, when it runs next, and its last run over the newest window that ended."""
 
     monitor: MonitorSpec
     next_at: datetime | None
@@ -235,8 +282,11 @@ def signals_of(run: MonitorRun) -> tuple[Signal, ...]:
     """What an ended run says to the alerts.
 
     There is one alert per monitor, not per feature: a broken upstream moves many features at once. Without a
-    verdict, an alert that is there stays, and none is raised.
+    verdict, an alert that is there stays, and none is raised. A run over a period that somebody named says nothing: what
+    was then is no news, and whoever asked reads it.
     """
+    if run.period is not None:
+        return ()
     label = run.monitor.label
     work = _signal(
         run,
