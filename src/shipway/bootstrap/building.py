@@ -50,7 +50,7 @@ def built_of(settings: Settings, database: Database) -> Built:
         predictions=predictions,
         queries=queries,
         performances=Performances(database, predictions, state_dir=state_dir),
-        costs=costs_of(settings, database),
+        costs=costs_of(settings, database, predictions),
     )
     services, keeping = with_metrics(services, settings, database, reconciler)
     services, alert_loop, monitor_runner = with_watching(settings, database, reconciler, services)
