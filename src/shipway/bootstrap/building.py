@@ -17,11 +17,13 @@ from shipway.bootstrap.watching import (
     with_watching,
 )
 from shipway.control.access import Access
+from shipway.control.alerting.installation import Installation
 from shipway.control.identity import follow_provider
 from shipway.control.performance import Performances
 from shipway.control.reconciler import Reconciler
 from shipway.settings import Settings
 from shipway.store.sql.database import Database
+from shipway.tls.files import tls_files
 
 Loop = tuple[str, Callable[[], Coroutine[Any, Any, None]]]
 """A name, and what runs until it is cancelled."""
@@ -63,6 +65,7 @@ def built_of(settings: Settings, database: Database) -> Built:
         ("metric history", keeping.run),
         ("alerts", alert_loop.run),
         ("costs", partial(chores.charge_for_ever, services)),
+        ("installation", partial(chores.examine_for_ever, services, _installation(settings))),
         ("monitors", monitor_runner.run),
         ("prediction log", partial(chores.compact_for_ever, upkeep)),
         ("prediction log retention", partial(chores.expire_for_ever, upkeep)),
@@ -73,6 +76,12 @@ def built_of(settings: Settings, database: Database) -> Built:
         reconciler=reconciler,
         loops=tuple(loops),
         at_the_end=(partial(chores.sign, services, at_the_end=True), keeping.write),
+    )
+
+
+def _installation(settings: Settings) -> Installation:
+    return Installation(
+        environment=settings.environment, state_dir=settings.state_dir, tls=tls_files(settings)
     )
 
 
