@@ -17,6 +17,7 @@ LOOPS = (
     chores.expire_for_ever,
     chores.charge_for_ever,
     chores.examine_for_ever,
+    chores.learn_for_ever,
     chores.bound_logs_for_ever,
 )
 FAULTS = (StoreUnavailable("it is away"), OSError(24, "Too many open files"), KeyError("ours"))

@@ -19,6 +19,7 @@ from shipway.bootstrap.watching import (
 from shipway.control.access import Access
 from shipway.control.alerting.installation import Installation
 from shipway.control.identity import follow_provider
+from shipway.control.learning import Learning
 from shipway.control.performance import Performances
 from shipway.control.reconciler import Reconciler
 from shipway.settings import Settings
@@ -56,6 +57,7 @@ def built_of(settings: Settings, database: Database) -> Built:
     )
     services, keeping = with_metrics(services, settings, database, reconciler)
     services, alert_loop, monitor_runner = with_watching(settings, database, reconciler, services)
+    learning = Learning(database, services.performances, environment=settings.environment)
     loops: list[Loop] = [
         ("reconciler", reconciler.run),
         ("sweep", partial(chores.sweep_for_ever, registry, state_dir)),
@@ -67,6 +69,7 @@ def built_of(settings: Settings, database: Database) -> Built:
         ("costs", partial(chores.charge_for_ever, services)),
         ("installation", partial(chores.examine_for_ever, services, _installation(settings))),
         ("monitors", monitor_runner.run),
+        ("feedback of rollouts", partial(chores.learn_for_ever, learning)),
         ("prediction log", partial(chores.compact_for_ever, upkeep)),
         ("prediction log retention", partial(chores.expire_for_ever, upkeep)),
         *_of_provider(settings, access),
