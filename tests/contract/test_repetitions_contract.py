@@ -32,7 +32,7 @@ def log(database, artifacts, tmp_path) -> Predictions:
 
 @pytest.fixture
 def repetitions(log, tmp_path) -> Repetitions:
-    return Repetitions(log, state_dir=tmp_path / "control")
+    return Repetitions(log, state_dir=tmp_path / "control", wait_s=120)
 
 
 def seen(version: int = 1, *columns: str, endpoint: str = "churn") -> Observed:
@@ -157,7 +157,7 @@ def logs(tmp_path) -> Logs:
 
 
 def test_a_file_that_cannot_be_read_is_said_and_does_not_keep_others_from_theirs(logs, tmp_path):
-    repetitions = Repetitions(logs, state_dir=tmp_path)
+    repetitions = Repetitions(logs, state_dir=tmp_path, wait_s=120)
     found = repetitions.counted([seen(endpoint="broken"), seen(endpoint="sound")], NOW)
     assert set(found.repeats) == {("sound", "churn:1")}
     (one,) = found.unknown
@@ -175,4 +175,4 @@ def test_a_store_that_does_not_answer_is_not_waited_for(logs, tmp_path):
     for thread in threading.enumerate():
         if thread.name == "repetitions":
             thread.join()
-    assert Repetitions(logs, state_dir=tmp_path).counted([seen()], NOW).unknown == ()
+    assert Repetitions(logs, state_dir=tmp_path, wait_s=120).counted([seen()], NOW).unknown == ()
