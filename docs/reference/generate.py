@@ -45,12 +45,14 @@ from shipway.core import (
 from shipway.core.alerts import plan as alert_plan
 from shipway.core.alerts import rules as alert_rules
 from shipway.core.alerts.defaults import DEFAULT_RULES, SERVER_RULES, runbook_of
+from shipway.core.alerts.installation import CERTIFICATE_RULE, DISK_RULE, SPACE, URGENT_S
 from shipway.core.alerts.plan import AlertPlan, Notify, Override, Reaction, Slo
 from shipway.core.alerts.rules import Absence, Anomaly, BurnRate, Change, Threshold
 from shipway.core.budgets import Budget
 from shipway.core.capturing import Capture, Reading, Redact
 from shipway.core.endpoints import Cache, EndpointSpec, Fallback, Limits, Scaling
 from shipway.core.errors import ShipwayError
+from shipway.core.health import EXPIRES_SOON_S
 from shipway.core.isolation import Sandbox
 from shipway.core.measures import MEASURES, OF_SERVER
 from shipway.core.monitors import Against, MonitorSpec
@@ -311,7 +313,7 @@ def alerts() -> str:
         "What `alerts` of an [EndpointSpec](endpoint-spec.md) may hold. [Alerts](../howto/alerts.md) says how"
         " they are used.\n",
         "## Default rules\n",
-        "Every endpoint has them from its first moment; the last one is the server's.\n",
+        "Every endpoint has them from its first moment; the last three are the server's.\n",
         _table(["rule", "severity", "fires when", "runbook"], _default_rules()),
         "## alerts\n",
         _alert_table("alerts", alert_plan, AlertPlan),
@@ -364,6 +366,11 @@ _WHEN = {
     "monitor-failed": "a monitor could not come to a verdict",
     "budget": "a budget is, or will be, used up",
     "gateway-down": "there are endpoints, and no gateway has reported for 15 s",
+    DISK_RULE: f"the state directory's disk has less than {SPACE.low_pct:g} % (critical: {SPACE.full_pct:g} %) of its"
+    f" inodes left, or of its bytes, which are also less than {SPACE.low_bytes >> 30}"
+    f" ({SPACE.full_bytes >> 30}) GiB",
+    CERTIFICATE_RULE: f"a certificate of control and the gateways beside it ends within {EXPIRES_SOON_S / 86400:g} days"
+    f" (critical: {URGENT_S / 86400:g}), or cannot be used",
 }
 
 

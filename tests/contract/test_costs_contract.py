@@ -7,9 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shipway.control.costs import Costs, HourUse
+from shipway.control.costs import Costs, Counted, HourUse
+from shipway.control.resources import HistoryUse
+from shipway.core.capturing import Capture
 from shipway.core.costs import Prices, Resources, Usage
-from shipway.core.thrift import Observed
+from shipway.core.endpoints import Cache, EndpointSpec, EndpointState, Phase
+from shipway.core.repeats import Compared, Repeats
+from shipway.core.thrift import Observed, Unknown
+from shipway.core.versions import VersionRef
+from shipway.testing.bundles import write_bundle
 
 HOUR = timedelta(hours=1)
 NOON = datetime(2026, 5, 6, 12, tzinfo=UTC)
@@ -40,9 +46,41 @@ class Steady:
         )
 
 
-class Unknown(Steady):
+class Nothing(Steady):
     def used(self, since, until):
         return None
+
+
+class Repeated:
+    """A log in which half of the requests of `a` repeat others; that of `b` is away."""
+
+    def __init__(self):
+        self.asked = []
+
+    def counted(self, versions, until):
+        self.asked += [seen.endpoint for seen in versions]
+        return Counted(
+            repeats={("a", "m:1"): Repeats(requests=5000, repeated=2500)},
+            unknown=(Unknown(kind="cache", endpoint="b", version="m:1", why="It is away."),),
+        )
+
+
+class Busy(Steady):
+    """Three endpoints that take a core each: of the last one, the log does not tell."""
+
+    def observed(self, since, until):
+        return tuple(
+            Observed(
+                endpoint=name,
+                version="m:1",
+                hours=24,
+                requests=9999,
+                replicas=1,
+                cpu_s=24 * 3600,
+                compared=None if name == "c" else Compared(columns=("x",)),
+            )
+            for name in ("a", "b", "c")
+        )
 
 
 @pytest.fixture
@@ -52,8 +90,14 @@ def database(place):
     database.close()
 
 
-def costs(database, source=None, prices=PRICES):
-    return Costs(database, source or Steady(), environment="dev", prices=prices)
+def costs(database, source=None, prices=PRICES, repeats=None):
+    return Costs(
+        database,
+        source or Steady(),
+        repeats=repeats or Repeated(),
+        environment="dev",
+        prices=prices,
+    )
 
 
 def total(report):
@@ -95,7 +139,7 @@ def test_a_price_holds_for_its_time(database):
 
 
 def test_an_hour_of_which_nothing_is_known_is_not_asked_for_again(database):
-    costs(database, Unknown()).charge(NOON)
+    costs(database, Nothing()).charge(NOON)
     assert costs(database).charge(NOON) == 0
     report = costs(database).report(["endpoint"], since=NOON - HOUR, until=NOON, now=NOON)
     assert total(report) == 0
@@ -126,16 +170,56 @@ def test_one_endpoint_shows_nothing_of_the_others(database):
 
 
 def test_advice_comes_with_the_saving_in_the_servers_prices(database):
-    (advice,) = costs(database, prices=Prices()).advice(since=NOON, until=NOON + HOUR)
+    found = costs(database, prices=Prices()).advice(since=NOON, until=NOON + HOUR)
+    (advice,) = found.advice
     assert (advice.kind, advice.currency) == ("replicas", "USD")
     assert advice.saving == pytest.approx(3 * 50 * 0.0045 * 730)
+
+
+def test_repeats_are_counted_where_a_cache_could_pay_and_what_is_not_known_is_said(database):
+    log = Repeated()
+    found = costs(database, Busy(), repeats=log).advice(since=NOON, until=NOON + HOUR)
+    (advice,) = found.advice
+    assert (advice.kind, advice.endpoint) == ("cache", "a")
+    assert advice.saving == pytest.approx(0.5 * 730)
+    assert [one.endpoint for one in found.unknown] == ["b"]
+    assert log.asked == ["a", "b"]
+
+
+def test_no_log_is_asked_where_no_cache_could_pay(database):
+    log = Repeated()
+    costs(database, repeats=log).advice(since=NOON, until=NOON + HOUR)
+    assert log.asked == []
 
 
 def test_hours_that_a_clock_ahead_of_time_charged_are_charged_again(database):
     own = costs(database)
     own.charge(NOON)
-    costs(database, Unknown()).charge(NOON + 5 * HOUR)
+    costs(database, Nothing()).charge(NOON + 5 * HOUR)
     own.charge(NOON + timedelta(minutes=1))  # the clock is right again
     own.charge(NOON + HOUR)
     report = own.report(["hour"], since=NOON - HOUR, until=NOON + HOUR, now=NOON + HOUR)
     assert [row.total for row in report.rows] == [pytest.approx(3.0), pytest.approx(3.0)]
+
+
+@pytest.mark.parametrize(
+    ("declared", "compared"),
+    [
+        ({"capture": Capture()}, Compared(columns=("age", "city"))),
+        ({"capture": Capture(), "cache": Cache()}, None),
+        ({}, None),
+    ],
+)
+def test_requests_are_compared_where_they_are_kept_and_no_cache_is(
+    database, registry, tmp_path, declared, compared
+):
+    write_bundle(tmp_path / "bundle")
+    registry.register("m", tmp_path / "bundle", actor="ada", now=NOON)
+    spec = EndpointSpec(name="a", model="m:1", environment="dev", **declared)
+    state = EndpointState(spec=spec, generation=1, phase=Phase.LIVE, active=VersionRef("m", 1))
+    with database.transaction() as tx:
+        tx.endpoints.put(state, expected_generation=None)
+        tx.metrics.add("dev", {("a", "m:1"): {"samples": 1800.0}}, at=NOON)
+    use = HistoryUse(database, environment="dev", clock=lambda: NOON + HOUR)
+    (found,) = use.observed(NOON - HOUR, NOON + HOUR)
+    assert found.compared == compared

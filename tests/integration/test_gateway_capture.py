@@ -26,6 +26,7 @@ from shipway.gateway.app import Gateway
 from shipway.gateway.fronts import Dialect, Front
 from shipway.gateway.grpc.call import Reply
 from shipway.gateway.http import Request, encoded
+from shipway.gateway.metrics import page as metrics_page
 from shipway.gateway.segments import complete
 from shipway.gateway.serving import Serving
 from shipway.gateway.spool import Spool
@@ -107,6 +108,15 @@ async def test_every_door_records_what_it_answered(tmp_path, door, capture):
         np.testing.assert_array_equal(one.outputs["y"], [6.0, 15.0])
         assert 0 < one.latency_us < 10_000_000
         assert one.at_us > 1_700_000_000_000_000
+
+
+async def test_what_waits_for_control_is_on_the_metrics_page(tmp_path):
+    async with logged(tmp_path, rollout=None) as log:
+        await answer_of(log.world, 2.0)
+        await log.predictions()
+        (segment,) = complete(log.directory)
+        line = f"shipway_predictions_waiting_bytes {segment.stat().st_size}"
+        assert line in metrics_page(log.world.table).decode().splitlines()
 
 
 async def test_an_endpoint_without_capture_records_nothing_and_tells_no_id(tmp_path):

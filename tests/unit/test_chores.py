@@ -1,6 +1,7 @@
 """What control does again and again: it fails now and then, and control goes on."""
 
 import asyncio
+from inspect import signature
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,8 @@ LOOPS = (
     chores.compact_for_ever,
     chores.expire_for_ever,
     chores.charge_for_ever,
+    chores.examine_for_ever,
+    chores.learn_for_ever,
     chores.bound_logs_for_ever,
 )
 FAULTS = (StoreUnavailable("it is away"), OSError(24, "Too many open files"), KeyError("ours"))
@@ -48,8 +51,7 @@ def test_no_chore_ends_control(loop, fault, monkeypatch, caplog):
             raise asyncio.CancelledError
 
     async def run():
-        # A chore of two arguments has the directory second.
-        given = [Broken(fault)] * (2 if loop is chores.sweep_for_ever else 1)
+        given = [Broken(fault)] * len(signature(loop).parameters)
         with pytest.raises(asyncio.CancelledError):
             await loop(*given)
 

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shipway.cli.costs import show_advice
 from shipway.core.budgets import Budget, Period, began, length, spending
 from shipway.core.costs import GROUPS, Prices, Resources, Usage, charged, summed
+from shipway.core.repeats import Compared, Repeats
 from shipway.core.signals import Severity
-from shipway.core.thrift import Observed, advised
+from shipway.core.thrift import AdviceReport, Observed, Unknown, advised, may_need_cache
 
 HOUR = datetime(2026, 3, 1, 7, tzinfo=UTC)
 PRICES = Prices(cpu_hour=0.04, memory_gb_hour=0.005, gpu_hour=2.0)
@@ -153,3 +155,48 @@ def test_replicas_enough_for_the_busiest_minute_are_kept():
 @pytest.mark.parametrize("fields", [{"hours": 0.5}, {"requests": 10}])
 def test_little_evidence_gives_no_advice(fields):
     assert advised(changed(replicas=8, memory_gb=4.0, **fields), PRICES) == ()
+
+
+def test_a_cache_saves_the_share_of_the_requests_that_repeat():
+    repeats = Repeats(requests=50_000, repeated=20_000)
+    (advice,) = advised(changed(), PRICES, repeats=repeats)
+    assert advice.kind == "cache"
+    # 40 % of 40,000 seconds in 24 hours, for 730 hours at 0.04.
+    assert advice.saving == pytest.approx(0.4 * 40_000 / 3600 / 24 * 730 * 0.04)
+    assert "50,000 requests, 40 %" in advice.evidence
+    assert "redacted" not in advice.evidence
+
+
+def test_what_is_redacted_is_said_to_be_uncompared():
+    compared = Compared(columns=("age",), redacted=("name", "street"))
+    repeats = Repeats(requests=50_000, repeated=20_000)
+    (advice,) = advised(changed(compared=compared), PRICES, repeats=repeats)
+    assert "redacted: `name`, `street`" in advice.evidence
+
+
+@pytest.mark.parametrize(("requests", "repeated"), [(900, 900), (50_000, 4_900)])
+def test_few_requests_or_repetitions_give_no_advice(requests, repeated):
+    assert advised(changed(), PRICES, repeats=Repeats(requests=requests, repeated=repeated)) == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "answer"),
+    [
+        ({}, True),
+        ({"compared": None}, False),
+        ({"requests": 10}, False),
+        ({"cpu_s": 0.0}, False),  # the model runs in the gateway
+    ],
+)
+def test_repetitions_are_counted_only_where_a_cache_could_pay(fields, answer):
+    observed = changed(**{"compared": Compared(columns=("age",)), **fields})
+    assert may_need_cache(observed, PRICES) is answer
+
+
+def test_what_could_not_be_found_out_is_said(capsys):
+    why = "The prediction log gave no answer within 20 s."
+    unknown = (Unknown(kind="cache", endpoint="churn", version="churn:3", why=why),)
+    show_advice(AdviceReport(unknown=unknown))
+    said = capsys.readouterr().out
+    assert "churn (churn:3): whether a cache would pay is not known." in said
+    assert why in said

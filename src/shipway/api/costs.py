@@ -16,13 +16,13 @@ from shipway.core.access import SERVER, Principal, Right, permits
 from shipway.core.budgets import BudgetStanding
 from shipway.core.costs import GROUPS, CostReport
 from shipway.core.errors import InvalidRequest
-from shipway.core.thrift import Advice
+from shipway.core.thrift import Advice, AdviceReport, Unknown
 
 DEFAULT_PERIOD = timedelta(days=30)
 SEEN = timedelta(days=2)
 """Advice looks at so long: the busiest minute is known of it."""
 router = APIRouter(tags=["costs"])
-ANSWERS = [CostReport, BudgetStanding, Advice]
+ANSWERS = [CostReport, BudgetStanding, AdviceReport]
 
 Since = Annotated[datetime | None, Query(description="From then on; 30 days back when left out.")]
 Until = Annotated[datetime | None, Query(description="Before then; now when left out.")]
@@ -67,12 +67,21 @@ def budgets(services: UsesServices, caller: Caller) -> Response:
     return answer([one for one in found if may_read_endpoint(services, caller, one.endpoint)])
 
 
-@router.get("/costs/advice", responses={200: answers(list[Advice], "The largest saving first.")})
+@router.get("/costs/advice", responses={200: answers(AdviceReport, "The largest saving first.")})
 def advice(services: UsesServices, caller: Caller, since: Since = None) -> Response:
     """How the endpoints that the caller may see could cost less."""
     now = services.now()
     found = services.costs.advice(since=utc(since) or now - SEEN, until=now)
-    return answer([one for one in found if may_read_endpoint(services, caller, one.endpoint)])
+
+    def is_seen(one: Advice | Unknown) -> bool:
+        return may_read_endpoint(services, caller, one.endpoint)
+
+    return answer(
+        AdviceReport(
+            advice=tuple(filter(is_seen, found.advice)),
+            unknown=tuple(filter(is_seen, found.unknown)),
+        )
+    )
 
 
 def _require(services: Services, caller: Principal, endpoint: str) -> None:

@@ -17,11 +17,14 @@ from shipway.bootstrap.watching import (
     with_watching,
 )
 from shipway.control.access import Access
+from shipway.control.alerting.installation import Installation
 from shipway.control.identity import follow_provider
+from shipway.control.learning import Learning
 from shipway.control.performance import Performances
 from shipway.control.reconciler import Reconciler
 from shipway.settings import Settings
 from shipway.store.sql.database import Database
+from shipway.tls.files import tls_files
 
 Loop = tuple[str, Callable[[], Coroutine[Any, Any, None]]]
 """A name, and what runs until it is cancelled."""
@@ -50,10 +53,11 @@ def built_of(settings: Settings, database: Database) -> Built:
         predictions=predictions,
         queries=queries,
         performances=Performances(database, predictions, state_dir=state_dir),
-        costs=costs_of(settings, database),
+        costs=costs_of(settings, database, predictions),
     )
     services, keeping = with_metrics(services, settings, database, reconciler)
     services, alert_loop, monitor_runner = with_watching(settings, database, reconciler, services)
+    learning = Learning(database, services.performances, environment=settings.environment)
     loops: list[Loop] = [
         ("reconciler", reconciler.run),
         ("sweep", partial(chores.sweep_for_ever, registry, state_dir)),
@@ -63,7 +67,9 @@ def built_of(settings: Settings, database: Database) -> Built:
         ("metric history", keeping.run),
         ("alerts", alert_loop.run),
         ("costs", partial(chores.charge_for_ever, services)),
+        ("installation", partial(chores.examine_for_ever, services, _installation(settings))),
         ("monitors", monitor_runner.run),
+        ("feedback of rollouts", partial(chores.learn_for_ever, learning)),
         ("prediction log", partial(chores.compact_for_ever, upkeep)),
         ("prediction log retention", partial(chores.expire_for_ever, upkeep)),
         *_of_provider(settings, access),
@@ -73,6 +79,12 @@ def built_of(settings: Settings, database: Database) -> Built:
         reconciler=reconciler,
         loops=tuple(loops),
         at_the_end=(partial(chores.sign, services, at_the_end=True), keeping.write),
+    )
+
+
+def _installation(settings: Settings) -> Installation:
+    return Installation(
+        environment=settings.environment, state_dir=settings.state_dir, tls=tls_files(settings)
     )
 
 

@@ -12,6 +12,8 @@ from typing import ParamSpec, TypeVar
 from shipway.api.services import Services
 from shipway.backends.logs import bound_logs
 from shipway.bootstrap.clock import clock
+from shipway.control.alerting.installation import Installation
+from shipway.control.learning import Learning
 from shipway.control.pruning import Pruning
 from shipway.control.reconciler import ACTOR
 from shipway.control.registry import Registry
@@ -26,6 +28,8 @@ SIGN_EVERY_S = 5.0
 """So long may the newest audit event be without a signature."""
 
 CHARGE_EVERY_S = 60.0
+EXAMINE_EVERY_S = 60.0
+LEARN_EVERY_S = 60.0
 PRUNE_EVERY_S = 24 * 3600.0
 COMPACT_EVERY_S = 120.0
 EXPIRE_EVERY_S = 3600.0
@@ -115,6 +119,26 @@ def _charge(services: Services) -> None:
     now = clock()
     services.costs.charge(now)
     services.alerts.observe(services.costs.signals(now), now)
+
+
+async def examine_for_ever(services: Services, installation: Installation) -> None:
+    """Tells the alerts of the disk and the certificates, every minute."""
+    while True:
+        what = "The installation cannot be examined"
+        await asyncio.to_thread(_safely, what, _examine, services, installation)
+        await asyncio.sleep(EXAMINE_EVERY_S)
+
+
+async def learn_for_ever(learning: Learning) -> None:
+    """Tells the rollouts under way what feedback says of their versions, every minute."""
+    while True:
+        await asyncio.sleep(LEARN_EVERY_S)
+        await asyncio.to_thread(_safely, "Feedback cannot be counted", learning.learn)
+
+
+def _examine(services: Services, installation: Installation) -> None:
+    now = clock()
+    services.alerts.observe(installation.signals(now), now)
 
 
 async def bound_logs_for_ever(logs: Path) -> None:

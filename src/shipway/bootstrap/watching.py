@@ -28,6 +28,7 @@ from shipway.control.predictions import Predictions
 from shipway.control.prometheus import Prometheus
 from shipway.control.queries import Queries
 from shipway.control.reconciler import Reconciler
+from shipway.control.repetitions import Repetitions
 from shipway.control.resources import HistoryUse
 from shipway.control.telemetry import Telemetry
 from shipway.control.top import Top
@@ -53,10 +54,15 @@ def prediction_log_of(
     return predictions, queries, upkeep
 
 
-def costs_of(settings: Settings, database: Database) -> Costs:
-    """What serving costs, by the metric history."""
-    use = HistoryUse(database, environment=settings.environment, clock=clock)
-    return Costs(database, use, environment=settings.environment, prices=settings.prices)
+def costs_of(settings: Settings, database: Database, predictions: Predictions) -> Costs:
+    """What serving costs, by the metric history; repeated requests are in the prediction log."""
+    return Costs(
+        database,
+        HistoryUse(database, environment=settings.environment, clock=clock),
+        repeats=Repetitions(predictions, state_dir=settings.state_dir),
+        environment=settings.environment,
+        prices=settings.prices,
+    )
 
 
 def with_watching(

@@ -12,7 +12,7 @@ import typer
 from shipway.cli.output import show_table
 from shipway.core.budgets import BudgetStanding
 from shipway.core.costs import CostReport, CostRow
-from shipway.core.thrift import Advice
+from shipway.core.thrift import AdviceReport
 
 _BAR = 20
 
@@ -72,15 +72,20 @@ def show_budgets(standing: Sequence[BudgetStanding]) -> None:
     show_table(["endpoint", "per", "spent", "#forecast", "state"], rows, empty=empty)
 
 
-def show_advice(found: Sequence[Advice]) -> None:
-    """What would make it cheaper, the largest saving first."""
-    if not found:
+def show_advice(found: AdviceReport) -> None:
+    """What would make it cheaper, the largest saving first, and what could not be found out."""
+    if not found.advice:
         typer.echo("Nothing would save a cent a month, or too little was seen to say so.")
-    for one in found:
+    for one in found.advice:
         typer.echo(f"{one.endpoint} ({one.version}): {one.what}")
         typer.echo(f"  saves about {_money(one.saving)} {one.currency} a month")
         typer.echo(f"  because   {one.evidence}")
         typer.echo(f"  do        {one.command}\n")
+    for missing in found.unknown:
+        typer.echo(
+            f"{missing.endpoint} ({missing.version}): whether a {missing.kind} would pay is not known."
+        )
+        typer.echo(f"  because   {missing.why}\n")
 
 
 def _cells(row: CostRow) -> list[object]:

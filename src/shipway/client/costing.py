@@ -9,7 +9,7 @@ from shipway.client.exchange import Call, reading
 from shipway.client.times import text_of
 from shipway.core.budgets import BudgetStanding
 from shipway.core.costs import CostReport
-from shipway.core.thrift import Advice
+from shipway.core.thrift import AdviceReport
 
 
 def report(
@@ -26,9 +26,7 @@ def budgets() -> Call[tuple[BudgetStanding, ...]]:
     return Call(method="GET", path="/api/v1/budgets", read=reading(tuple[BudgetStanding, ...]))
 
 
-def advice(*, since: datetime | None) -> Call[tuple[Advice, ...]]:
+def advice(*, since: datetime | None) -> Call[AdviceReport]:
     """How it could cost less."""
     query = {} if since is None else {"since": text_of(since)}
-    return Call(
-        method="GET", path="/api/v1/costs/advice", query=query, read=reading(tuple[Advice, ...])
-    )
+    return Call(method="GET", path="/api/v1/costs/advice", query=query, read=reading(AdviceReport))

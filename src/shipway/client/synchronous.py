@@ -86,7 +86,7 @@ from shipway.core.profile import Profile
 from shipway.core.rates import CallerLimits
 from shipway.core.retention import Pruned
 from shipway.core.rollouts import Event
-from shipway.core.thrift import Advice
+from shipway.core.thrift import AdviceReport
 from shipway.core.verification import ChainPage, ChainVerdict
 from shipway.core.versions import parse_version
 from shipway.wire.feedback import Truth
@@ -741,7 +741,7 @@ class Client:
         """Where the budgets of endpoints stand."""
         return self._send(costing.budgets())
 
-    def cost_advice(self, *, since: datetime | None = None) -> tuple[Advice, ...]:
+    def cost_advice(self, *, since: datetime | None = None) -> AdviceReport:
         """How endpoints could cost less, by what was seen in the last two days or since then."""
         return self._send(costing.advice(since=since))
 

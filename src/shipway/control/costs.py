@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -12,8 +12,10 @@ import msgspec
 from shipway.core.budgets import BudgetStanding, began, spending
 from shipway.core.costs import Charge, CostReport, Prices, Resources, Usage, charged, summed
 from shipway.core.endpoints import EndpointSpec
+from shipway.core.repeats import Repeats
 from shipway.core.signals import Severity, Signal
-from shipway.core.thrift import Advice, Observed, advised
+from shipway.core.telemetry import Name
+from shipway.core.thrift import AdviceReport, Observed, Unknown, advised, may_need_cache
 from shipway.store.sql.database import Database
 
 HOUR = timedelta(hours=1)
@@ -45,14 +47,39 @@ class UseSource(Protocol):
         ...
 
 
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """Repeated requests by endpoint and version, and of which they could not be counted."""
+
+    repeats: Mapping[Name, Repeats] = {}
+    unknown: tuple[Unknown, ...] = ()
+
+
+class RepeatSource(Protocol):
+    """Where it is known how many requests asked what was asked before."""
+
+    def counted(self, versions: Sequence[Observed], until: datetime) -> Counted:
+        """Of versions that have something to compare by. Blocks for seconds at most.
+
+        A log that is away is no error: it leaves them unknown.
+        """
+        ...
+
+
 class Costs:
     """The costs of one environment. Thread-safe; methods block, and raise StoreUnavailable."""
 
     def __init__(
-        self, database: Database, source: UseSource, *, environment: str, prices: Prices
+        self,
+        database: Database,
+        source: UseSource,
+        *,
+        repeats: RepeatSource,
+        environment: str,
+        prices: Prices,
     ) -> None:
         self._database = database
         self._source = source
+        self._repeats = repeats
         self._environment = environment
         self.prices = prices
 
@@ -98,14 +125,21 @@ class Costs:
         """What the budgets say to the alerts."""
         return tuple(_signal(self._environment, view, now) for view in self.budgets(now))
 
-    def advice(self, *, since: datetime, until: datetime) -> tuple[Advice, ...]:
-        """How the endpoints could cost less, the largest saving first."""
+    def advice(self, *, since: datetime, until: datetime) -> AdviceReport:
+        """How the endpoints could cost less."""
+        observed = self._source.observed(since, until)
+        asked = [seen for seen in observed if may_need_cache(seen, self.prices)]
+        counted = self._repeats.counted(asked, until) if asked else Counted()
         found = [
             one
-            for seen in self._source.observed(since, until)
-            for one in advised(seen, self.prices)
+            for seen in observed
+            for one in advised(
+                seen, self.prices, repeats=counted.repeats.get((seen.endpoint, seen.version))
+            )
         ]
-        return tuple(sorted(found, key=lambda one: -one.saving))
+        return AdviceReport(
+            advice=tuple(sorted(found, key=lambda one: -one.saving)), unknown=counted.unknown
+        )
 
     def _newest(self, present: datetime) -> datetime | None:
         """The last hour that was charged. What a clock that ran ahead charged is forgotten: it comes again."""

@@ -1,4 +1,4 @@
-"""`GET /metrics` of control: what it declared, what it sees run, and what itself takes."""
+"""`GET /metrics` of control: what it declared, what it sees run, what it watches finds, and what itself takes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from itertools import chain
 from shipway.control.gauges import Gauges
 from shipway.control.views import Seen
 from shipway.core.endpoints import Phase
+from shipway.core.monitor_runs import MonitorRun, MonitorVerdict, RunState
 from shipway.core.observed import Desired
 from shipway.core.release import VERSION
 from shipway.core.replicas import Replica, ReplicaState
 from shipway.core.rollouts import Rollout
+from shipway.core.signals import Severity
 from shipway.store.sql.database import Database
 from shipway.wire.exposition import Family, Labels, simple
 from shipway.wire.processes import use_of
@@ -21,6 +23,7 @@ from shipway.wire.processes import use_of
 _ENDPOINT = ("endpoint",)
 _VERSION = ("endpoint", "version")
 _ROLLOUT = ("endpoint", "candidate")
+_MONITOR = ("endpoint", "monitor")
 
 
 def _gauge(name: str, help_text: str, labels: tuple[str, ...] = ()) -> Family:
@@ -78,6 +81,22 @@ ROLLOUT_STEP = _gauge(
     "When the present step of a rollout began, in Unix time.",
     _ROLLOUT,
 )
+FIRING = _gauge(
+    "shipway_alerts_firing",
+    "Alerts that fire, acknowledged and silenced ones too; those of the server itself have no endpoint.",
+    ("endpoint", "severity"),
+)
+MONITOR_RUN = _gauge(
+    "shipway_monitor_last_run_timestamp_seconds",
+    "When the last run of a monitor ended, in Unix time.",
+    _MONITOR,
+)
+MONITOR_STATE = _gauge(
+    "shipway_monitor_state",
+    "1 for what the last run of a monitor came to, 0 for the rest: `steady`, `firing` (it found something),"
+    " `inconclusive` (too little data), or `error` (it could not do its work).",
+    (*_MONITOR, "state"),
+)
 GATEWAYS = _gauge("shipway_gateways_live", "Gateways that reported to control in the last 5 s.")
 AUDIT = _counter(
     "shipway_audit_events_total", "Events on the audit record, archived ones included."
@@ -88,7 +107,8 @@ MEMORY = _gauge("shipway_control_resident_memory_bytes", "Resident memory of con
 
 FAMILIES = (
     *(BUILD, PHASE, ASLEEP, READY, REPLICAS, REPLICA_MEMORY, REPLICA_CPU, EXITS),
-    *(ROLLOUT, ROLLOUT_START, ROLLOUT_STEP, GATEWAYS, AUDIT, GPU, CPU, MEMORY),
+    *(ROLLOUT, ROLLOUT_START, ROLLOUT_STEP, FIRING, MONITOR_RUN, MONITOR_STATE),
+    *(GATEWAYS, AUDIT, GPU, CPU, MEMORY),
 )
 """Every metric, in the order of the page."""
 
@@ -112,7 +132,9 @@ class Exposition:
         Raises:
             StoreUnavailable: the database is away.
         """
-        lines = chain(self._of_control(), _of_endpoints(self._seen()), self._of_counts())
+        lines = chain(
+            self._of_control(), _of_endpoints(self._seen()), self._of_watching(), self._of_counts()
+        )
         return "".join(f"{line}\n" for line in lines).encode()
 
     def _of_control(self) -> Iterator[str]:
@@ -128,6 +150,28 @@ class Exposition:
         gpu = self._gauges.gpu_use()
         if gpu is not None:
             yield from simple(GPU, [({}, gpu)])
+
+    def _of_watching(self) -> Iterator[str]:
+        """What monitors and alerts say. An endpoint without any alert says 0: a series that ends says nothing."""
+        with self._database.reading() as tx:
+            states = tx.endpoints.list()
+            found = tx.alerts.newest(self._environment, endpoint=None, is_open=True)
+            firing = Counter((one.endpoint, one.severity) for one in found if one.fires)
+            runs = tx.monitor_runs.last_ended(self._environment)
+        specs = [one.spec for one in states if one.spec.environment == self._environment]
+        names = sorted({"", *(spec.name for spec in specs), *(name for name, _ in firing)})
+        yield from simple(
+            FIRING,
+            [
+                ({"endpoint": name, "severity": one.value}, float(firing[name, one]))
+                for name in names
+                for one in Severity
+            ],
+        )
+        monitors = {(spec.name, one.label) for spec in specs for one in spec.monitored}
+        declared = [one for one in runs if (one.endpoint, one.monitor.label) in monitors]
+        yield from simple(MONITOR_RUN, _ends(declared))
+        yield from simple(MONITOR_STATE, _outcomes(declared))
 
     def _of_counts(self) -> Iterator[str]:
         exits = self._gauges.exits
@@ -156,6 +200,23 @@ def _of_endpoints(seen: Seen) -> Iterator[str]:
     )
     yield from simple(ROLLOUT_START, [(_rollout(r), r.started_at.timestamp()) for r in rollouts])
     yield from simple(ROLLOUT_STEP, [(_rollout(r), r.since.timestamp()) for r in rollouts])
+
+
+def _ends(runs: list[MonitorRun]) -> _Samples:
+    for run in runs:
+        if run.ended_at is not None:
+            yield _monitor(run), run.ended_at.timestamp()
+
+
+def _outcomes(runs: list[MonitorRun]) -> _Samples:
+    for run in runs:
+        came_to = RunState.ERROR.value if run.verdict is None else run.verdict.value
+        for state in (*(one.value for one in MonitorVerdict), RunState.ERROR.value):
+            yield {**_monitor(run), "state": state}, float(state == came_to)
+
+
+def _monitor(run: MonitorRun) -> Labels:
+    return {"endpoint": run.endpoint, "monitor": run.monitor.label}
 
 
 def _named(one: Desired) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from shipway.core.errors import InvalidRequest
-from shipway.core.partitions import KEEP_DAYS, Contents, Partition
+from shipway.core.partitions import KEEP_DAYS, Contents, Partition, since_of_newest
 from shipway.store.objects.artifacts import ArtifactStore
 from shipway.store.objects.faults import translated_faults
 from shipway.store.predictions.reading import LogFiles
@@ -161,6 +161,15 @@ class Predictions:
                 since=since,
                 until=until,
             )
+
+    def since_of_newest(
+        self, endpoint: str, rows: int, *, version: int, since: datetime
+    ) -> datetime:
+        """From when on the log has so many rows of a version at least; `since` where it has fewer."""
+        with self._database.reading() as tx:
+            found = tx.partitions.of(self.environment, endpoint)
+        mine = [one for one in found if one.version == version]
+        return since_of_newest(mine, rows, since=since)
 
 
 @contextmanager

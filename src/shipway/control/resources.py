@@ -13,6 +13,7 @@ from shipway.core.costs import GB, Resources, Usage
 from shipway.core.endpoints import EndpointSpec
 from shipway.core.measures import SAMPLES, requests_of, value_of
 from shipway.core.registry import VersionRecord
+from shipway.core.repeats import compared_inputs
 from shipway.core.resolutions import MINUTES, Stretch, stretches
 from shipway.core.tallies import Tally, added
 from shipway.core.telemetry import Name
@@ -155,6 +156,9 @@ def _observed(
         batchable=record.manifest.content.signature.batchable,
         size_mb=record.size_bytes / 1e6,
         is_float32=record.manifest.content.format in _FLOAT_FORMATS,
+        compared=None
+        if spec.cache is not None
+        else compared_inputs(spec.capture, record.manifest.content.signature),
     )
 
 

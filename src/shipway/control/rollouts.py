@@ -18,7 +18,7 @@ from shipway.core.endpoints import EndpointState
 from shipway.core.errors import EndpointNotFound, InvalidRequest, RolloutNotFound
 from shipway.core.evidence import Evidence, Moments, Pair, TrialReport
 from shipway.core.rollouts import Decision, Event, Rollout
-from shipway.core.strategies import MOST_METRIC_LENGTH
+from shipway.core.strategies import FEEDBACK, MOST_METRIC_LENGTH
 from shipway.store.sql.database import Database, Transaction
 
 MOST_OUTCOMES = 10_000
@@ -214,6 +214,12 @@ def _check(outcomes: Sequence[Outcome]) -> None:
                 next_step=f"A metric has up to {MOST_METRIC_LENGTH} characters,"
                 f" an id up to {MOST_ID_LENGTH}.",
                 path=f"{number}",
+            )
+        if one.metric.startswith(FEEDBACK):
+            raise InvalidRequest(
+                f"Outcome {number} is of `{one.metric}`, which feedback says and nobody posts.",
+                next_step="Send feedback, as `shipway feedback` does, or name the metric otherwise.",
+                path=f"{number}.metric",
             )
         if one.version is None and one.key is None:
             raise InvalidRequest(

@@ -9,10 +9,6 @@ import msgspec
 
 from shipway.core.rollouts import Rollout
 
-LOW_DISK_PCT, FULL_DISK_PCT = 10.0, 2.0
-LOW_DISK_BYTES, FULL_DISK_BYTES = 2 * 1024**3, 256 * 1024**2
-"""A disk is low, or full, when both its share and its bytes are below these."""
-
 SKEW_S, LARGE_SKEW_S = 1.0, 30.0
 """Clocks that differ more break ages, expiries and the order of events."""
 
@@ -42,6 +38,19 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     level: Level
     message: str
     next_step: str = ""
+
+
+class DiskBounds(msgspec.Struct, frozen=True, kw_only=True):
+    """A disk is low, or full, when both its share and its bytes are below these; its inodes by the share alone."""
+
+    low_pct: float
+    full_pct: float
+    low_bytes: int
+    full_bytes: int
+
+
+ROOM = DiskBounds(low_pct=10.0, full_pct=2.0, low_bytes=2 * 1024**3, full_bytes=256 * 1024**2)
+"""What a server needs to work now."""
 
 
 class Holder(StrEnum):
@@ -171,19 +180,19 @@ def port_diagnosis(facts: PortFacts) -> Diagnosis:
             )
 
 
-def disk_diagnosis(facts: DiskFacts) -> Diagnosis:
+def disk_diagnosis(facts: DiskFacts, *, bounds: DiskBounds = ROOM) -> Diagnosis:
     """Whether there is room to write."""
     share = 100 * facts.free_bytes / max(1, facts.total_bytes)
     files = 100 * facts.free_files / facts.total_files if facts.total_files else 100.0
     said = f"{facts.purpose} has {facts.free_bytes / 1e9:.1f} GB free ({share:.0f} %)"
     step = f"Free space on the disk of `{facts.path}`: old logs, builds and backups are below it."
-    if facts.free_bytes < FULL_DISK_BYTES and share < FULL_DISK_PCT:
+    if facts.free_bytes < bounds.full_bytes and share < bounds.full_pct:
         return _problem("disk", f"{said}.", step)
-    if files < FULL_DISK_PCT:
+    if files < bounds.full_pct:
         return _problem("disk", f"{facts.purpose} has {files:.1f} % of its inodes left.", step)
-    if facts.free_bytes < LOW_DISK_BYTES and share < LOW_DISK_PCT:
+    if facts.free_bytes < bounds.low_bytes and share < bounds.low_pct:
         return _warning("disk", f"{said}.", step)
-    if files < LOW_DISK_PCT:
+    if files < bounds.low_pct:
         return _warning("disk", f"{facts.purpose} has {files:.0f} % of its inodes left.", step)
     return _ok("disk", f"{said}.")
 
@@ -206,8 +215,10 @@ def clock_diagnoses(facts: ClockFacts, *, now: datetime) -> list[Diagnosis]:
     return found or [_ok("clock", "It agrees with whatever it can be compared with.")]
 
 
-def certificate_diagnosis(facts: CertificateFacts, *, now: datetime) -> Diagnosis:
-    """Whether a certificate can be shown now, and for how long."""
+def certificate_diagnosis(
+    facts: CertificateFacts, *, now: datetime, urgent_s: float = 0.0
+) -> Diagnosis:
+    """Whether a certificate can be shown now, and for how long; `urgent_s` before its end it is a problem."""
     check, name = "certificates", f"`{facts.path}`"
     issue = "Issue it again, then put certificate and key in place together."
     if facts.fault:
@@ -223,6 +234,8 @@ def certificate_diagnosis(facts: CertificateFacts, *, now: datetime) -> Diagnosi
     said = f"{facts.expires_at:%Y-%m-%d %H:%M} UTC"
     if left_s <= 0:
         return _problem(check, f"{name} expired at {said}.", issue)
+    if left_s < urgent_s:
+        return _problem(check, f"{name} expires at {said}.", issue)
     if left_s < EXPIRES_SOON_S:
         return _warning(check, f"{name} expires at {said}.", issue)
     return _ok(check, f"{name} is valid until {said}.")

@@ -42,6 +42,13 @@ def mean(value: float, variance: float | None, n: int) -> Estimate:
     return Estimate(value=value, low=value - half, high=value + half)
 
 
+def variance(estimate: Estimate, n: int) -> float:
+    """The sample's variance that `mean` made an interval of; 0 where there is none."""
+    if estimate.low is None or estimate.high is None:
+        return 0.0
+    return float(n * ((estimate.high - estimate.low) / (2 * Z)) ** 2)
+
+
 def root(square: Estimate) -> Estimate:
     """The root of a mean of squares: the interval's ends are the roots of the square's."""
     if square.low is None or square.high is None:

@@ -93,3 +93,16 @@ def _is_over(day: date, now: datetime) -> bool:
 def has_expired(partition: Partition, keep_days: int, now: datetime) -> bool:
     """Whether all of its rows are older than that."""
     return partition.day < (now - timedelta(days=keep_days)).date()
+
+
+def since_of_newest(partitions: Iterable[Partition], rows: int, *, since: datetime) -> datetime:
+    """From when on the files have so many rows at least; `since` where all have fewer from then on."""
+    begin: datetime | None = None
+    for one in sorted(partitions, key=lambda one: one.until, reverse=True):
+        if one.until < since:
+            break
+        begin = one.since if begin is None else min(begin, one.since)
+        rows -= one.rows
+        if rows <= 0:
+            return max(begin, since)
+    return since

@@ -17,6 +17,16 @@ MOST_METRIC_LENGTH = 63
 """Names of metrics are no longer."""
 
 
+FEEDBACK = "feedback:"
+"""Metrics that begin so are not posted: feedback on what was captured says them."""
+
+ACCURACY = f"{FEEDBACK}accuracy"
+"""The share of labels that were right."""
+
+ABSOLUTE_ERROR = f"{FEEDBACK}absolute_error"
+"""The mean size of the error of numbers."""
+
+
 class Source(StrEnum):
     """Where in a request the key of a caller is."""
 
@@ -163,10 +173,10 @@ class Ab(
     tag_field="strategy",
     tag="ab",
 ):
-    """Two versions side by side, decided by a metric that is posted as outcomes."""
+    """Two versions side by side, decided by a metric that is posted as outcomes, or that feedback says."""
 
     metric: str
-    """The outcome that decides, by its name."""
+    """The outcome that decides, by its name; as for guards, `feedback:NAME` is one of feedback."""
 
     goal: Goal = Goal.INCREASE
     """Which way it is better."""
@@ -251,10 +261,11 @@ class Crashes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class MetricGuard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A metric that is posted as outcomes: accuracy where the truth has arrived, revenue, complaints."""
+    """A metric that is posted as outcomes, or that feedback says: accuracy, revenue, complaints."""
 
     metric: str
-    """Its name."""
+    """Its name. `feedback:accuracy` is the share of right labels, `feedback:absolute_error` the mean error of
+    numbers, `feedback:NAME` an outcome in feedback; these need `capture`."""
 
     goal: Goal = Goal.INCREASE
     """Which way it is better."""
@@ -317,6 +328,13 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     on_conflict: Conflict = Conflict.REFUSE
     """What a second rollout does while this one is under way."""
+
+    @property
+    def feedback_metrics(self) -> frozenset[str]:
+        """The metrics that it asks feedback for."""
+        tests = (stage.metric for stage in self.stages if isinstance(stage, Ab))
+        named = {*tests, *(guard.metric for guard in self.guards.metrics)}
+        return frozenset(name for name in named if name.startswith(FEEDBACK))
 
 
 def steps_of(canary: Canary) -> tuple[Step, ...]:

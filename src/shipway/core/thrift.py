@@ -8,6 +8,8 @@ from math import ceil
 import msgspec
 
 from shipway.core.costs import Prices
+from shipway.core.endpoints import Cache
+from shipway.core.repeats import Compared, Repeats
 
 LEAST_HOURS = 1.0
 LEAST_REQUESTS = 1000
@@ -21,6 +23,12 @@ LEAST_SAVING = 0.01
 
 HOURS_PER_MONTH = 730.0
 
+LEAST_REPEATED = 0.1
+"""A cache that answers fewer is not worth its memory."""
+
+CACHE = Cache()
+"""The cache that is advised: as it is when nothing is said about it."""
+
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen of one version behind an endpoint over `hours`.
@@ -28,7 +36,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     `busy` is the highest mean number of requests in the model at once in any minute; `cpu_s` and
     `memory_gb` (one replica's) are the replicas'. `infer_s` is the mean time in the model per batch,
     `batch_rows` the mean rows of a batch, `queue_s` the mean wait before it.
-    `size_mb` is the model's, `is_float32` whether its weights are.
+    `size_mb` is the model's, `is_float32` whether its weights are. `compared` is what the prediction log
+    has to tell equal requests by; None where it does not have them whole, or a cache is there already.
     """
 
     endpoint: str
@@ -46,6 +55,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     batchable: bool = True
     size_mb: float | None = None
     is_float32: bool = False
+    compared: Compared | None = None
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,17 +71,52 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     command: str
 
 
-def advised(observed: Observed, prices: Prices) -> tuple[Advice, ...]:
-    """What would make a version cheaper, the largest saving first; nothing without enough evidence."""
-    if observed.hours < LEAST_HOURS or observed.requests < LEAST_REQUESTS:
+class Unknown(msgspec.Struct, frozen=True, kw_only=True):
+    """Evidence about an endpoint that could not be had, so that advice of that kind may be missing."""
+
+    kind: str
+    endpoint: str
+    version: str
+    why: str
+
+
+class AdviceReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Advice, the largest saving first, and what could not be found out."""
+
+    advice: tuple[Advice, ...] = ()
+    unknown: tuple[Unknown, ...] = ()
+
+
+def advised(
+    observed: Observed, prices: Prices, *, repeats: Repeats | None = None
+) -> tuple[Advice, ...]:
+    """What would make a version cheaper, the largest saving first; nothing without enough evidence.
+
+    `repeats` are those of its requests; None where they were not counted.
+    """
+    if not _is_enough(observed):
         return ()
     found = [
         one
-        for advise in (_fewer_replicas, _batching, _quantisation)
-        for one in advise(observed, prices)
+        for one in (
+            *_fewer_replicas(observed, prices),
+            *_batching(observed, prices),
+            *_quantisation(observed, prices),
+            *_cache(observed, prices, repeats),
+        )
         if one.saving >= LEAST_SAVING
     ]
     return tuple(sorted(found, key=lambda one: -one.saving))
+
+
+def may_need_cache(observed: Observed, prices: Prices) -> bool:
+    """Whether its repeated requests are worth counting: a cache would pay if all of them were."""
+    most = _per_month(_cpu_cost_per_hour(observed, prices)) if _is_enough(observed) else 0.0
+    return observed.compared is not None and most >= LEAST_SAVING
+
+
+def _is_enough(observed: Observed) -> bool:
+    return observed.hours >= LEAST_HOURS and observed.requests >= LEAST_REQUESTS
 
 
 def _per_month(cost_per_hour: float) -> float:
@@ -147,4 +192,28 @@ def _quantisation(observed: Observed, prices: Prices) -> Iterator[Advice]:
         what="Try int8 weights, and evaluate them against this version.",
         evidence=f"{observed.size_mb:,.0f} MB of float32 weights, {observed.cpu_s / observed.hours / 3600:.2f} cores.",
         command=f"shipway evaluate {observed.version}",
+    )
+
+
+def _cache(observed: Observed, prices: Prices, repeats: Repeats | None) -> Iterator[Advice]:
+    """Requests that ask again what was just asked: a cache answers them without the model."""
+    if repeats is None or repeats.requests < LEAST_REQUESTS or repeats.share < LEAST_REPEATED:
+        return
+    redacted = () if observed.compared is None else observed.compared.redacted
+    evidence = (
+        f"Of the newest {repeats.requests:,} requests, {100 * repeats.share:.0f} % had inputs that were"
+        f" asked within {CACHE.ttl_s:g} s before."
+    )
+    if redacted:
+        names = ", ".join(f"`{name}`" for name in redacted)
+        evidence += f" It is less if they differ in what is redacted: {names}."
+    yield Advice(
+        kind="cache",
+        endpoint=observed.endpoint,
+        version=observed.version,
+        saving=_per_month(repeats.share * _cpu_cost_per_hour(observed, prices)),
+        currency=prices.currency,
+        what=f"Keep answers for equal inputs {CACHE.ttl_s:g} s long.",
+        evidence=evidence,
+        command="Add `cache: {}` to the endpoint's YAML, if the model's answers depend on nothing but its inputs.",
     )

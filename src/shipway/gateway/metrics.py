@@ -15,6 +15,7 @@ from shipway.core.telemetry import (
     buckets,
 )
 from shipway.gateway.routes import RouteTable
+from shipway.gateway.segments import used_bytes
 from shipway.wire.exposition import Family, Labels, histogram, simple, summary
 from shipway.wire.processes import use_of
 
@@ -112,6 +113,12 @@ LOST = Family(
     " written; `disk`, it was full or broken; `invalid`, they cannot be encoded.",
     labels=(*_VERSION, "reason"),
 )
+WAITING = Family(
+    name="shipway_predictions_waiting_bytes",
+    kind="gauge",
+    help="What waits on this machine's disk for control to take it into the prediction log: predictions and"
+    " feedback, of all endpoints.",
+)
 REPLICAS = Family(
     name="shipway_replicas_ready",
     kind="gauge",
@@ -161,6 +168,7 @@ FAMILIES = (
         FALLBACKS,
         CAPTURED,
         LOST,
+        WAITING,
         COLD_STARTS,
         REPLICAS,
         EJECTED,
@@ -259,6 +267,8 @@ def _of_routes(table: RouteTable, sums: _Sums) -> Iterator[str]:
     )
     for family, value in of_variant:
         yield from simple(family, [(_labels((v.endpoint, v.spec.key)), value(v)) for v in variants])
+    if table.spool is not None:
+        yield from simple(WAITING, [({}, float(used_bytes(table.spool.directory)))])
     yield from simple(GATEWAYS, [({}, float(table.counters.gateways))])
     yield from simple(LIMITS_SHARED, [({}, float(table.ledger.is_shared))])
     unsent = sum(row[Column.UNSENT] for row in sums.values())

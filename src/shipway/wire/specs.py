@@ -98,6 +98,13 @@ def _require_sense(spec: EndpointSpec, source: str) -> None:
         )
     if spec.rollout is not None:
         _require_order(spec.rollout, source)
+        asked = sorted(spec.rollout.feedback_metrics)
+        if asked and spec.capture is None:
+            raise InvalidSpec(
+                f"{source} has a rollout that goes by `{asked[0]}`, and keeps no predictions that feedback"
+                " could be about.",
+                next_step="Add `capture: {}`, or post outcomes (`shipway rollout outcomes`).",
+            )
     if scaling is not None and scaling.min_replicas > scaling.max_replicas:
         raise InvalidSpec(
             f"{source} wants at least {scaling.min_replicas} replicas and at most"

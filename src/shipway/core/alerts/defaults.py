@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shipway.core.alerts.installation import CERTIFICATE_RULE, DISK_RULE
 from shipway.core.alerts.rules import (
     Anomaly,
     Condition,
@@ -62,6 +63,8 @@ SERVER_RULES: tuple[Rule, ...] = (
         for_s=15.0,
         hold_s=15.0,
     ),
+    Reported(name=DISK_RULE, hold_s=600.0),
+    Reported(name=CERTIFICATE_RULE, hold_s=0.0),
 )
 """Of the server as a whole; no endpoint changes them."""
 
@@ -92,6 +95,8 @@ _COMMANDS = {
     "stuck-rollout": "shipway rollout status {endpoint}",
     "capture-loss": "shipway doctor",
     "gateway-down": "shipway doctor",
+    DISK_RULE: "shipway doctor",
+    CERTIFICATE_RULE: "shipway doctor",
 }
 
 

@@ -193,7 +193,7 @@ class State(_Rule, frozen=True, kw_only=True, tag="state"):
 
 
 class Reported(_Rule, frozen=True, kw_only=True, tag="reported"):
-    """What monitors and budgets report; they judge, and give the severity."""
+    """What monitors, budgets and looks at the installation report; they judge, and give the severity."""
 
 
 Measuring: TypeAlias = Threshold | Change | Anomaly | Absence | BurnRate

@@ -80,6 +80,19 @@ def connected(
         connection.close()
 
 
+def holding(files: LogFiles, names: Sequence[str]) -> LogFiles:
+    """Those files whose predictions have all of these columns: others were written when less was kept."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        groups = tuple(
+            group
+            for group in files.predictions
+            if {*names} <= {name for name, _ in _columns(connection, group)}
+        )
+    return msgspec.structs.replace(files, predictions=groups)
+
+
 @contextmanager
 def bounded(connection: DuckDBPyConnection, *, timeout_s: float) -> Iterator[None]:
     """Ends what the connection does in the block once that time has passed.

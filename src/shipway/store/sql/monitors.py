@@ -76,6 +76,18 @@ class MonitorRunRows:
         newest = query.order_by(table.c.due_at.desc(), table.c.id).limit(limit)
         return [_run(text) for text in self._connection.scalars(newest)]
 
+    def last_ended(self, environment: str) -> list[MonitorRun]:
+        """Of each monitor the run that was due last of those that have ended, without its report."""
+        rank = sa.func.row_number().over(
+            partition_by=(table.c.endpoint, table.c.monitor),
+            order_by=(table.c.due_at.desc(), table.c.id),
+        )
+        mine = (table.c.environment == environment) & table.c.state.not_in(_UNENDED)
+        ranked = sa.select(table.c.id, rank.label("place")).where(mine).subquery()
+        query = sa.select(table.c.run).join(ranked, table.c.id == ranked.c.id)
+        last = query.where(ranked.c.place == 1).order_by(table.c.endpoint, table.c.monitor)
+        return [_run(text) for text in self._connection.scalars(last)]
+
     def last_slot(
         self, environment: str, endpoint: str, monitor: str, *, until: datetime
     ) -> datetime | None:

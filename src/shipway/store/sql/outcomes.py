@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -36,22 +37,28 @@ class OutcomeRows:
 
     def add(self, rollout: str, metric: str, version: str, moments: Moments) -> None:
         """Adds to what was counted of a metric and version."""
-        mine = (
-            (outcome_sums.c.rollout == rollout)
-            & (outcome_sums.c.metric == metric)
-            & (outcome_sums.c.version == version)
-        )
         added = {
             "n": outcome_sums.c.n + moments.n,
             "total": outcome_sums.c.total + moments.total,
             "squares": outcome_sums.c.squares + moments.squares,
         }
-        if self._connection.execute(sa.update(outcome_sums).where(mine).values(added)).rowcount:
-            return
-        key = {"rollout": rollout, "metric": metric, "version": version}
-        self._connection.execute(
-            sa.insert(outcome_sums).values(**key, **msgspec.structs.asdict(moments))
-        )
+        self._write((rollout, metric, version), moments, added)
+
+    def put(self, rollout: str, metric: str, version: str, moments: Moments) -> None:
+        """Puts what is known of a metric and version in place of what was."""
+        self._write((rollout, metric, version), moments, msgspec.structs.asdict(moments))
+
+    def _write(
+        self, key: tuple[str, str, str], moments: Moments, changed: Mapping[str, Any]
+    ) -> None:
+        """Changes the row of a key so; a new one gets the moments."""
+        named = dict(zip(("rollout", "metric", "version"), key, strict=True))
+        mine = sa.and_(*(outcome_sums.c[name] == value for name, value in named.items()))
+        if not self._connection.execute(
+            sa.update(outcome_sums).where(mine).values(changed)
+        ).rowcount:
+            row = {**named, **msgspec.structs.asdict(moments)}
+            self._connection.execute(sa.insert(outcome_sums).values(row))
 
     def of(self, rollout: str) -> dict[tuple[str, str], Moments]:
         """What was counted in a rollout, by metric and version."""

@@ -12,13 +12,13 @@ import msgspec
 from shipway.backends.identity import ProcessIdentity, arguments_of
 from shipway.backends.records import RecordDirectory, find_process
 from shipway.core.health import (
-    CertificateFacts,
     Diagnosis,
     Level,
     SecretFacts,
     certificate_diagnosis,
     secret_diagnosis,
 )
+from shipway.tls.facts import certificate_facts
 
 _SECRET = {".key", ".pem"}
 
@@ -51,29 +51,9 @@ def certificate_diagnoses(state_dir: Path, *, now: datetime) -> Iterator[Diagnos
     """Whether the certificates can be shown now, and are their keys'."""
     for path in sorted(_files_of_tls(state_dir)):
         if path.suffix in {".crt", ".pem"} and not _holds_a_key(path):
-            yield certificate_diagnosis(_certificate(path), now=now)
-
-
-def _certificate(path: Path) -> CertificateFacts:
-    # Imported where there is a certificate: it takes a while.
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    key = path.with_suffix(".key")
-    try:
-        leaf = x509.load_pem_x509_certificates(path.read_bytes())[0]
-        matches = None
-        if key.is_file():
-            own = load_pem_private_key(key.read_bytes(), password=None)
-            matches = own.public_key() == leaf.public_key()
-    except (OSError, ValueError, TypeError) as exc:
-        return CertificateFacts(path=str(path), fault=str(exc).rstrip("."))
-    return CertificateFacts(
-        path=str(path),
-        begins_at=leaf.not_valid_before_utc,
-        expires_at=leaf.not_valid_after_utc,
-        key_matches=matches,
-    )
+            key = path.with_suffix(".key")
+            facts = certificate_facts(path, key if key.is_file() else None)
+            yield certificate_diagnosis(facts, now=now)
 
 
 class _Record(msgspec.Struct):

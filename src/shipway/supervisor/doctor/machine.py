@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from shipway.core.errors import PortTaken
 from shipway.core.health import (
     Diagnosis,
-    DiskFacts,
     Holder,
     PortFacts,
     disk_diagnosis,
     port_diagnosis,
 )
 from shipway.settings import Settings
+from shipway.store.disks import disk_facts
 from shipway.supervisor.ports import Place, bound
 from shipway.supervisor.records import Running
 
@@ -59,21 +58,9 @@ def disk_diagnoses(settings: Settings, artifacts: Path | None) -> Iterator[Diagn
         there = _nearest(path.absolute())
         if there.stat().st_dev not in seen:
             seen.add(there.stat().st_dev)
-            yield disk_diagnosis(_disk(purpose, there))
+            yield disk_diagnosis(disk_facts(purpose, there))
 
 
 def _nearest(path: Path) -> Path:
     """The path, or the nearest directory above it that is there."""
     return next(part for part in (path, *path.parents) if part.exists())
-
-
-def _disk(purpose: str, path: Path) -> DiskFacts:
-    found = os.statvfs(path)
-    return DiskFacts(
-        purpose=purpose,
-        path=str(path),
-        free_bytes=found.f_bavail * found.f_frsize,
-        total_bytes=found.f_blocks * found.f_frsize,
-        free_files=found.f_favail,
-        total_files=found.f_files,
-    )
