@@ -26,7 +26,7 @@ test: check $(VENV)/.test-tools ## everything
 	$(BIN)/pytest -q -n 2 tests/contract tests/integration tests/fuzz
 	$(BIN)/pytest -q tests/system
 
-bench: $(VENV)/.dev $(VENV)/.bench-tools ## measure beside a bare floor and the installed peers; BENCH="--rounds 1" passes options
+bench: $(VENV)/.dev $(VENV)/.bench-tools prediction-log drift-bench ## measure beside a bare floor and the installed peers; BENCH="--rounds 1" passes options
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 bench-peers: $(VENV)/.dev $(VENV)/.bench-tools ## install the other model servers, or PEERS="mosec mlserver": 5 GB, 6 minutes

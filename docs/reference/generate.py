@@ -365,6 +365,7 @@ _WHEN = {
     "bias": "a monitor of this kind finds something",
     "monitor-failed": "a monitor could not come to a verdict",
     "budget": "a budget is, or will be, used up",
+    "cost": "the last hour cost far more than the same hour of the days and weeks before",
     "gateway-down": "there are endpoints, and no gateway has reported for 15 s",
     DISK_RULE: f"the state directory's disk has less than {SPACE.low_pct:g} % (critical: {SPACE.full_pct:g} %) of its"
     f" inodes left, or of its bytes, which are also less than {SPACE.low_bytes >> 30}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from shipway.control.costs import Costs, Counted, HourUse
@@ -223,3 +224,56 @@ def test_requests_are_compared_where_they_are_kept_and_no_cache_is(
     use = HistoryUse(database, environment="dev", clock=lambda: NOON + HOUR)
     (found,) = use.observed(NOON - HOUR, NOON + HOUR)
     assert found.compared == compared
+
+
+class Surging(Steady):
+    """What `a` takes is tenfold in one hour; `c` is asked in that hour alone."""
+
+    def __init__(self, hour):
+        self.hour = hour
+
+    def used(self, since, until):
+        use = super().used(since, until)
+        if since != self.hour:
+            return use
+        a, b = use.usages
+        a = msgspec.structs.replace(a, own=Resources(cpu_s=36_000))
+        c = Usage(endpoint="c", version="m:1", tenants={"x": 1}, own=Resources(cpu_s=36_000))
+        return HourUse(usages=(a, b, c), shared=use.shared)
+
+
+def said_of_hours(own, now):
+    return {one.endpoint: one for one in own.signals(now) if one.rule == "cost"}
+
+
+def test_of_few_days_of_history_nothing_is_said(database):
+    own = costs(database, Surging(NOON))
+    own.charge(NOON - timedelta(days=4))
+    own.charge(NOON)
+    own.charge(NOON + HOUR)
+    assert said_of_hours(own, NOON + HOUR) == {}
+
+
+def test_an_hour_that_is_odd_names_the_endpoint_and_what_is_usual(database):
+    own = costs(database, Surging(NOON))
+    own.charge(NOON - timedelta(days=6))
+    own.charge(NOON)
+    assert [one.is_firing for one in said_of_hours(own, NOON).values()] == [False, False]
+    own.charge(NOON + HOUR)
+    found = said_of_hours(own, NOON + HOUR)
+    assert {name: one.is_firing for name, one in found.items()} == {"a": True, "b": False}
+    assert found["a"].since == NOON
+    assert found["a"].numbers["spent"] > 10
+    assert found["a"].numbers["usual"] == pytest.approx(1.5)
+    own.charge(NOON + 2 * HOUR)
+    after = said_of_hours(own, NOON + 2 * HOUR)
+    assert {name: one.is_firing for name, one in after.items()} == {"a": False, "b": False}
+
+
+def test_hours_in_another_currency_are_not_compared(database):
+    costs(database).charge(NOON - timedelta(days=6))
+    costs(database).charge(NOON)
+    euros = Prices(cpu_hour=1.0, memory_gb_hour=0.0, gpu_hour=0.0, currency="EUR")
+    own = costs(database, Surging(NOON), prices=euros)
+    own.charge(NOON + HOUR)
+    assert said_of_hours(own, NOON + HOUR) == {}

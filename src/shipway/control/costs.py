@@ -14,6 +14,7 @@ from shipway.core.costs import Charge, CostReport, Prices, Resources, Usage, cha
 from shipway.core.endpoints import EndpointSpec
 from shipway.core.repeats import Repeats
 from shipway.core.signals import Severity, Signal
+from shipway.core.surges import Surge, compared_hours, surge_of
 from shipway.core.telemetry import Name
 from shipway.core.thrift import AdviceReport, Observed, Unknown, advised, may_need_cache
 from shipway.store.sql.database import Database
@@ -22,8 +23,8 @@ HOUR = timedelta(hours=1)
 MOST_AT_ONCE = 24 * 31
 """So many hours are caught up at once, after control was away."""
 
-RULE = "budget"
-"""The alert rule that budgets give signals to."""
+BUDGET_RULE, COST_RULE = "budget", "cost"
+"""The alert rules of budgets, and of hours that cost far more than usual."""
 
 _log = logging.getLogger(__name__)
 
@@ -122,8 +123,48 @@ class Costs:
         return tuple(self._standing(spec, now) for spec in specs if spec.budget is not None)
 
     def signals(self, now: datetime) -> tuple[Signal, ...]:
-        """What the budgets say to the alerts."""
-        return tuple(_signal(self._environment, view, now) for view in self.budgets(now))
+        """What the budgets, and the last hour that was charged, say to the alerts."""
+        return (
+            *(_signal(self._environment, view, now) for view in self.budgets(now)),
+            *self._surges(now),
+        )
+
+    def _surges(self, now: datetime) -> Iterable[Signal]:
+        with self._database.reading() as tx:
+            hour = tx.charges.newest_hour(self._environment)
+            if hour is None:
+                return
+            days, weeks = compared_hours(hour)
+            found = tx.charges.at(self._environment, (hour, *days, *weeks))
+        spent: dict[str, dict[datetime, float]] = {}
+        for one in found:
+            if one.currency == self.prices.currency and one.endpoint:
+                hours = spent.setdefault(one.endpoint, {})
+                hours[one.hour] = hours.get(one.hour, 0.0) + one.total
+        for endpoint, hours in sorted(spent.items()):
+            surge = surge_of(
+                hours.get(hour, 0.0),
+                [hours[at] for at in days if at in hours],
+                [hours[at] for at in weeks if at in hours],
+            )
+            if surge is not None:
+                yield self._surge_signal(endpoint, hour, surge, now)
+
+    def _surge_signal(self, endpoint: str, hour: datetime, surge: Surge, now: datetime) -> Signal:
+        return Signal(
+            environment=self._environment,
+            endpoint=endpoint,
+            rule=COST_RULE,
+            at=now,
+            is_firing=surge.is_odd,
+            summary=(
+                f"The hour from {hour:%H:%M} UTC cost {surge.spent:.2f} {self.prices.currency}; at this time"
+                f" it usually is {surge.usual:.2f}."
+            ),
+            numbers={"spent": surge.spent, "usual": surge.usual, "z": surge.z},
+            since=hour,
+            next_step=f"`shipway cost --endpoint {endpoint} --by hour,version` shows since when, and of what.",
+        )
 
     def advice(self, *, since: datetime, until: datetime) -> AdviceReport:
         """How the endpoints could cost less."""
@@ -212,7 +253,7 @@ def _signal(environment: str, view: BudgetStanding, now: datetime) -> Signal:
     return Signal(
         environment=environment,
         endpoint=view.endpoint,
-        rule=RULE,
+        rule=BUDGET_RULE,
         at=now,
         is_firing=standing.severity is not None,
         severity=standing.severity or Severity.WARNING,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 import msgspec
@@ -48,6 +48,13 @@ class ChargeRows:
         )
         if endpoint:
             wanted &= charges.c.endpoint == endpoint
+        return self._found(wanted)
+
+    def at(self, environment: str, hours: Collection[datetime]) -> tuple[Charge, ...]:
+        """The charges of these hours, oldest first."""
+        return self._found((charges.c.environment == environment) & charges.c.hour.in_(hours))
+
+    def _found(self, wanted: sa.ColumnElement[bool]) -> tuple[Charge, ...]:
         rows = self._connection.execute(sa.select(charges).where(wanted).order_by(charges.c.hour))
         names = Charge.__struct_fields__
         return tuple(Charge(**{name: getattr(row, name) for name in names}) for row in rows)
