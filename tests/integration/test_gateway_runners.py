@@ -50,8 +50,17 @@ class Replica:
         self._hangs_up = hangs_up
 
     async def __call__(self, reader, writer):
-        frames = FrameReader()
         self.connections += 1
+        try:
+            # A pool that ends with answers unread resets the connection.
+            with suppress(ConnectionError):
+                await self._serve(reader, writer)
+        finally:
+            self.connections -= 1
+            writer.close()
+
+    async def _serve(self, reader, writer):
+        frames = FrameReader()
         while data := await reader.read(2**16):
             for frame in frames.feed(data):
                 if frame.kind is Kind.PING:
@@ -65,8 +74,6 @@ class Replica:
                     elif self._answers_after_s is not None:
                         loop = asyncio.get_running_loop()
                         loop.call_later(self._answers_after_s, self._answer, writer, frame.stream)
-        self.connections -= 1
-        writer.close()
 
     def _answer(self, writer, stream):
         if self._hangs_up:
