@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,11 @@ import pytest
 
 from shipway.cli.demo.server import Server
 from shipway.client.synchronous import Client
+
+
+def pytest_configure() -> None:
+    """A shell ignores Ctrl-C for what it runs in the background, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass
