@@ -315,6 +315,7 @@ def test_file_that_cannot_be_read_is_a_message_and_no_crash_of_ours(process, tmp
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
     answer = process.run(order(tmp_path / "run", str(tmp_path / "torn.parquet")))
     assert answer.report is None
+    assert "cannot be read" in answer.message
     assert "torn.parquet" in answer.message
 
 
@@ -354,7 +355,7 @@ except Exception:
 """
 
 
-@pytest.mark.parametrize("module", ["query", "assess", "__main__"])
+@pytest.mark.parametrize("module", ["query", "assess", "repeat", "__main__"])
 def test_process_of_monitoring_keeps_a_bound_of_the_machine_and_dumps_no_memory(module):
     words = [sys.executable, "-c", BOUND, f"shipway.monitoring.{module}"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

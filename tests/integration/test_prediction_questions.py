@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 from shipway.core.errors import DeadlineExceeded, InvalidRequest, StoreUnavailable
+from shipway.monitoring import assessment, repetition
+from shipway.monitoring.matching import Range
+from shipway.monitoring.processes import run
 from shipway.monitoring.questions import Format, Question, answer
 from shipway.store.predictions.reading import LogFiles, bounded, connected
 from shipway.store.predictions.tables import rows_of
@@ -133,6 +136,22 @@ def test_a_mistake_that_shows_only_with_a_row_is_the_conditions_in_every_format(
     with pytest.raises(InvalidRequest, match="The condition cannot be used") as failed:
         log.ask(where, kind=kind)
     assert reason in failed.value.message
+
+
+def test_who_measures_performance_or_counts_repeats_is_told_of_a_damaged_file(log, tmp_path):
+    path = tmp_path / "bad.parquet"
+    path.write_bytes(log.path.read_bytes()[:-20])
+    files = LogFiles(predictions=((str(path),),))
+    spill = str(tmp_path / "tmp")
+    order = assessment.Order(
+        files=files, endpoint="churn", targets={}, wanted=Range(), temp_dir=spill, timeout_s=60.0
+    )
+    with pytest.raises(StoreUnavailable, match=r"cannot be read.*bad\.parquet"):
+        run("assess", msgspec.json.encode(order), timeout_s=60.0)
+    asked = repetition.Asked(files=files, columns=("age",), ttl_s=60.0)
+    counts = repetition.Order(asked=(asked,), most_rows=10, temp_dir=spill, timeout_s=60.0)
+    (found,) = msgspec.json.decode(run("repeat", msgspec.json.encode(counts), timeout_s=60.0))
+    assert "bad.parquet" in found["message"]
 
 
 @pytest.mark.parametrize("where", ["", "age > 1"])

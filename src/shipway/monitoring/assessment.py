@@ -33,6 +33,7 @@ def assessed(order: Order) -> Performance:
     Raises:
         InvalidRequest: it would be too much.
         DeadlineExceeded: it took too long.
+        StoreUnavailable: a file of the log is away or damaged.
     """
     from shipway.monitoring.performance import performance
     from shipway.store.predictions.reading import bounded, connected

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from typing import IO
 import msgspec
 
 from shipway.monitoring.order import Answer, Order
+from shipway.monitoring.processes import said_last
 
 TIMEOUT_S = 900.0
 _ANSWER_BYTES = 16 * 1024 * 1024
@@ -106,18 +106,10 @@ def _closed(process: subprocess.Popen[bytes]) -> None:
         return
 
 
-_RAISED = re.compile(r"[\w.]*(Error|Exception)\b[^:]*:")
-"""The line of a traceback that says what was raised."""
-
-
 def _last_words(stream: IO[bytes]) -> str:
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, size - _LAST_WORDS))
-    lines = stream.read().decode(errors="replace").splitlines()
-    # A database's error goes on after its first line, with the place in the statement.
-    said = [line.strip() for line in lines if any(map(str.isalnum, line))]
-    raised = [line for line in said if _RAISED.match(line)]
-    return (raised or said or [""])[-1]
+    return said_last(stream.read().decode(errors="replace"))
 
 
 def _message(code: int | str, last_words: str, timeout_s: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -46,8 +47,20 @@ def run(module: str, order: bytes, *, timeout_s: float) -> bytes:
     word = last_word(done.stdout.decode(errors="replace"))
     if word is not None:
         raise word.as_error()
-    last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no word"])[-1]
+    last = said_last(done.stderr.decode(errors="replace"))
     raise StateUnusable(
-        f"The process `{module}` ended with {done.returncode}: {last}",
+        f"The process `{module}` ended with {done.returncode}: {last or 'it said nothing'}",
         next_step="Ask for less at once; if that is of no help, report it.",
     )
+
+
+_RAISED = re.compile(r"[\w.]*(Error|Exception)\b[^:]*:")
+"""The line of a traceback that says what was raised."""
+
+
+def said_last(words: str) -> str:
+    """What was raised last of what a process wrote to stderr; else its last line with a word in it."""
+    # A database's error goes on after its first line, with the place in the statement.
+    said = [line.strip() for line in words.splitlines() if any(map(str.isalnum, line))]
+    raised = [line for line in said if _RAISED.match(line)]
+    return (raised or said or [""])[-1]

@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shipway.core.errors import InvalidRequest, StoreUnavailable
+from shipway.core.errors import InvalidRequest
 from shipway.monitoring.matching import attributed
 from shipway.store.predictions.conditions import require_condition
-from shipway.store.predictions.reading import LogFiles, bounded, connected, literal, quoted
+from shipway.store.predictions.reading import (
+    LogFiles,
+    bounded,
+    connected,
+    literal,
+    quoted,
+    reason_of,
+)
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -60,8 +67,8 @@ def answer(question: Question) -> None:
     """
     out = Path(question.out)
     with (
-        _translated_faults(question),
         connected(question.files, temp_dir=Path(question.temp_dir), may_write=[out]) as connection,
+        _told_mistakes(question),
         bounded(connection, timeout_s=question.timeout_s),
     ):
         if question.request_id:
@@ -123,25 +130,21 @@ def _rows(connection: DuckDBPyConnection, query: str) -> Iterator[dict[str, Any]
 
 
 @contextmanager
-def _translated_faults(question: Question) -> Iterator[None]:
-    """Tells the condition's mistakes, which may show with the first row that they meet, from the log's faults.
+def _told_mistakes(question: Question) -> Iterator[None]:
+    """Tells the condition's mistakes, which may show with the first row that they meet.
 
     Raises:
         InvalidRequest: the condition cannot be used.
-        StoreUnavailable: the log cannot be read.
     """
     import duckdb
 
     try:
         yield
     except duckdb.Error as exc:
-        if _is_mistake(exc, question):
-            next_step = "Use `TRY_CAST` or `try_strptime` where a value may not be of the type."
-            raise _unusable(exc, next_step) from exc
-        raise StoreUnavailable(
-            f"The prediction log cannot be read: {_reason(exc)}.",
-            next_step="Try again; if that is of no help, put the log's files back from a backup.",
-        ) from exc
+        if not _is_mistake(exc, question):
+            raise
+        next_step = "Use `TRY_CAST` or `try_strptime` where a value may not be of the type."
+        raise _unusable(exc, next_step) from exc
 
 
 def _is_mistake(exc: Exception, question: Question) -> bool:
@@ -159,12 +162,8 @@ def _is_mistake(exc: Exception, question: Question) -> bool:
 
 def _unusable(exc: Exception, next_step: str) -> InvalidRequest:
     return InvalidRequest(
-        f"The condition cannot be used: {_reason(exc)}.", next_step=next_step, path="where"
+        f"The condition cannot be used: {reason_of(exc)}.", next_step=next_step, path="where"
     )
-
-
-def _reason(exc: Exception) -> str:
-    return str(exc).partition("\n")[0][:300].rstrip(".")
 
 
 def _plain(value: Any) -> Any:

@@ -5,20 +5,17 @@ The answers are JSON on stdout.
 
 from __future__ import annotations
 
-import resource
 import sys
 
 import msgspec
 
+from shipway.monitoring.bounds import bind
 from shipway.monitoring.repetition import Order, counted
-
-MOST_MEMORY_BYTES = 4 * 1024**3
-"""Of addresses: what DuckDB counts, it bounds itself, and lower."""
 
 
 def main() -> int:
     """Carries out one order; gives the exit code."""
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY_BYTES, MOST_MEMORY_BYTES))
+    bind()
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
     sys.stdout.buffer.write(msgspec.json.encode(counted(order)))
     return 0

@@ -50,8 +50,6 @@ def counted(order: Order) -> list[Answer]:
 
 
 def _answered(asked: Asked, order: Order, end: float) -> Answer:
-    import duckdb
-
     left_s = max(0.1, end - monotonic())
     try:
         files = holding(asked.files, asked.columns)
@@ -65,8 +63,6 @@ def _answered(asked: Asked, order: Order, end: float) -> Answer:
             return Answer(repeats=repeats_of(asked_at, ttl_s=asked.ttl_s))
     except ShipwayError as exc:
         return Answer(message=exc.message)
-    except duckdb.Error as exc:
-        return Answer(message=f"The prediction log cannot be read: {str(exc).splitlines()[0]}")
 
 
 def _requests(
@@ -75,20 +71,15 @@ def _requests(
     """A key of each request's inputs, all of its rows in their order, with its time; oldest first."""
     # First the time alone, so that no other column of older rows is read.
     found = connection.execute(
-        f"SELECT epoch_us(min(_at)) FROM"
-        f" (SELECT _at FROM predictions {_ASKED} ORDER BY _at DESC LIMIT ?)",
+        "SELECT epoch_us(min(_at)) FROM (SELECT _at FROM predictions ORDER BY _at DESC LIMIT ?)",
         [most_rows],
     ).fetchone()
     inputs = ", ".join(map(quoted, columns))
     # Rows of a request are equal in `_at`; a sum of hashes needs no list of them.
     result = connection.execute(
         f"SELECT hash(bit_xor(hash(_row, {inputs})), count(*)), epoch_us(_at) FROM predictions"
-        f" {_ASKED} AND _at >= make_timestamptz(?) GROUP BY _at, _request_id, _role ORDER BY _at, _request_id",
+        " WHERE _at >= make_timestamptz(?) GROUP BY _at, _request_id, _role ORDER BY _at, _request_id",
         found,
     )
     while rows := result.fetchmany(_AT_ONCE):
         yield from rows
-
-
-_ASKED = "WHERE _role <> 'shadow'"
-"""A shadow gets copies of requests, which no cache answers."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from shipway.core.errors import DeadlineExceeded, InvalidRequest
+from shipway.core.errors import DeadlineExceeded, InvalidRequest, StoreUnavailable
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -54,6 +54,9 @@ def connected(
 
     It reaches no other file than these and those it `may_write`, and no network; what does not fit into
     `memory_mb` goes to `temp_dir`. Its settings are locked. Closed when the block ends.
+
+    Raises:
+        StoreUnavailable: a file of the log is away or damaged, also where that shows in the block.
     """
     # 60 MB, and most processes never have a question.
     import duckdb
@@ -67,30 +70,62 @@ def connected(
     }
     connection = duckdb.connect(config=settings)
     try:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET parquet_metadata_cache = true")
-        connection.execute(f"CREATE VIEW predictions AS {_predictions(connection, files)}")
-        connection.execute(f"CREATE VIEW feedback AS {_feedback(files)}")
-        allowed = [*files.paths, *(str(path) for path in may_write)]
-        connection.execute(f"SET allowed_paths = {_list(allowed)}")
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
-        yield connection
+        with _translated_faults():
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET parquet_metadata_cache = true")
+            connection.execute(f"CREATE VIEW predictions AS {_predictions(connection, files)}")
+            connection.execute(f"CREATE VIEW feedback AS {_feedback(files)}")
+            allowed = [*files.paths, *(str(path) for path in may_write)]
+            connection.execute(f"SET allowed_paths = {_list(allowed)}")
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
+            yield connection
     finally:
         connection.close()
 
 
 def holding(files: LogFiles, names: Sequence[str]) -> LogFiles:
-    """Those files whose predictions have all of these columns: others were written when less was kept."""
+    """Those files whose predictions have all of these columns: others were written when less was kept.
+
+    Raises:
+        StoreUnavailable: a file of the log is away or damaged.
+    """
     import duckdb
 
-    with duckdb.connect() as connection:
+    with _translated_faults(), duckdb.connect() as connection:
         groups = tuple(
             group
             for group in files.predictions
             if {*names} <= {name for name, _ in _columns(connection, group)}
         )
     return msgspec.structs.replace(files, predictions=groups)
+
+
+@contextmanager
+def _translated_faults() -> Iterator[None]:
+    """Tells errors of DuckDB as those of the log's files, but for a statement of ours that is wrong, and for bounds."""
+    import duckdb
+
+    try:
+        yield
+    except (
+        duckdb.BinderException,
+        duckdb.CatalogException,
+        duckdb.InterruptException,
+        duckdb.OutOfMemoryException,
+        duckdb.ParserException,
+    ):
+        raise
+    except duckdb.Error as exc:
+        raise StoreUnavailable(
+            f"The prediction log cannot be read: {reason_of(exc)}.",
+            next_step="Try again; if that is of no help, put the log's files back from a backup.",
+        ) from exc
+
+
+def reason_of(error: Exception) -> str:
+    """What DuckDB says is wrong, without the place in the statement."""
+    return str(error).partition("\n")[0][:300].rstrip(".")
 
 
 @contextmanager
