@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shipway.core.alerts.installation import CERTIFICATE_RULE, DISK_RULE
 from shipway.core.alerts.rules import (
     Anomaly,
     Condition,
@@ -12,6 +11,8 @@ from shipway.core.alerts.rules import (
     Threshold,
 )
 from shipway.core.signals import Severity
+
+DISK_RULE, CERTIFICATE_RULE = "disk-space", "certificate-expiry"
 
 RUNBOOKS = "docs/runbooks"
 """Where the runbooks are, in the documentation."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from shipway.core.alerts.defaults import CERTIFICATE_RULE, DISK_RULE
 from shipway.core.health import (
     CertificateFacts,
     Diagnosis,
@@ -15,9 +16,6 @@ from shipway.core.health import (
     disk_diagnosis,
 )
 from shipway.core.signals import Severity, Signal
-
-DISK_RULE = "disk-space"
-CERTIFICATE_RULE = "certificate-expiry"
 
 SPACE = DiskBounds(low_pct=10.0, full_pct=3.0, low_bytes=50 * 1024**3, full_bytes=15 * 1024**3)
 """A tenth of a large disk is still much: it is no news above these bytes."""
