@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +167,42 @@ def test_a_file_that_cannot_be_read_is_said_and_does_not_keep_others_from_theirs
     assert "cannot be read" in one.why
 
 
+def ended():
+    for thread in threading.enumerate():
+        if thread.name == "repetitions":
+            thread.join()
+
+
+def test_few_wait_for_their_turn_and_others_know_at_once(logs, tmp_path):
+    repetitions = Repetitions(logs, state_dir=tmp_path, wait_s=20)
+    logs.answers.clear()
+    with ThreadPoolExecutor(40) as pool:
+        asked = [pool.submit(repetitions.counted, [seen()], NOW) for _ in range(40)]
+        soon = list(islice(as_completed(asked, timeout=15), 31))
+        logs.answers.set()
+        rest = [one.result() for one in asked if one not in soon]
+    assert all("for somebody else" in one.result().unknown[0].why for one in soon)
+    assert any(not one.unknown for one in rest)
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("can't start new thread"), None])
+def test_what_cannot_be_begun_leaves_the_turn_to_others(logs, tmp_path, monkeypatch, fault):
+    repetitions = Repetitions(logs, state_dir=tmp_path / "state", wait_s=60)
+
+    def fails(*_, **__):
+        raise fault or OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        if fault:
+            patch.setattr(threading.Thread, "start", fails)
+        else:
+            patch.setattr("tempfile.mkdtemp", fails)
+        (one,) = repetitions.counted([seen()], NOW).unknown
+    assert ("new thread" if fault else "No space left") in one.why
+    ended()
+    assert repetitions.counted([seen()], NOW).unknown == ()
+
+
 def test_a_store_that_does_not_answer_is_not_waited_for(logs, tmp_path):
     repetitions = Repetitions(logs, state_dir=tmp_path, wait_s=0.1)
     logs.answers.clear()
@@ -172,7 +210,5 @@ def test_a_store_that_does_not_answer_is_not_waited_for(logs, tmp_path):
         (one,) = repetitions.counted([seen()], NOW).unknown
         assert why in one.why
     logs.answers.set()
-    for thread in threading.enumerate():
-        if thread.name == "repetitions":
-            thread.join()
+    ended()
     assert Repetitions(logs, state_dir=tmp_path, wait_s=120).counted([seen()], NOW).unknown == ()

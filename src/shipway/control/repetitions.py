@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
-from threading import BoundedSemaphore, Thread
+from threading import Thread
 from time import monotonic
 
 import msgspec
 
 from shipway.control.costs import Counted
 from shipway.control.predictions import Predictions
-from shipway.core.errors import ShipwayError
+from shipway.control.turns import Turns
+from shipway.core.errors import QueueFull, ShipwayError
 from shipway.core.thrift import CACHE, Observed, Unknown
 from shipway.core.versions import parse_version
 from shipway.monitoring.processes import run
@@ -39,20 +41,27 @@ class Repetitions:
         self._predictions = predictions
         self._staging = Staging(state_dir / "staging")
         self._wait_s = wait_s
-        self._turn = BoundedSemaphore(1)
+        # Whoever has its turn late would begin what it cannot wait for.
+        self._turns = Turns("counts of repeated requests", at_once=1, wait_s=wait_s / 2)
 
     def counted(self, versions: Sequence[Observed], until: datetime) -> Counted:
         """The repeats of each version over the last day; why not, of those that cannot be counted."""
         end = monotonic() + self._wait_s
-        if not self._turn.acquire(timeout=self._wait_s):
-            return _unknown(versions, "They are being counted for somebody else. Ask again later.")
-        done = _begun(lambda: self._look(versions, until), at_the_end=self._turn.release)
+        with ExitStack() as turn:
+            try:
+                turn.enter_context(self._turns.taken())
+            except QueueFull:
+                why = "They are being counted for somebody else. Ask again later."
+                return _unknown(versions, why)
+            done = _begun(lambda: self._look(versions, until), turn)
         try:
             return done.result(timeout=max(0.0, end - monotonic()))
         except TimeoutError:
             why = f"The prediction log gave no answer within {self._wait_s:g} s."
         except ShipwayError as exc:
             why = exc.message
+        except OSError as exc:
+            why = f"They cannot be counted now: {exc.strerror}."
         return _unknown(versions, why)
 
     def _look(self, versions: Sequence[Observed], until: datetime) -> Counted:
@@ -87,15 +96,17 @@ class Repetitions:
             )
             files = self._predictions.files(seen.endpoint, version=number, since=since, until=until)
             yield Asked(
-                files=stack.enter_context(files),
+                # A shadow gets copies of requests, which no cache answers.
+                files=msgspec.structs.replace(stack.enter_context(files), shadows=False),
                 columns=seen.compared.columns,
                 ttl_s=CACHE.ttl_s,
             )
 
 
-def _begun(work: Callable[[], Counted], *, at_the_end: Callable[[], None]) -> Future[Counted]:
-    """What will come of work that has begun. Its thread keeps no process from ending."""
+def _begun(work: Callable[[], Counted], turn: ExitStack) -> Future[Counted]:
+    """What will come of work that has begun, and ends its turn. Its thread keeps no process from ending."""
     done: Future[Counted] = Future()
+    held = turn.pop_all()
 
     def go() -> None:
         try:
@@ -103,9 +114,13 @@ def _begun(work: Callable[[], Counted], *, at_the_end: Callable[[], None]) -> Fu
         except BaseException as exc:  # noqa: BLE001 - raised where the result is waited for
             done.set_exception(exc)
         finally:
-            at_the_end()
+            held.close()
 
-    Thread(target=go, name="repetitions", daemon=True).start()
+    try:
+        Thread(target=go, name="repetitions", daemon=True).start()
+    except RuntimeError as exc:
+        held.close()
+        done.set_exception(OSError(errno.EAGAIN, str(exc)))
     return done
 
 
