@@ -15,6 +15,7 @@ from shipway.core.monitor_runs import (
     MonitorReport,
     MonitorRun,
     MonitorVerdict,
+    Period,
     RunState,
     Trigger,
     done,
@@ -99,6 +100,37 @@ def test_longest_due_is_taken_first(database: Database) -> None:
     first = take(database, holder="a", now=NOW)
     assert first is not None
     assert first.id == "run-2"
+
+
+def test_runs_over_other_times_let_those_of_a_schedule_go_first(database: Database) -> None:
+    period = Period(since=NOW - 48 * HOUR, until=NOW - 24 * HOUR)
+    add(database, run(1, due_at=NOW - HOUR, period=period), run(2, due_at=NOW))
+    found = [take(database, holder="a", now=NOW) for _ in range(2)]
+    assert [one and one.id for one in found] == ["run-2", "run-1"]
+
+
+def test_the_last_that_ended_is_of_its_own_window_and_of_its_monitor(database: Database) -> None:
+    period = Period(since=NOW - 48 * HOUR, until=NOW - 24 * HOUR)
+    quoting = 'Somebody wrote "period":{ into it.'
+    add(
+        database,
+        run(1, due_at=NOW - 3 * HOUR),
+        run(2, due_at=NOW - 2 * HOUR),
+        run(3, due_at=NOW - HOUR, period=period),
+        run(4, due_at=NOW - HOUR, endpoint="other"),
+    )
+    with database.transaction() as tx:
+        assert tx.monitor_runs.last_ended("staging", "churn", "drift") is None
+    for mine in iter(lambda: take(database, holder="a", now=NOW), None):
+        with database.transaction() as tx:
+            found = msgspec.structs.replace(report(), summary=quoting)
+            tx.monitor_runs.put(done(mine, found, artifacts=(), now=NOW), holder="a")
+    add(database, run(5, due_at=NOW))
+    with database.reading() as tx:
+        last = tx.monitor_runs.last_ended("staging", "churn", "drift")
+        assert last is not None
+        assert (last.id, last.summary) == ("run-2", quoting)
+        assert tx.monitor_runs.last_ended("staging", "churn", "quality") is None
 
 
 def test_run_of_the_killed_is_taken_up_after_its_lease_and_not_before(database: Database) -> None:

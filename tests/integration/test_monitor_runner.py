@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -459,6 +460,28 @@ def test_run_over_a_period_judges_that_and_moves_neither_alerts_nor_the_monitors
         "since": "2026-05-05T07:00:00Z",
         "until": "2026-05-05T22:00:00Z",
     }
+
+
+def test_slots_that_become_due_while_others_run_are_not_left_out(world, monkeypatch):
+    world.put(MonitorSpec(kind=MonitorKind.DRIFT, every="1h"))
+    world.runner.tick()
+    request = Request(actor="ada", now=world.now)
+    for hours in range(4):
+        since = END - DAY - hours * HOUR
+        world.monitors.run_now("churn", "drift", request, since=since, until=END)
+    work = world.runner.work
+
+    def slow():
+        world.now += HOUR / 2
+        return work()
+
+    monkeypatch.setattr(world.runner, "work", slow)
+    world.runner.tick()
+    runs = world.newest()
+    assert all(one.ended_at for one in runs)
+    slots = sorted(one.due_at for one in runs if one.period is None)
+    assert len(slots) >= 4
+    assert {after - before for before, after in pairwise(slots)} == {HOUR}
 
 
 def test_people_cannot_let_any_number_of_runs_wait(world):

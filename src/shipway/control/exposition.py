@@ -157,8 +157,12 @@ class Exposition:
             states = tx.endpoints.list()
             found = tx.alerts.newest(self._environment, endpoint=None, is_open=True)
             firing = Counter((one.endpoint, one.severity) for one in found if one.fires)
-            runs = tx.monitor_runs.last_ended(self._environment)
-        specs = [one.spec for one in states if one.spec.environment == self._environment]
+            specs = [one.spec for one in states if one.spec.environment == self._environment]
+            last = [
+                tx.monitor_runs.last_ended(self._environment, spec.name, one.label)
+                for spec in specs
+                for one in spec.monitored
+            ]
         names = sorted({"", *(spec.name for spec in specs), *(name for name, _ in firing)})
         yield from simple(
             FIRING,
@@ -168,10 +172,9 @@ class Exposition:
                 for one in Severity
             ],
         )
-        monitors = {(spec.name, one.label) for spec in specs for one in spec.monitored}
-        declared = [one for one in runs if (one.endpoint, one.monitor.label) in monitors]
-        yield from simple(MONITOR_RUN, _ends(declared))
-        yield from simple(MONITOR_STATE, _outcomes(declared))
+        runs = [one for one in last if one is not None]
+        yield from simple(MONITOR_RUN, _ends(runs))
+        yield from simple(MONITOR_STATE, _outcomes(runs))
 
     def _of_counts(self) -> Iterator[str]:
         exits = self._gauges.exits

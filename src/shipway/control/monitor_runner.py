@@ -102,10 +102,10 @@ class MonitorRunner:
             _log.exception("Monitors cannot run now")
 
     def tick(self) -> None:
-        """Plans what is due, carries out all that waits, and once a day lets old runs go."""
+        """Plans what is due, carries out all that waits or becomes due meanwhile, and once a day lets old runs go."""
         self.plan(self._clock())
         while self.work():
-            pass
+            self.plan(self._clock())
         now = self._clock()
         if self._swept_at is None or not now - _SWEEP_EVERY < self._swept_at <= now:
             self._swept_at = now

@@ -18,7 +18,7 @@ from shipway.store.objects.reports import ReportObjects
 from shipway.store.sql.database import Database, Transaction
 
 _LOOKED_AT = 100
-"""Runs among which the last that ended is looked for."""
+"""Runs among which those that wait are looked for."""
 
 _MOST_WAITING = 10
 """Runs of a monitor that people may let wait: each is a process of its own, one at a time."""
@@ -133,11 +133,10 @@ class Monitors:
         self, tx: Transaction, state: EndpointState, monitor: MonitorSpec, now: datetime
     ) -> MonitorStand:
         endpoint = state.spec.name
-        runs = self._newest(tx, endpoint, monitor.label, limit=_LOOKED_AT)
         return MonitorStand(
             monitor=monitor,
             next_at=monitor.schedule(endpoint).following(now),
-            last=next((run for run in runs if run.ended_at and run.period is None), None),
+            last=tx.monitor_runs.last_ended(self.environment, endpoint, monitor.label),
         )
 
     def _newest(

@@ -12,6 +12,9 @@ from shipway.core.monitor_runs import MonitorReport, MonitorRun, RunState, Trigg
 from shipway.store.sql.tables import monitor_runs as table
 
 _UNENDED = (RunState.WAITING.value, RunState.RUNNING.value)
+_HAS_PERIOD = '"period":{'
+"""In the JSON of a run that somebody asked for over other times than its window."""
+
 _AT_ONCE = 500
 """Ids in one query: databases bound its parameters."""
 
@@ -52,12 +55,16 @@ class MonitorRunRows:
         return True
 
     def free(self, environment: str, now: datetime) -> list[MonitorRun]:
-        """Runs that a process may take, those that are due for longest first."""
+        """Runs that a process may take, those that are due for longest first, and such over other times last.
+
+        Somebody may ask for many of these, and a schedule catches up only its newest slot.
+        """
         query = sa.select(table.c.run).where(
             table.c.state.in_(_UNENDED), table.c.environment == environment
         )
         runs = map(_run, self._connection.scalars(query.order_by(table.c.due_at, table.c.id)))
-        return [run for run in runs if run.is_free(now)]
+        free = [run for run in runs if run.is_free(now)]
+        return sorted(free, key=lambda run: run.period is not None)
 
     def get(self, run: str) -> MonitorRun | None:
         """One run, with its report."""
@@ -76,17 +83,12 @@ class MonitorRunRows:
         newest = query.order_by(table.c.due_at.desc(), table.c.id).limit(limit)
         return [_run(text) for text in self._connection.scalars(newest)]
 
-    def last_ended(self, environment: str) -> list[MonitorRun]:
-        """Of each monitor the run that was due last of those that have ended, without its report."""
-        rank = sa.func.row_number().over(
-            partition_by=(table.c.endpoint, table.c.monitor),
-            order_by=(table.c.due_at.desc(), table.c.id),
-        )
-        mine = (table.c.environment == environment) & table.c.state.not_in(_UNENDED)
-        ranked = sa.select(table.c.id, rank.label("place")).where(mine).subquery()
-        query = sa.select(table.c.run).join(ranked, table.c.id == ranked.c.id)
-        last = query.where(ranked.c.place == 1).order_by(table.c.endpoint, table.c.monitor)
-        return [_run(text) for text in self._connection.scalars(last)]
+    def last_ended(self, environment: str, endpoint: str, monitor: str) -> MonitorRun | None:
+        """The run of its own window that was due last of those that have ended, without its report."""
+        mine = _of(environment, endpoint, monitor) & table.c.state.not_in(_UNENDED)
+        query = sa.select(table.c.run).where(mine & ~table.c.run.contains(_HAS_PERIOD))
+        last = query.order_by(table.c.due_at.desc(), table.c.id).limit(1)
+        return next(map(_run, self._connection.scalars(last)), None)
 
     def last_slot(
         self, environment: str, endpoint: str, monitor: str, *, until: datetime
