@@ -203,6 +203,17 @@ def test_hours_that_a_clock_ahead_of_time_charged_are_charged_again(database):
     assert [row.total for row in report.rows] == [pytest.approx(3.0), pytest.approx(3.0)]
 
 
+def test_a_clock_that_is_years_behind_for_a_moment_costs_no_history(database):
+    own = costs(database)
+    own.charge(NOON - timedelta(days=60))
+    for days in (30, 0):
+        own.charge(NOON - timedelta(days=days))
+    before = own.report(["hour"], since=NOON - timedelta(days=61), until=NOON, now=NOON)
+    assert own.charge(NOON - timedelta(days=2000)) == 0
+    assert own.charge(NOON) == 0
+    assert own.report(["hour"], since=NOON - timedelta(days=61), until=NOON, now=NOON) == before
+
+
 @pytest.mark.parametrize(
     ("declared", "compared"),
     [

@@ -183,10 +183,18 @@ class Costs:
         )
 
     def _newest(self, present: datetime) -> datetime | None:
-        """The last hour that was charged. What a clock that ran ahead charged is forgotten: it comes again."""
+        """The last hour that was charged. What a clock that ran ahead charged is forgotten: it comes again.
+
+        Not more than can be caught up: then it is the present clock that is wrong, or nothing could tell.
+        """
         with self._database.reading() as tx:
             newest = tx.charges.newest_hour(self._environment)
         if newest is None or newest < present:
+            return newest
+        if newest - present >= MOST_AT_ONCE * HOUR:
+            _log.warning(
+                "It is %s, and costs are charged up to %s: none are until then", present, newest
+            )
             return newest
         with self._database.transaction() as tx:
             tx.charges.forget(self._environment, since=present)
