@@ -39,6 +39,30 @@ class Broken:
         raise self.fault
 
 
+def test_feedback_of_rollouts_is_measured_for_a_tenth_of_the_time_at_most(monkeypatch):
+    pauses, now = [], 0.0
+
+    class Slow:
+        def learn(self):
+            nonlocal now
+            now += 1.0 if len(pauses) == 1 else 30.0
+
+    async def wait(seconds):
+        pauses.append(seconds)
+        if len(pauses) > 2:
+            raise asyncio.CancelledError
+
+    async def run():
+        with pytest.raises(asyncio.CancelledError):
+            await chores.learn_for_ever(Slow())
+
+    inert = SimpleNamespace(sleep=wait, to_thread=asyncio.to_thread)
+    monkeypatch.setattr(chores, "asyncio", inert)
+    monkeypatch.setattr(chores, "monotonic", lambda: now)
+    asyncio.run(run())
+    assert pauses == [60, 60, 300]
+
+
 @pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: loop.__name__)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
 def test_no_chore_ends_control(loop, fault, monkeypatch, caplog):
@@ -59,4 +83,5 @@ def test_no_chore_ends_control(loop, fault, monkeypatch, caplog):
     monkeypatch.setattr(chores, "asyncio", inert)
     asyncio.run(run())
     assert len(caplog.records) > 1, "it went on, and said so each time"
-    assert all(str(fault) in caplog.text for _ in caplog.records)
+    said = [f"{one.getMessage()} {one.exc_text or ''}" for one in caplog.records]
+    assert all(str(fault) in words for words in said)

@@ -19,6 +19,8 @@ WEEKS = [1.0, 1.2, 0.9]
         (10.0, DAYS, [], True),
         (10.0, DAYS, WEEKS, True),
         (1.2, DAYS, [], False),  # significant, and not large
+        (1.8, DAYS, [], True),  # nine deviations, and large
+        (4.5, [1.0, 1.0, 2.0, 2.0, 2.5], [], False),  # large, and three deviations
         (0.0, DAYS, [], False),  # less is no surge
         (1.0, [0.0] * 7, [], True),  # it slept at this time
         (0.009, [0.0] * 7, [], False),  # but nobody looks after a cent

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import ParamSpec, TypeVar
 
 from shipway.api.services import Services
@@ -30,6 +31,9 @@ SIGN_EVERY_S = 5.0
 CHARGE_EVERY_S = 60.0
 EXAMINE_EVERY_S = 60.0
 LEARN_EVERY_S = 60.0
+LEARN_SHARE = 0.1
+"""Feedback of rollouts is measured for so much of the time at most: people have the same turn."""
+
 PRUNE_EVERY_S = 24 * 3600.0
 COMPACT_EVERY_S = 120.0
 EXPIRE_EVERY_S = 3600.0
@@ -130,10 +134,13 @@ async def examine_for_ever(services: Services, installation: Installation) -> No
 
 
 async def learn_for_ever(learning: Learning) -> None:
-    """Tells the rollouts under way what feedback says of their versions, every minute."""
+    """Tells the rollouts under way what feedback says of their versions, every minute where that is quick."""
+    pause_s = LEARN_EVERY_S
     while True:
-        await asyncio.sleep(LEARN_EVERY_S)
+        await asyncio.sleep(pause_s)
+        began = monotonic()
         await asyncio.to_thread(_safely, "Feedback cannot be counted", learning.learn)
+        pause_s = max(LEARN_EVERY_S, (monotonic() - began) / LEARN_SHARE)
 
 
 def _examine(services: Services, installation: Installation) -> None:
