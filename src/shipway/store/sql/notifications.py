@@ -97,22 +97,22 @@ class NotificationRows:
             & ((due <= now) | (due > longest))
             & is_free
         )
-        oldest = (due, notifications.c.id)
-        place = sa.func.row_number().over(partition_by=notifications.c.channel, order_by=oldest)
-        ranked = sa.select(notifications.c.id, place.label("place")).where(is_due).subquery()
-        query = (
-            sa.select(notifications)
-            .join(ranked, ranked.c.id == notifications.c.id)
-            .where(ranked.c.place <= limit_of_one)
-            .order_by(*oldest)
-        )
+        wanted = sa.select(notifications).order_by(due, notifications.c.id)
         taken: list[Notification] = []
         under_way = Counter(busy)
-        for row in self._connection.execute(query).mappings():
-            one = leased(_notification(row), now)
-            if len(taken) < limit and under_way[one.channel] < limit_of_one:
-                under_way[one.channel] += 1
-                taken.append(one)
+        while len(taken) < limit:
+            full = [channel for channel, count in under_way.items() if count >= limit_of_one]
+            others = notifications.c.channel.not_in(full) & notifications.c.id.not_in(
+                [one.id for one in taken]
+            )
+            query = wanted.where(is_due & others).limit(limit - len(taken))
+            found = [_notification(row) for row in self._connection.execute(query).mappings()]
+            if not found:
+                break
+            for one in found:
+                if under_way[one.channel] < limit_of_one:
+                    under_way[one.channel] += 1
+                    taken.append(leased(one, now))
         for one in taken:
             self.put(one)
         return taken
