@@ -31,6 +31,14 @@ def losses(server):
     return [one for one in found if (one["endpoint"], one["rule"]) == ("churn", "capture-loss")]
 
 
+def lost(server):
+    page = server.gateway.get("/metrics").text
+    series = [
+        line for line in page.splitlines() if line.startswith("shipway_predictions_lost_total")
+    ]
+    return sum(float(line.rpartition(" ")[2]) for line in series)
+
+
 def test_with_a_full_disk_all_is_answered_the_loss_is_an_alert_and_nothing_written_is_damaged(
     server,
 ):
@@ -50,3 +58,4 @@ def test_with_a_full_disk_all_is_answered_the_loss_is_an_alert_and_nothing_writt
     server.until(lambda: rows(server) > 3 and (rows(server) - 3) % ROWS == 0, timeout_s=90)
     assert server.predict("churn", 4.0).is_success
     server.until(lambda: rows(server) % ROWS == 4, timeout_s=90)
+    server.until(lambda: rows(server) // ROWS + lost(server) == 50, timeout_s=90)
