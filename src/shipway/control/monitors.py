@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -17,6 +17,7 @@ from shipway.core.monitors import MonitorSpec
 from shipway.store.objects.reports import ReportObjects
 from shipway.store.sql.database import Database, Transaction
 
+_INSTANT = timedelta(microseconds=1)
 _LOOKED_AT = 100
 """Runs among which those that wait are looked for."""
 
@@ -80,7 +81,8 @@ class Monitors:
             if len(waiting) >= _MOST_WAITING:
                 raise _too_many(endpoint, monitor)
             run = self._new(endpoint, spec, request, period)
-            tx.monitor_runs.add(run)
+            while not tx.monitor_runs.add(run):  # another is due at the same instant
+                run = msgspec.structs.replace(run, due_at=run.due_at + _INSTANT)
             tx.audit.append(_change(run, request))
         self._poke()
         return run
