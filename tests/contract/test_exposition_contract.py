@@ -23,7 +23,7 @@ from shipway.core.signals import Severity
 
 NOW = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-DRIFT = MonitorSpec(kind=MonitorKind.DRIFT)
+DRIFT = MonitorSpec(kind=MonitorKind.DRIFT, name="hourly")
 QUALITY = MonitorSpec(kind=MonitorKind.QUALITY)
 
 
@@ -135,14 +135,14 @@ def test_of_each_declared_monitor_the_last_run_that_ended_is_shown(page):
     page.run(DRIFT, NOW, MonitorVerdict.STEADY, environment="production")
     minute = timedelta(minutes=1)
     assert page.values("shipway_monitor_last_run_timestamp_seconds", "endpoint", "monitor") == {
-        ("churn", "drift"): (NOW - HOUR + minute).timestamp(),
+        ("churn", "hourly"): (NOW - HOUR + minute).timestamp(),
         ("churn", "quality"): (NOW + minute).timestamp(),
     }
-    states = page.values("shipway_monitor_state", "monitor", "state")
+    states = page.values("shipway_monitor_state", "monitor", "kind", "state")
     assert len(states) == 2 * 4
     assert {key for key, value in states.items() if value == 1} == {
-        ("drift", "firing"),
-        ("quality", "error"),
+        ("hourly", "drift", "firing"),
+        ("quality", "quality", "error"),
     }
 
 

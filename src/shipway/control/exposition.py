@@ -23,7 +23,7 @@ from shipway.wire.processes import use_of
 _ENDPOINT = ("endpoint",)
 _VERSION = ("endpoint", "version")
 _ROLLOUT = ("endpoint", "candidate")
-_MONITOR = ("endpoint", "monitor")
+_MONITOR = ("endpoint", "monitor", "kind")
 
 
 def _gauge(name: str, help_text: str, labels: tuple[str, ...] = ()) -> Family:
@@ -219,7 +219,11 @@ def _outcomes(runs: list[MonitorRun]) -> _Samples:
 
 
 def _monitor(run: MonitorRun) -> Labels:
-    return {"endpoint": run.endpoint, "monitor": run.monitor.label}
+    return {
+        "endpoint": run.endpoint,
+        "monitor": run.monitor.label,
+        "kind": run.monitor.kind.value,
+    }
 
 
 def _named(one: Desired) -> str:

@@ -82,6 +82,28 @@ def _overview() -> Iterator[Panel]:
     yield _lines(
         "Phases", "none", "count by (phase) (shipway_endpoint_phase == 1)", legend="{{phase}}"
     )
+    yield _lines(
+        "Alerts that fire",
+        "none",
+        "sum by (severity) (shipway_alerts_firing)",
+        legend="{{severity}}",
+    )
+    yield _lines(
+        "Monitors that found something, or failed",
+        "none",
+        'count by (endpoint) (shipway_monitor_state{state=~"firing|error"} == 1)',
+    )
+    yield _lines(
+        "Predictions lost by endpoint",
+        "none",
+        f"sum by (endpoint) (increase(shipway_predictions_lost_total[{_INTERVAL}]))",
+    )
+    yield _lines(
+        "Predictions and feedback that wait for control",
+        "bytes",
+        "sum(shipway_predictions_waiting_bytes)",
+        legend="waiting",
+    )
     yield Panel(
         title="Processor time of Shipway",
         unit="none",
@@ -188,6 +210,37 @@ def _of_endpoint() -> Iterator[Panel]:
         legend="hits",
     )
     yield Panel(
+        title="Where the time goes, in the mean",
+        unit="s",
+        queries=(
+            ("waiting {{version}}", _mean("shipway_queue_seconds")),
+            ("inference {{version}}", _mean("shipway_inference_seconds")),
+        ),
+    )
+    yield _lines(
+        "Rows of a batch, in the mean", "none", _mean("shipway_batch_rows"), legend="{{version}}"
+    )
+    yield Panel(
+        title="Predictions captured, and lost",
+        unit="none",
+        queries=(
+            (
+                "captured {{version}}",
+                f"sum by (version) (rate(shipway_predictions_captured_total{{{_ONE}}}[{_INTERVAL}]))",
+            ),
+            (
+                "lost {{reason}}",
+                f"sum by (reason) (rate(shipway_predictions_lost_total{{{_ONE}}}[{_INTERVAL}]))",
+            ),
+        ),
+    )
+    yield _lines(
+        "What monitors found last",
+        "none",
+        'shipway_monitor_state{endpoint="$endpoint", state!="steady"} == 1',
+        legend="{{monitor}} {{state}}",
+    )
+    yield Panel(
         title="Retries, fallbacks, cold starts",
         unit="none",
         queries=(
@@ -204,6 +257,14 @@ def _of_endpoint() -> Iterator[Panel]:
 def _failing(by: str, of: str) -> str:
     some = f'sum {by}(rate(shipway_requests_total{{outcome=~"{ERRORS}"{of}}}[{_INTERVAL}]))'
     return f"{some} / sum {by}(rate(shipway_requests_total[{_INTERVAL}]))"
+
+
+def _mean(summary: str) -> str:
+    total, count = (
+        f"sum by (version) (rate({summary}_{part}{{{_ONE}}}[{_INTERVAL}]))"
+        for part in ("sum", "count")
+    )
+    return f"{total} / {count}"
 
 
 def _lines(title: str, unit: str, expr: str, *, legend: str = "{{endpoint}}") -> Panel:

@@ -55,7 +55,12 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 def rules_of(thresholds: Thresholds) -> tuple[Rule, ...]:
     """Every rule."""
-    return (*_of_endpoints(thresholds), *_burns(thresholds), *_of_processes(thresholds))
+    return (
+        *_of_endpoints(thresholds),
+        *_of_monitors(),
+        *_burns(thresholds),
+        *_of_processes(thresholds),
+    )
 
 
 def document(thresholds: Thresholds, runbooks: str) -> dict[str, Any]:
@@ -102,6 +107,15 @@ def _of_endpoints(t: Thresholds) -> Iterator[Rule]:
         "{{ $value | humanizePercentage }} of the requests to {{ $labels.endpoint }} are refused.",
         t.lasting,
     )
+    lost = f"sum by (endpoint) (increase(shipway_predictions_lost_total[{t.window}]))"
+    yield _rule(
+        "ShipwayCaptureLoss",
+        f"{lost} > 0",
+        "warning",
+        "capture-loss",
+        "{{ $value | humanize }} predictions of {{ $labels.endpoint }} were not written to the log.",
+        "0s",
+    )
     yield _rule(
         "ShipwayStuckRollout",
         f"time() - shipway_rollout_started_seconds > {t.rollout_hours * 3600:g}",
@@ -110,6 +124,32 @@ def _of_endpoints(t: Thresholds) -> Iterator[Rule]:
         "The rollout of {{ $labels.candidate }} on {{ $labels.endpoint }} has not ended for"
         " {{ $value | humanizeDuration }}.",
         t.lasting,
+    )
+
+
+def _of_monitors() -> Iterator[Rule]:
+    """A monitor's verdict is one already: it is told as soon as it is there, and while it stays the last."""
+    for name, kinds, severity, runbook in (
+        ("ShipwayDrift", "drift|prediction_drift|multivariate", "warning", "drift"),
+        ("ShipwayQuality", "quality", "warning", "quality"),
+        ("ShipwayPerformance", "performance", "critical", "performance"),
+        ("ShipwayBias", "bias", "warning", "performance"),
+    ):
+        yield _rule(
+            name,
+            f'shipway_monitor_state{{state="firing", kind=~"{kinds}"}} == 1',
+            severity,
+            runbook,
+            "Monitor {{ $labels.monitor }} of {{ $labels.endpoint }} found something.",
+            "0s",
+        )
+    yield _rule(
+        "ShipwayMonitorFailed",
+        'shipway_monitor_state{state="error"} == 1',
+        "warning",
+        "monitor-failed",
+        "Monitor {{ $labels.monitor }} of {{ $labels.endpoint }} could not do its work.",
+        "0s",
     )
 
 
