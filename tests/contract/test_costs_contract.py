@@ -10,6 +10,7 @@ import pytest
 
 from shipway.control.costs import Costs, Counted, HourUse
 from shipway.control.resources import HistoryUse
+from shipway.core.budgets import Budget, Period
 from shipway.core.capturing import Capture
 from shipway.core.costs import Prices, Resources, Usage
 from shipway.core.endpoints import Cache, EndpointSpec, EndpointState, Phase
@@ -129,6 +130,43 @@ def test_the_present_hour_is_in_it_as_far_as_it_has_come(database):
     now = NOON + timedelta(minutes=20)
     report = costs(database).report(["endpoint"], since=NOON, until=now, now=now)
     assert total(report) == pytest.approx(1.0)
+
+
+class Counting(Steady):
+    """The same, which counts how often it is asked."""
+
+    asked = 0
+
+    def used(self, since, until):
+        self.asked += 1
+        return super().used(since, until)
+
+
+def test_budgets_are_charges_and_the_present_hour_and_all_are_read_at_once(database):
+    source = Counting()
+    own = costs(database, source)
+    for hours in range(3):
+        own.charge(NOON - timedelta(days=2) + hours * HOUR)
+    costs(database, prices=Prices(currency="EUR", cpu_hour=9.0)).charge(
+        NOON - timedelta(days=2) + 3 * HOUR
+    )
+    own.charge(NOON - HOUR)
+    for name, per in (("a", "day"), ("b", "month"), ("c", "month")):
+        spec = EndpointSpec(
+            name=name, model="m:1", environment="dev", budget=Budget(amount=100, per=Period(per))
+        )
+        state = EndpointState(spec=spec, generation=1, phase=Phase.LIVE, active=VersionRef("m", 1))
+        with database.transaction() as tx:
+            tx.endpoints.put(state, expected_generation=None)
+    now = NOON - HOUR / 2
+    source.asked = 0
+    standings = {one.endpoint: one.standing.spent for one in own.budgets(now)}
+    assert source.asked == 1
+    for name, since in (("a", NOON - 12 * HOUR), ("b", NOON - timedelta(days=5, hours=12))):
+        report = own.report(["endpoint"], since=since, until=now, now=now)
+        rows = {row.group: row.total for row in report.rows if row.currency == PRICES.currency}
+        assert standings[name] == pytest.approx(rows[(name,)])
+    assert standings["c"] == 0.0
 
 
 def test_a_price_holds_for_its_time(database):

@@ -11,6 +11,8 @@ import sqlalchemy as sa
 
 from shipway.control.history import MOST_POINTS, History
 from shipway.control.telemetry import Telemetry
+from shipway.core.alerts.judging import judged
+from shipway.core.alerts.rules import Anomaly
 from shipway.core.errors import ConflictError, InvalidRequest
 from shipway.core.resolutions import FINE, HOURS, MINUTES
 from shipway.core.telemetry import Name
@@ -252,3 +254,83 @@ def test_counts_from_while_control_was_away_are_not_those_of_its_return(database
     lately = after.now - timedelta(minutes=1)
     assert after.counted(since=lately) == 2
     assert after.counted(since=before.now - timedelta(hours=1)) == 502
+
+
+def test_counts_of_a_time_away_are_told_apart_when_control_wrote_before_it_heard(
+    database: Database,
+) -> None:
+    before = World(database)
+    before.says("a", retries=10)
+    before.write()
+    after = World(database)
+    after.now = before.now + timedelta(hours=1)
+    after.write({("", ""): {"looks": 1.0}})
+    after.now += timedelta(seconds=2)
+    after.says("a", retries=500)
+    after.write()
+    after.now += timedelta(seconds=2)
+    after.says("a", retries=502)
+    after.write()
+    assert after.counted(since=after.now - timedelta(minutes=1)) == 2
+    assert after.counted(since=before.now - timedelta(hours=1)) == 502
+    after.now += timedelta(hours=2)
+    after.says("new", retries=7)  # it began long after
+    after.write()
+    assert after.counted(since=after.now - timedelta(minutes=1)) == 7
+
+
+def days_of(database: Database, days: int) -> World:
+    """A server that answered each second, in 10 ms, from 6:30 to 10:10 of each of so many days before now."""
+    world = World(database)
+    answers = 0
+    for days_ago in range(days, 0, -1):
+        for minutes in range(-60, 180, 20):
+            world.now = NOW - timedelta(days=days_ago) + timedelta(minutes=minutes)
+            answers += 1200
+            world.says("a", **{"le_0.01": answers, "retries": answers})
+            world.write()
+    world.now = NOW
+    return world
+
+
+def test_short_periods_of_old_days_are_known_by_the_hour(database: Database) -> None:
+    world = days_of(database, 7)
+    for minutes in range(0, 60, 7):
+        until = NOW - timedelta(days=5) + timedelta(minutes=minutes)
+        since = until - timedelta(minutes=10)
+        period = {"since": since, "until": until}
+        assert world.history.measure("requests_per_s", "churn", **period) == pytest.approx(1.0)
+        assert world.history.measure("retries", "churn", **period) == pytest.approx(600)
+        p99 = world.history.measure("p99_ms", "churn", **period)
+        assert p99 is not None
+        assert 5 <= p99 <= 10
+
+
+def test_anomalies_are_judged_at_each_minute_of_an_hour(database: Database) -> None:
+    world = days_of(database, 7)
+    rule = Anomaly(name="latency", measure="p99_ms")
+    slow = 0
+    for minute in range(60):
+        world.now = NOW + timedelta(minutes=minute)
+        slow += 100
+        world.says("slow", le_5=slow)
+        world.write()
+        world.now += timedelta(seconds=10)
+
+        def measured(name: str, ago_s: float, span_s: float) -> float | None:
+            until = world.now - timedelta(seconds=ago_s)
+            since = until - timedelta(seconds=span_s)
+            return world.history.measure(name, "churn", since=since, until=until)
+
+        found = judged(rule, measured)
+        assert found is not None, minute
+        assert found.holds, minute
+
+
+def test_series_that_ends_in_the_past_ends_with_a_whole_step(database: Database) -> None:
+    world = days_of(database, 4)
+    since = HOURS.start_of(NOW - timedelta(days=3))
+    until = since + timedelta(hours=2, minutes=1)
+    for measure, wanted in (("requests_per_s", 1.0), ("retries", 3600.0)):
+        found = world.history.series(measure, "churn", since=since, until=until, step_s=3600)
+        assert [point.value for point in found.points] == [wanted] * 3

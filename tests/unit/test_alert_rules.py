@@ -152,12 +152,14 @@ def test_robust_z_has_the_sign_of_the_distance(history, value):
     assert (z > 0) == (value > median(history)) or z == 0
 
 
-def rate(now, lately, *before):
+def rate(now, lately, *before, yesterday=None):
+    """Requests a second now, in the hour before, and of each day before; `yesterday`, in the hour before that time."""
+
     def measured(ago_s, over_s):
         if ago_s == 0:
             return now
         if over_s == HOUR_S:
-            return lately
+            return lately if ago_s < DAY_S else yesterday
         return dict(enumerate(before, start=1)).get(int(ago_s / DAY_S))
 
     return Past(requests_per_s=measured)
@@ -173,6 +175,9 @@ def rate(now, lately, *before):
         (rate(0.0, 1.0, 0.0, 0.0, 0.0), None),  # at night nobody comes
         (rate(0.0, 1.0, 1.0, 0.9, 1.1), True),
         (rate(0.0, None), None),
+        # Days that are kept by the hour do not show that nobody comes after 18:20; yesterday does.
+        (rate(0.0, 1.0, 0.0, 0.0, 0.7, 0.7, 0.7, 0.7, 0.7, yesterday=1.0), None),
+        (rate(0.0, 1.0, 0.0, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, yesterday=0.0), True),  # a Monday
     ],
 )
 def test_absence_is_news_only_where_requests_were_to_be_expected(past, expected):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
 import msgspec
 
-from shipway.core.budgets import BudgetStanding, began, spending
+from shipway.core.budgets import BudgetStanding, Period, began, spending
 from shipway.core.costs import Charge, CostReport, Prices, Resources, Usage, charged, summed
-from shipway.core.endpoints import EndpointSpec
 from shipway.core.repeats import Repeats
 from shipway.core.signals import Severity, Signal
 from shipway.core.surges import Surge, compared_hours, surge_of
@@ -120,7 +119,38 @@ class Costs:
         """Where the budgets of all endpoints that have one stand, in name order."""
         with self._database.reading() as tx:
             specs = [s.spec for s in tx.endpoints.list() if s.spec.environment == self._environment]
-        return tuple(self._standing(spec, now) for spec in specs if spec.budget is not None)
+        limits = {spec.name: spec.budget for spec in specs if spec.budget is not None}
+        spent = self._spent({budget.per for budget in limits.values()}, now)
+        return tuple(
+            BudgetStanding(
+                endpoint=name,
+                per=budget.per,
+                currency=self.prices.currency,
+                standing=spending(
+                    budget, spent[budget.per].get(name, 0.0), now, currency=self.prices.currency
+                ),
+            )
+            for name, budget in limits.items()
+        )
+
+    def _spent(
+        self, periods: Collection[Period], now: datetime
+    ) -> dict[Period, Mapping[str, float]]:
+        """By period and endpoint, what it cost until now."""
+        if not periods:
+            return {}
+        present, currency = self._present(now), self.prices.currency
+        with self._database.reading() as tx:
+            closed = {
+                per: tx.charges.spent(
+                    self._environment, began(per, now), now + HOUR, currency=currency
+                )
+                for per in periods
+            }
+        for one in present:
+            for spent in closed.values():
+                spent[one.endpoint] = spent.get(one.endpoint, 0.0) + one.total
+        return {**closed}
 
     def signals(self, now: datetime) -> tuple[Signal, ...]:
         """What the budgets, and the last hour that was charged, say to the alerts."""
@@ -224,29 +254,21 @@ class Costs:
     def _charges(
         self, since: datetime, until: datetime, now: datetime, *, endpoint: str
     ) -> Iterable[Charge]:
-        present = _hour(now)
         with self._database.reading() as tx:
-            closed = tx.charges.between(self._environment, _hour(since), until, endpoint=endpoint)
-        yield from closed
-        is_charged = any(one.hour == present for one in closed)
-        if since <= now and until > present and not is_charged:
-            use = self._source.used(present, now) or HourUse()
-            for one in charged(use.usages, use.shared, self.prices, hour=present):
+            yield from tx.charges.between(self._environment, _hour(since), until, endpoint=endpoint)
+        if since <= now and until > _hour(now):
+            for one in self._present(now):
                 if not endpoint or one.endpoint == endpoint:
                     yield one
 
-    def _standing(self, spec: EndpointSpec, now: datetime) -> BudgetStanding:
-        budget = spec.budget
-        assert budget is not None
-        since = began(budget.per, now)
-        charges = self._charges(since, now + HOUR, now, endpoint=spec.name)
-        spent = sum(one.total for one in charges if one.currency == self.prices.currency)
-        return BudgetStanding(
-            endpoint=spec.name,
-            per=budget.per,
-            currency=self.prices.currency,
-            standing=spending(budget, spent, now, currency=self.prices.currency),
-        )
+    def _present(self, now: datetime) -> tuple[Charge, ...]:
+        """What the hour under way cost so far; nothing where it is charged, by a clock that ran ahead."""
+        present = _hour(now)
+        with self._database.reading() as tx:
+            if tx.charges.at(self._environment, (present,)):
+                return ()
+        use = self._source.used(present, now) or HourUse()
+        return tuple(charged(use.usages, use.shared, self.prices, hour=present))
 
 
 def _hour(at: datetime) -> datetime:

@@ -17,13 +17,21 @@ import msgspec
 from shipway.control.telemetry import Counts, Telemetry
 from shipway.core.errors import InvalidRequest
 from shipway.core.measures import measure_of, value_of
-from shipway.core.resolutions import FINE, RESOLUTIONS, Stretch, floor, step_for, stretches
+from shipway.core.resolutions import (
+    FINE,
+    RESOLUTIONS,
+    Stretch,
+    ceiling,
+    floor,
+    step_for,
+    stretches,
+)
 from shipway.core.tallies import Tally, added, grown
 from shipway.core.telemetry import Name
 from shipway.store.sql.database import Database, Transaction
 
 GAP = timedelta(seconds=60)
-"""Without a window for so long, control was away."""
+"""Without a window for so long, control was away; for so long after its return, sources tell of that time."""
 
 MOST_POINTS = 5_000
 """A series may have so many points."""
@@ -89,6 +97,8 @@ class History:
         self._environment = environment
         self._clock = clock
         self._written: dict[str, Counts] = {}
+        self._began_at: datetime | None = None
+        self._late: datetime | None = None
 
     def write(self, gauges: Mapping[Name, Tally], *, at: datetime) -> None:
         """Adds what is new to the windows that `at` is in: one transaction, whatever there is to add.
@@ -101,24 +111,28 @@ class History:
         if not changed and not gauges:
             return
         with self._database.transaction() as tx:
-            late = self._gap(tx, at)
+            began_at, late = self._began(tx, at)
+            is_late = late is not None and at - began_at < GAP
             missed: list[Mapping[Name, Tally]] = []
             news: list[Mapping[Name, Tally]] = [gauges]
             for source, counts in changed.items():
                 is_first = source not in self._written
                 taken = self._taken(tx, source, counts, at)
-                (missed if is_first and late is not None else news).append(taken)
+                (missed if is_first and is_late else news).append(taken)
             tx.metrics.add(self._environment, _merged(news), at=at)
             if late is not None:
                 tx.metrics.add(self._environment, _merged(missed), at=late)
         self._written = newest
+        self._began_at, self._late = began_at, late
 
-    def _gap(self, tx: Transaction, at: datetime) -> datetime | None:
-        """When nobody wrote any more, before this; None where somebody does."""
+    def _began(self, tx: Transaction, at: datetime) -> tuple[datetime, datetime | None]:
+        """When this one began to write, and when nobody wrote any more before; None where somebody did."""
+        if self._began_at is not None:
+            return self._began_at, self._late
         last = tx.metrics.last_written(self._environment)
         if last is None or at - last < GAP:
-            return None
-        return last + timedelta(seconds=FINE.step_s)
+            return at, None
+        return at, last + timedelta(seconds=FINE.step_s)
 
     def prune(self, now: datetime) -> int:
         """Drops what is no longer kept; how many rows.
@@ -133,6 +147,9 @@ class History:
         self, name: str, endpoint: str, *, version: str = "", since: datetime, until: datetime
     ) -> float | None:
         """See `Measures`. The ends of the period are moved as `core.resolutions.stretches` says.
+
+        Where that makes it another period, by more than a twentieth, counts are those of the one asked for, as if
+        what was counted had come evenly.
 
         Raises:
             InvalidRequest: no measure has that name.
@@ -149,6 +166,9 @@ class History:
                 )
             )
         seconds = sum((part.until - part.since).total_seconds() for part in parts)
+        asked = (until - since).total_seconds()
+        if seconds and abs(seconds - asked) > max(FINE.step_s, asked / 20):
+            tally, seconds = {n: count * asked / seconds for n, count in tally.items()}, asked
         return value_of(name, tally, seconds)
 
     def series(
@@ -161,14 +181,15 @@ class History:
         until: datetime,
         step_s: float,
     ) -> Series:
-        """See `Measures`.
+        """See `Measures`. The first and the last step are whole ones, too, but for one that is under way.
 
         Raises:
             InvalidRequest: no measure has that name, or there would be too many points.
             StoreUnavailable: the database is away.
         """
         measure_of(name, endpoint)
-        step = step_for(step_s, since, self._clock())
+        now = self._clock()
+        step = step_for(step_s, since, now)
         stretch = _whole(step, since, until)
         with self._database.reading() as tx:
             windows = tx.metrics.windows(
@@ -177,7 +198,7 @@ class History:
         parts: dict[datetime, list[Tally]] = {}
         for _, at, tally in windows:
             parts.setdefault(floor(at, step), []).append(tally)
-        end = FINE.start_of(until)
+        end = min(stretch.until, FINE.start_of(now))
         points = tuple(
             Point(at=at, value=value_of(name, added(parts.get(at, ())), _lasts_s(at, step, end)))
             for at in _starts(step, stretch, end)
@@ -228,7 +249,7 @@ def _whole(step_s: int, since: datetime, until: datetime) -> Stretch:
             path="step",
         )
     finest = max(one.step_s for one in RESOLUTIONS if step_s % one.step_s == 0)
-    return Stretch(step_s=finest, since=start, until=until)
+    return Stretch(step_s=finest, since=start, until=ceiling(until, step_s))
 
 
 def _starts(step_s: int, stretch: Stretch, end: datetime) -> list[datetime]:

@@ -7,6 +7,7 @@ samples near them, and extrapolates.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from string import Template
 
@@ -100,11 +101,22 @@ def query_of(measure: str, *, of: str, window: str) -> str:
 
 
 def _slower(bound_s: float) -> str:
-    """The share of answers above the end of the bucket that the bound is in: Prometheus has buckets alone."""
-    end = next((one for one in BOUNDS_S if one >= bound_s), None)
-    le = "+Inf" if end is None else f"{end:g}"
-    within = _increase("shipway_request_seconds_bucket", f', le="{le}"')
-    return f"1 - {within} / ({_increase('shipway_request_seconds_count')} > 0)"
+    """The share of answers above a bound; within its bucket they are taken to be spread evenly."""
+    return f"1 - {_within(bound_s)} / ({_increase('shipway_request_seconds_count')} > 0)"
+
+
+def _within(bound_s: float) -> str:
+    place = bisect_left(BOUNDS_S, bound_s)
+    if place == len(BOUNDS_S):
+        return _up_to("+Inf")
+    start, end = (0.0, *BOUNDS_S)[place], BOUNDS_S[place]
+    share = (bound_s - start) / (end - start)
+    inside = f"{share:.9g} * {_up_to(f'{end:g}')}"
+    return f"({1 - share:.9g} * {_up_to(f'{start:g}')} + {inside})" if place else inside
+
+
+def _up_to(end: str) -> str:
+    return _increase("shipway_request_seconds_bucket", f', le="{end}"')
 
 
 def selector_of(endpoint: str, version: str = "") -> str:

@@ -45,22 +45,36 @@ def floor(at: datetime, step_s: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
+def ceiling(at: datetime, step_s: int) -> datetime:
+    """The first whole multiple of the step, since 1970, that is not before the moment."""
+    start = floor(at, step_s)
+    return start if start == at else start + timedelta(seconds=step_s)
+
+
+def kept(at: datetime, now: datetime) -> Resolution:
+    """The finest resolution whose window of that moment is still kept."""
+    for one in RESOLUTIONS:
+        if now - one.start_of(at) < timedelta(seconds=one.keep_s):
+            return one
+    return HOURS
+
+
 def aligned(at: datetime, now: datetime) -> datetime:
     """The moment, moved back to where a window begins that is still kept."""
-    for one in RESOLUTIONS:
-        start = one.start_of(at)
-        if now - start < timedelta(seconds=one.keep_s):
-            return start
-    return HOURS.start_of(at)
+    return kept(at, now).start_of(at)
 
 
 def stretches(since: datetime, until: datetime, now: datetime) -> tuple[Stretch, ...]:
     """The windows of a period, each moment in one of them; from the oldest. Empty without a period.
 
     The ends are moved back to where windows begin that are still kept: by up to 10 s of the last 2
-    hours, up to a minute of the last 2 days, and up to an hour before that.
+    hours, up to a minute of the last 2 days, and up to an hour before that. A period inside one window is
+    that window.
     """
-    return tuple(_split(aligned(since, now), aligned(until, now), len(RESOLUTIONS) - 1))
+    start, end = aligned(since, now), aligned(until, now)
+    if since < until and start == end:
+        end = start + timedelta(seconds=kept(since, now).step_s)
+    return tuple(_split(start, end, len(RESOLUTIONS) - 1))
 
 
 def _split(since: datetime, until: datetime, level: int) -> Iterator[Stretch]:
@@ -71,18 +85,13 @@ def _split(since: datetime, until: datetime, level: int) -> Iterator[Stretch]:
     if level == 0:
         yield Stretch(step_s=step_s, since=since, until=until)
         return
-    first, last = _ceiling(since, step_s), floor(until, step_s)
+    first, last = ceiling(since, step_s), floor(until, step_s)
     if first >= last:
         yield from _split(since, until, level - 1)
         return
     yield from _split(since, first, level - 1)
     yield Stretch(step_s=step_s, since=first, until=last)
     yield from _split(last, until, level - 1)
-
-
-def _ceiling(at: datetime, step_s: int) -> datetime:
-    start = floor(at, step_s)
-    return start if start == at else start + timedelta(seconds=step_s)
 
 
 def step_for(wanted_s: float, since: datetime, now: datetime) -> int:

@@ -157,7 +157,8 @@ def robust_z(value: float, history: Iterable[float]) -> float:
 def _absence(rule: Absence, measured: Measured) -> Judgement | None:
     """None came, where both the hour before and the same time of days before had enough.
 
-    Where too few are to be expected, their absence says nothing, not even that it is over.
+    Where too few are to be expected, their absence says nothing, not even that it is over. Days before
+    the last two are known by the hour; who was silent yesterday after an hour with requests, as now, may be so each day.
     """
     now = measured(REQUESTS, 0.0, rule.over_s)
     lately = measured(REQUESTS, rule.over_s, HOUR_S)
@@ -166,6 +167,8 @@ def _absence(rule: Absence, measured: Measured) -> Judgement | None:
     days = [measured(REQUESTS, DAY_S * n, rule.over_s) for n in range(1, 8)]
     known = [rate for rate in days if rate is not None]
     rates = [lately, median(known)] if len(known) >= LEAST_WEEKS else [lately]
+    if days[0] == 0 and measured(REQUESTS, DAY_S + rule.over_s, HOUR_S):
+        rates.append(0.0)
     expected = min(rates) * rule.over_s
     if not now and expected < rule.least_expected:
         return None

@@ -54,6 +54,21 @@ class ChargeRows:
         """The charges of these hours, oldest first."""
         return self._found((charges.c.environment == environment) & charges.c.hour.in_(hours))
 
+    def spent(
+        self, environment: str, since: datetime, until: datetime, *, currency: str
+    ) -> dict[str, float]:
+        """By endpoint, what the hours that begin in [since, until) cost in all, of what is in that currency."""
+        wanted = (
+            (charges.c.environment == environment)
+            & (charges.c.hour >= since)
+            & (charges.c.hour < until)
+            & (charges.c.currency == currency)
+        )
+        total = sa.func.sum(charges.c.own + charges.c.shared)
+        query = sa.select(charges.c.endpoint, total.label("total")).where(wanted)
+        rows = self._connection.execute(query.group_by(charges.c.endpoint))
+        return {row.endpoint: row.total for row in rows}
+
     def _found(self, wanted: sa.ColumnElement[bool]) -> tuple[Charge, ...]:
         rows = self._connection.execute(sa.select(charges).where(wanted).order_by(charges.c.hour))
         names = Charge.__struct_fields__
