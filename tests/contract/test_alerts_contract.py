@@ -257,7 +257,7 @@ def test_control_killed_while_sending_loses_no_message(control, database, keys, 
         with database.reading() as tx:
             (left,) = tx.notifications.of_channel("dev", "ops", limit=10)
         assert left.state is Sending.WAITING
-        other = Control(database, keys, carrier=Courier())
+        other = Control(database, keys, carrier=Courier(keys / "commands"))
         other.now = left.leased_until + timedelta(seconds=1)
         assert other.sender.deliver() == 1
         assert len(hook.heard) == (2 if moment == "after" else 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from shipway.control.alerting import commanding
 from shipway.control.alerting.channels import ChannelRequest, Channels
 from shipway.control.alerting.courier import Courier, Parcel, Way
 from shipway.control.alerting.outbox import put_message
@@ -20,7 +22,13 @@ from shipway.control.changes import Request
 from shipway.core.addresses import OutboundPolicy
 from shipway.core.alerts.messages import Message, MessageKind
 from shipway.core.alerts.sending import LEASE_S, LONGEST_PAUSE_S
-from shipway.core.errors import InvalidRequest, SecretUnavailable, ServerUnreachable, StateUnusable
+from shipway.core.errors import (
+    InvalidRequest,
+    InvalidSpec,
+    SecretUnavailable,
+    ServerUnreachable,
+    StateUnusable,
+)
 from shipway.core.secrets import SecretRef, SecretRules
 from shipway.store.sealing import Sealer
 from shipway.store.sql.database import Database, sqlite_url
@@ -30,7 +38,7 @@ from shipway.wire.webhooks import SIGNATURE, is_signed
 NOW = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
 LOOPBACK = OutboundPolicy(networks=("127.0.0.0/8",), plain=True)
 ADA = Request(actor="ada", now=NOW)
-carry = Courier(timeout_s=20).carry
+carry = Courier(Path("none"), timeout_s=20).carry
 WANTED = Message(
     kind=MessageKind.RETRAIN,
     environment="dev",
@@ -59,7 +67,7 @@ class World:
             secrets=secrets,
             policy=policy,
             clock=lambda: self.now,
-            carrier=Courier(),
+            carrier=Courier(state / "commands"),
         )
         self.channels = Channels(
             self.database,
@@ -116,7 +124,7 @@ def test_a_slow_webhook_is_given_up_for_now_and_holds_up_nobody_longer(hook):
         way=Way.WEBHOOK, url=hook.url, policy=LOOPBACK, headers={"idempotency-key": "1"}
     )
     with pytest.raises(ServerUnreachable, match="within 3 s"):
-        Courier(timeout_s=3).carry(parcel)
+        Courier(Path("none"), timeout_s=3).carry(parcel)
     assert LEASE_S > 2 * 30
 
 
@@ -307,6 +315,100 @@ def smtp(listening, said):
                 connection.sendall(b"221 bye\r\n")
                 return
             connection.sendall(b"250 ok\r\n")
+
+
+# Programs
+
+
+def program(world, text, *, name="retrain", mode=0o700):
+    """A program in the state directory: a script that also notes that it began."""
+    directory = world.state / "commands"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    path = directory / name
+    path.write_text(f"#!/bin/sh\necho begun >> begun\n{text}\n")
+    path.chmod(mode)
+    return directory
+
+
+def test_a_retraining_request_runs_a_program_with_the_window_and_the_reason(world, monkeypatch):
+    monkeypatch.setenv("SHIPWAY_DATABASE_URL", "postgresql://secret")
+    directory = program(world, "cat > asked.json; env > environment")
+    made = world.add("command://retrain", name="retrain")
+    assert (made.kind.value, made.shown, made.secret) == ("command", "command://retrain", "")
+    world.put(channel="retrain")
+    assert world.sender.deliver() == 1
+    asked = msgspec.json.decode((directory / "asked.json").read_bytes())
+    assert asked["kind"] == "retrain"
+    assert asked["endpoint"] == "churn"
+    assert asked["reason"] == WANTED.reason
+    assert asked["window"] == ["2026-02-25T05:06:00Z", "2026-03-04T05:06:00Z"]
+    assert "secret" not in (directory / "environment").read_text()
+    (channel,) = world.channels.list()
+    assert (channel.sent, channel.waiting) == (1, 0)
+
+
+def test_a_program_that_fails_is_run_again_with_the_same_id(world):
+    directory = program(
+        world,
+        'cat >> ids; echo >> ids; test "$(wc -l < begun)" -gt 1 || { echo no disk >&2; exit 3; }',
+    )
+    world.add("command://retrain", name="retrain")
+    world.put(channel="retrain")
+    assert world.send_for(2) == 2
+    first, second = map(msgspec.json.decode, (directory / "ids").read_text().splitlines())
+    assert first["id"] == second["id"]
+    (channel,) = world.channels.list()
+    assert (channel.sent, channel.waiting) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "reason"),
+    [
+        ("echo no disk >&2; exit 3", 0o700, "`retrain` ended with 3: no disk"),
+        ("exit 1", 0o700, "`retrain` ended with 1: it said nothing"),
+        ("exit 0", 0o722, "others may write to"),
+        ("exit 0", 0o600, "Permission denied"),
+        (None, 0o700, "No such file or directory"),
+    ],
+)
+def test_why_a_program_did_not_take_a_message_is_told(world, text, mode, reason):
+    if text is not None:
+        program(world, text, mode=mode)
+    world.add("command://retrain", name="retrain")
+    with pytest.raises(ServerUnreachable, match=reason):
+        world.channels.test("retrain", ADA)
+    begun = world.state / "commands" / "begun"
+    assert begun.exists() == ("ended" in reason)
+
+
+def test_a_program_that_does_not_end_is_ended_with_what_it_started(world, monkeypatch):
+    monkeypatch.setattr(commanding, "TIMEOUT_S", 1.0)
+    directory = program(world, "sleep 60 & echo $! > child; wait")
+    assert "did not end within 1 s" in commanding.ran(directory / "retrain", b"{}")
+    child = int((directory / "child").read_text())
+    end = time.monotonic() + 10
+    while runs(child) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not runs(child)
+
+
+def runs(pid):
+    """Whether a process does anything still."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize(
+    "url", ["command://other", "command://../keys", "command:///bin/sh", "command://"]
+)
+def test_a_channel_runs_no_program_but_that_of_its_name(world, url):
+    with pytest.raises(InvalidSpec, match="another program than its own"):
+        world.add(url, name="retrain")
+    with pytest.raises(InvalidSpec, match="for webhooks"):
+        world.add("command://retrain", name="retrain", template={})
 
 
 # What is sealed

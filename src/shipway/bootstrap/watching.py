@@ -86,7 +86,7 @@ def _alerting(
         secrets=secrets,
         policy=settings.outbound_policy,
         clock=clock,
-        carrier=Courier(),
+        carrier=Courier(settings.state_dir / "commands"),
     )
     alerts = Alerts(
         database,

@@ -28,8 +28,8 @@ def add(
     url: Annotated[
         str,
         typer.Argument(
-            help="`https://…` for a signed webhook, a URL of Apprise (`slack://…`, `mailto://…`), or"
-            " where it is: `env:NAME`, `file:/path`; `-` reads it from stdin.",
+            help="`https://…` for a signed webhook, a URL of Apprise (`slack://…`, `mailto://…`),"
+            " `command://NAME` for a program in the state directory's `commands`, or where it is: `env:NAME`, `file:/path`; `-` reads it from stdin.",
         ),
     ],
     *,

@@ -11,7 +11,14 @@ from shipway.control.alerting.outbox import notification
 from shipway.control.alerting.sending import Secrets, Sender
 from shipway.control.alerting.views import Telling
 from shipway.control.changes import Request
-from shipway.core.alerts.channels import Channel, ChannelKind, Hidden, kind_of, shown_url
+from shipway.core.alerts.channels import (
+    COMMAND,
+    Channel,
+    ChannelKind,
+    Hidden,
+    kind_of,
+    shown_url,
+)
 from shipway.core.alerts.messages import Message, MessageKind
 from shipway.core.alerts.sending import Sending
 from shipway.core.audit import Change
@@ -138,10 +145,16 @@ class Channels:
             raise InvalidSpec("The channel has no URL.", next_step="Give `url` or `url_from`.")
         told = self._secrets.opened(url)
         kind = kind_of(told)
-        if kind is ChannelKind.APPRISE and (wanted.template is not None or wanted.token):
+        if kind is not ChannelKind.WEBHOOK and (wanted.template is not None or wanted.token):
             raise InvalidSpec(
-                "A template or token is for webhooks, and this URL is Apprise's.",
+                f"A template or token is for webhooks, and this URL is of the kind `{kind.value}`.",
                 next_step="Leave it out, or use an `https://` URL.",
+            )
+        # So a project can have those programs run alone that were put there for it.
+        if kind is ChannelKind.COMMAND and told != COMMAND + wanted.name:
+            raise InvalidSpec(
+                f"Channel `{wanted.name}` cannot run another program than its own.",
+                next_step=f"Use `{COMMAND}{wanted.name}`, or give the channel the program's name.",
             )
         if len(msgspec.json.encode(wanted.template)) > MOST_TEMPLATE_BYTES:
             raise InvalidSpec(f"The template has more than {MOST_TEMPLATE_BYTES} bytes.")

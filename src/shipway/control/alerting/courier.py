@@ -12,12 +12,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from threading import Lock
 from typing import Protocol
 
 import msgspec
 
 from shipway.core.addresses import OutboundPolicy
+from shipway.core.alerts.channels import COMMAND
 from shipway.core.errors import InvalidRequest, ServerUnreachable
 
 TIMEOUT_S = 30.0
@@ -29,10 +31,11 @@ class Way(StrEnum):
 
     WEBHOOK = "webhook"
     APPRISE = "apprise"
+    COMMAND = "command"
 
 
 class Parcel(msgspec.Struct, frozen=True, kw_only=True):
-    """What to carry where. `headers` and `body` are for webhooks, `title` and `text` for Apprise."""
+    """What to carry where. `headers` are for webhooks, `body` too and for programs, `title` and `text` for Apprise."""
 
     way: Way
     url: str
@@ -68,9 +71,13 @@ class Carrier(Protocol):
 
 
 class Courier:
-    """A `Carrier` that starts a process for each parcel. Thread-safe."""
+    """A `Carrier` that starts a process for each parcel. Thread-safe.
 
-    def __init__(self, *, timeout_s: float = TIMEOUT_S) -> None:
+    `commands` is the directory of the programs that may be run.
+    """
+
+    def __init__(self, commands: Path, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._commands = commands
         self._timeout_s = timeout_s
         self._lock = Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
@@ -103,7 +110,7 @@ class Courier:
             if self._is_closed:
                 raise ServerUnreachable("Control is ending.")
             process = subprocess.Popen(
-                [sys.executable, "-m", "shipway.control.alerting.courier"],
+                [sys.executable, "-m", "shipway.control.alerting.courier", self._commands],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -125,8 +132,12 @@ def _environment(own: Mapping[str, str]) -> dict[str, str]:
     return {name: own[name] for name in _KEPT if name in own}
 
 
-def carried(parcel: Parcel) -> Receipt:
+def carried(parcel: Parcel, commands: Path) -> Receipt:
     """What becomes of a parcel, in this process."""
+    if parcel.way is Way.COMMAND:
+        from shipway.control.alerting.commanding import ran
+
+        return Receipt(fault=ran(commands / parcel.url.removeprefix(COMMAND), parcel.body))
     if parcel.way is Way.WEBHOOK:
         from shipway.control.alerting.webhooks import posted
 
@@ -144,7 +155,7 @@ def _receipt(found: tuple[str, bool]) -> Receipt:
 def main() -> None:
     """Carries the parcel on stdin; the receipt is on stdout."""
     parcel = msgspec.json.decode(sys.stdin.buffer.read(), type=Parcel)
-    answer = msgspec.json.encode(carried(parcel))
+    answer = msgspec.json.encode(carried(parcel, Path(sys.argv[1])))
     os.write(1, answer)
 
 

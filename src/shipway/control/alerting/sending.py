@@ -152,6 +152,8 @@ class Sender:
         document = document_of(one.message, one.id)
         body = document if channel.template is None else filled(channel.template, document)
         encoded = msgspec.json.encode(body)
+        if channel.kind is ChannelKind.COMMAND:
+            return carried(way=Way.COMMAND, body=encoded)
         return carried(way=Way.WEBHOOK, body=encoded, headers=self._headers(channel, one, encoded))
 
     def _headers(self, channel: Channel, one: Notification, body: bytes) -> dict[str, str]:

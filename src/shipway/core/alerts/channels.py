@@ -24,6 +24,13 @@ class ChannelKind(StrEnum):
     APPRISE = "apprise"
     """Whatever Apprise knows: Slack, e-mail, PagerDuty and a hundred others, by its URLs."""
 
+    COMMAND = "command"
+    """A program of the machine's administrator, with JSON on its standard input."""
+
+
+COMMAND = "command://"
+"""Begins the URL of a program; its name follows."""
+
 
 class Hidden(msgspec.Struct, frozen=True, kw_only=True):
     """A secret of a channel: where it is, or sealed by the key of the state directory."""
@@ -69,6 +76,8 @@ def shown_url(url: str) -> str:
 
     Of an Apprise URL only the scheme: its host may be a token.
     """
+    if url.startswith(COMMAND):
+        return url
     parts = urlsplit(url)
     if parts.scheme in ("http", "https"):
         port = f":{parts.port}" if parts.port else ""
@@ -82,6 +91,8 @@ def kind_of(url: str) -> ChannelKind:
     Raises:
         InvalidSpec: it is none. It is not repeated.
     """
+    if url.startswith(COMMAND):
+        return ChannelKind.COMMAND
     try:
         parts = urlsplit(url)
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
@@ -92,5 +103,6 @@ def kind_of(url: str) -> ChannelKind:
         pass
     raise InvalidSpec(
         "The channel's URL cannot be read.",
-        next_step="Use `https://host/path` for a webhook, or a URL of Apprise such as `slack://…`.",
+        next_step="Use `https://host/path` for a webhook, a URL of Apprise such as `slack://…`, or"
+        " `command://NAME` for a program.",
     )
