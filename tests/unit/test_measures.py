@@ -1,9 +1,11 @@
 """What was counted, the numbers made of it, and the windows that make up a period."""
 
+import re
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from shipway.core.errors import InvalidRequest
@@ -196,7 +198,11 @@ def test_stretches_hold_each_moment_of_the_period_once(one, other):
         assert part.since == at
         assert part.since < part.until
         at = part.until
-    assert at == max(aligned(since, NOW), aligned(until, NOW))
+    if since < until and aligned(since, NOW) == aligned(until, NOW):
+        assert at - aligned(since, NOW) in {timedelta(seconds=one.step_s) for one in RESOLUTIONS}
+        assert at > since
+    else:
+        assert at == max(aligned(since, NOW), aligned(until, NOW))
     assert len(found) <= 2 * len(RESOLUTIONS) - 1
 
 
@@ -261,3 +267,24 @@ def test_share_of_answers_above_a_bound(bound, share):
 def test_bound_that_is_none_is_no_measure(name):
     with pytest.raises(InvalidRequest):
         measure_of(name, "churn")
+
+
+@given(
+    counts=st.lists(st.integers(0, 1000), min_size=len(BUCKETS), max_size=len(BUCKETS)),
+    bound_ms=st.floats(0.01, 90_000),
+)
+def test_slow_answers_are_as_many_by_prometheus(counts, bound_ms):
+    assume(sum(counts))
+    measure = f"slower_than_ms:{bound_ms:g}"
+    ends = [*(f"{end:g}" for end in BOUNDS_S), "+Inf"]
+    within = dict(zip(ends, accumulate(counts), strict=True))
+    query = query_of(measure, of='endpoint="e"', window="5m")
+    query = re.sub(
+        r'sum\(increase\(shipway_request_seconds_bucket\{endpoint="e", le="([^"]+)"\}\[5m\]\)\)',
+        lambda found: str(within[found[1]]),
+        query,
+    )
+    total = 'sum(increase(shipway_request_seconds_count{endpoint="e"}[5m])) > 0'
+    by_prometheus = eval(query.replace(total, str(sum(counts))))
+    tally = dict(zip(BUCKETS, map(float, counts), strict=True))
+    assert by_prometheus == pytest.approx(value_of(measure, tally, 300.0), abs=1e-6)
