@@ -142,6 +142,13 @@ class Gateway:
         return len(items)
 
 
+def test_a_file_is_sent_as_many_items_at_a_time_as_one_request_takes():
+    gateway = Gateway(takes=9)
+    items = [{"key": "a", "outcomes": {f"{n:063}": 0.5 for n in range(20)}}] * MOST_ITEMS
+    assert sent(gateway, "e", items, dry_run=False) == sum(gateway.batches) == MOST_ITEMS
+    assert len(gateway.batches) == 2
+
+
 def test_a_dry_run_reads_all_and_sends_nothing():
     gateway = Gateway(takes=9)
     items = [{"key": "a", "label": 1}] * (MOST_ITEMS + 1)

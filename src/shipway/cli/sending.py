@@ -1,16 +1,14 @@
-"""Sends feedback from the command line, a thousand items at a time, and shows how far it is."""
+"""Sends feedback from the command line, a request at a time, and shows how far it is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shipway.cli.output import progress
-from shipway.client.feedback import truths
+from shipway.client.feedback import batches, truths
 from shipway.core.errors import InvalidRequest, ShipwayError
-from shipway.wire.feedback import MOST_ITEMS
 
 if TYPE_CHECKING:
     from shipway.client.synchronous import Client
@@ -54,10 +52,10 @@ def sent(
     Raises:
         ShipwayError: an item is not sound, or sending failed; how many were kept is in `details`.
     """
-    sound, count = truths(items), 0
+    count = 0
     with progress("feedback") as on_progress:
         try:
-            while batch := list(islice(sound, MOST_ITEMS)):
+            for batch in batches(truths(items)):
                 count += len(batch) if dry_run else client.post_feedback(endpoint, batch)
                 on_progress("checked" if dry_run else "sent", count, 0)
         except ShipwayError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, TypedDict
 from urllib.parse import quote
 
@@ -20,6 +19,10 @@ from shipway.wire.feedback import MOST_ITEMS, Truth, fault_of
 _TIMEOUT_S = 300.0
 """Control reads the prediction log before it answers."""
 
+ENOUGH_BYTES = 900_000
+"""Of JSON for one request: gateways take a body of 1 MiB, and the largest item has under 16 kB."""
+
+_encoder = msgspec.json.Encoder()
 _NEXT_STEP = 'One looks like {"request_id": "a7", "label": 1}.'
 
 
@@ -75,6 +78,20 @@ def _unsound(number: int, fault: str) -> InvalidRequest:
     return InvalidRequest(f"Feedback {number} {fault}.", next_step=_NEXT_STEP, item=number)
 
 
+def batches(sound: Iterable[Truth]) -> Iterator[list[Truth]]:
+    """The items in order, as many at a time as one request takes. Batches of a batch are itself."""
+    batch: list[Truth] = []
+    size_bytes = 0
+    for truth in sound:
+        batch.append(truth)
+        size_bytes += len(_encoder.encode(truth))
+        if len(batch) == MOST_ITEMS or size_bytes >= ENOUGH_BYTES:
+            yield batch
+            batch, size_bytes = [], 0
+    if batch:
+        yield batch
+
+
 def posted(
     session: Session, endpoint: str, items: Iterable[Truth | Mapping[str, Any]]
 ) -> Flow[int]:
@@ -85,8 +102,8 @@ def posted(
             nothing.
     """
     yield from session.located()
-    sound, total = truths(items), 0
-    while batch := list(islice(sound, MOST_ITEMS)):
+    total = 0
+    for batch in batches(truths(items)):
         total += (yield from one(call(endpoint, batch))).accepted
     return total
 
@@ -98,7 +115,7 @@ def call(endpoint: str, batch: list[Truth]) -> Call[Accepted]:
         path=f"/v2/models/{quote(endpoint)}/feedback",
         plane=Plane.GATEWAY,
         read=reading(Accepted),
-        body=msgspec.json.encode(batch),
+        body=_encoder.encode(batch),
         headers={"content-type": "application/json"},
     )
 

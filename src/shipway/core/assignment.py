@@ -58,10 +58,13 @@ def key_text(value: object) -> str | None:
 
 
 def row_key(array: Array | None) -> str | None:
-    """The text of an input's first row, when that is a key; several values are one key together."""
+    """The text of an input's first row, when that is a key; several values are one key together.
+
+    A row of one value is that value: a column of shape `[-1, 1]` has the keys of one of shape `[-1]`.
+    """
     if array is None or not array.size:
         return None
     row = array[0] if array.ndim else array[()]
     if isinstance(row, np.ndarray):
-        return str(row.tolist())
+        return str(row.tolist()) if row.size > 1 else key_text(row.item())
     return key_text(row.item() if isinstance(row, np.generic) else row)

@@ -264,7 +264,7 @@ def key_as_kept(
         return lambda text: redaction.token(text) or ""
     fields = {field.name: field.dtype for field in shape.inputs}
     if reading is None or reading.by is not Source.INPUT or reading.name not in fields:
-        return lambda text: text
+        return lambda text: text[:LONGEST_TEXT]
     name, dtype = reading.name, fields[reading.name]
 
     def kept(text: str) -> str:
@@ -272,7 +272,7 @@ def key_as_kept(
             value = np.array([text], dtype=object)
             array = value.astype(NUMPY_OF[dtype]) if dtype.is_numeric else value
         except (OverflowError, ValueError):
-            return text  # no key of this endpoint, and none that could be found
+            return text[:LONGEST_TEXT]  # of a row of several values, or no key of this endpoint
         return (row_key(redaction.arrays({name: array}).get(name)) or "")[:LONGEST_TEXT]
 
     return kept
