@@ -183,6 +183,36 @@ def test_a_message_says_what_since_when_with_what_numbers_and_what_to_do(control
     assert parcel.headers["Idempotency-Key"] == body["id"]
 
 
+def test_what_strangers_wrote_is_kept_and_forges_no_line_of_a_message(control):
+    """Names of new categories come from callers: PostgreSQL takes no NUL, and terminals obey escapes."""
+    name = "a\x00b\x1b[2J\nCommand: rm -rf /"
+    texts = {"summary": f"New categories: `{name}`.", "subject": name, "next_step": name}
+    control.hear(0, signal(0, rule="quality", **texts, report=f"/{name}"))
+    control.hear(1, signal(1, rule="endless", summary="x" * 1_000_000))
+    assert control.send(20) == 1
+    endless, quality = sorted(control.alerts.newest(), key=lambda one: one.rule)
+    assert quality.phase is Phase.FIRING
+    assert r"a\x00b\x1b[2J" in quality.summary
+    assert len(endless.summary) == 2000
+    text = control.carried[0].text
+    assert not {"\x00", "\x1b"} & set(text)
+    assert "rm -rf" in text
+    assert "\nCommand: rm" not in text
+
+
+def test_what_people_say_of_alerts_is_kept_whatever_they_write(control):
+    wanted = SilenceRequest(endpoint="churn", for_s=100, reason="a\x00b")
+    assert control.silences.add(wanted, ADA).reason == r"a\x00b"
+    control.hear(0, signal(0))
+    (alert,) = control.alerts.newest()
+    said = msgspec.structs.replace(ADA, reason="a\x00b", now=at(1))
+    control.alerts.acknowledge(alert.id, said)
+    control.alerts.act(alert.id, Deed.ROLLBACK, said)
+    control.alerts.resolve(alert.id, said)
+    moments = control.alerts.story(alert.id, at(2)).moments
+    assert [one.message for one in moments if one.by and one.event[:4] != "done"] == [r"a\x00b"] * 3
+
+
 def test_two_controls_that_hear_the_same_tell_and_do_it_once(control, database, keys):
     endpoint(database, plan=AlertPlan(actions=(Reaction(when="critical", do=Deed.ROLLBACK, mode=Mode.DO),)))  # fmt: skip
     other = Control(database, keys)
