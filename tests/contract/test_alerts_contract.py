@@ -397,6 +397,23 @@ def test_acknowledging_and_resolving_are_audited(control, database):
     assert found[0].details["alert"] == alert.id
 
 
+def test_a_dry_run_of_a_word_on_an_alert_says_what_it_would_be_and_changes_nothing(
+    control, database
+):
+    control.hear(0, signal(0))
+    (alert,) = control.alerts.newest()
+    dry = msgspec.structs.replace(ADA, now=at(1), dry_run=True)
+    before = control.alerts.story(alert.id, at(2))
+    assert control.alerts.acknowledge(alert.id, dry).phase is Phase.ACKNOWLEDGED
+    assert control.alerts.resolve(alert.id, dry).phase is Phase.RESOLVED
+    assert control.alerts.story(alert.id, at(2)) == before
+    with database.reading() as tx:
+        assert tx.audit.newest(limit=1, subject="churn") == []
+    control.alerts.resolve(alert.id, msgspec.structs.replace(dry, dry_run=False))
+    with pytest.raises(ConflictError):
+        control.alerts.resolve(alert.id, dry)
+
+
 def test_a_rule_that_is_switched_off_ends_its_alerts_and_raises_none(control, database):
     control.hear(0, signal(0))
     endpoint(database, plan=AlertPlan(rules={"slow-queue": None}))

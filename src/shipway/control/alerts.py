@@ -128,7 +128,7 @@ class Alerts:
             )
 
     def acknowledge(self, alert_id: str, request: Request) -> Alert:
-        """Takes an alert on: it escalates no further.
+        """Takes an alert on: it escalates no further. With `dry_run`, what it would be, and it stays as it is.
 
         Raises:
             NotFound: there is none of that id.
@@ -137,7 +137,7 @@ class Alerts:
         return self._said(alert_id, Event.ACKNOWLEDGE, request)
 
     def resolve(self, alert_id: str, request: Request) -> Alert:
-        """Ends an alert; it comes back with the next evidence.
+        """Ends an alert; it comes back with the next evidence. With `dry_run`, what it would be, and it stays.
 
         Raises:
             NotFound: there is none of that id.
@@ -262,6 +262,8 @@ class Alerts:
         with self._database.transaction() as tx:
             before = self._existing(tx, alert_id)
             after = moved(before, event, request.now, by=request.actor)
+            if request.dry_run:
+                return after
             moment = _moment(after, event.value, request.now, request.reason, by=request.actor)
             tx.alerts.put(after)
             tx.alerts.note(after, [moment])
