@@ -183,6 +183,36 @@ def test_a_message_says_what_since_when_with_what_numbers_and_what_to_do(control
     assert parcel.headers["Idempotency-Key"] == body["id"]
 
 
+def test_what_strangers_wrote_is_kept_and_forges_no_line_of_a_message(control):
+    """Names of new categories come from callers: PostgreSQL takes no NUL, and terminals obey escapes."""
+    name = "a\x00b\x1b[2J\nCommand: rm -rf /"
+    texts = {"summary": f"New categories: `{name}`.", "subject": name, "next_step": name}
+    control.hear(0, signal(0, rule="quality", **texts, report=f"/{name}"))
+    control.hear(1, signal(1, rule="endless", summary="x" * 1_000_000))
+    assert control.send(20) == 1
+    endless, quality = sorted(control.alerts.newest(), key=lambda one: one.rule)
+    assert quality.phase is Phase.FIRING
+    assert r"a\x00b\x1b[2J" in quality.summary
+    assert len(endless.summary) == 2000
+    text = control.carried[0].text
+    assert not {"\x00", "\x1b"} & set(text)
+    assert "rm -rf" in text
+    assert "\nCommand: rm" not in text
+
+
+def test_what_people_say_of_alerts_is_kept_whatever_they_write(control):
+    wanted = SilenceRequest(endpoint="churn", for_s=100, reason="a\x00b")
+    assert control.silences.add(wanted, ADA).reason == r"a\x00b"
+    control.hear(0, signal(0))
+    (alert,) = control.alerts.newest()
+    said = msgspec.structs.replace(ADA, reason="a\x00b", now=at(1))
+    control.alerts.acknowledge(alert.id, said)
+    control.alerts.act(alert.id, Deed.ROLLBACK, said)
+    control.alerts.resolve(alert.id, said)
+    moments = control.alerts.story(alert.id, at(2)).moments
+    assert [one.message for one in moments if one.by and one.event[:4] != "done"] == [r"a\x00b"] * 3
+
+
 def test_two_controls_that_hear_the_same_tell_and_do_it_once(control, database, keys):
     endpoint(database, plan=AlertPlan(actions=(Reaction(when="critical", do=Deed.ROLLBACK, mode=Mode.DO),)))  # fmt: skip
     other = Control(database, keys)
@@ -365,6 +395,23 @@ def test_acknowledging_and_resolving_are_audited(control, database):
         found = tx.audit.newest(limit=2, subject="churn")
     assert [event.action for event in found] == ["alert.resolve", "alert.acknowledge"]
     assert found[0].details["alert"] == alert.id
+
+
+def test_a_dry_run_of_a_word_on_an_alert_says_what_it_would_be_and_changes_nothing(
+    control, database
+):
+    control.hear(0, signal(0))
+    (alert,) = control.alerts.newest()
+    dry = msgspec.structs.replace(ADA, now=at(1), dry_run=True)
+    before = control.alerts.story(alert.id, at(2))
+    assert control.alerts.acknowledge(alert.id, dry).phase is Phase.ACKNOWLEDGED
+    assert control.alerts.resolve(alert.id, dry).phase is Phase.RESOLVED
+    assert control.alerts.story(alert.id, at(2)) == before
+    with database.reading() as tx:
+        assert tx.audit.newest(limit=1, subject="churn") == []
+    control.alerts.resolve(alert.id, msgspec.structs.replace(dry, dry_run=False))
+    with pytest.raises(ConflictError):
+        control.alerts.resolve(alert.id, dry)
 
 
 def test_a_rule_that_is_switched_off_ends_its_alerts_and_raises_none(control, database):

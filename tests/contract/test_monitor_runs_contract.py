@@ -56,10 +56,11 @@ def take(database: Database, *, holder: str, now: datetime) -> MonitorRun | None
         return mine
 
 
-def finish(database: Database, mine: MonitorRun, now: datetime) -> bool:
+def finish(database: Database, mine: MonitorRun, now: datetime, **said: str) -> bool:
+    found = msgspec.structs.replace(report(), **said)
     with database.transaction() as tx:
         return tx.monitor_runs.put(
-            done(mine, report(), artifacts=("report.html",), now=now), holder=mine.holder
+            done(mine, found, artifacts=("report.html",), now=now), holder=mine.holder
         )
 
 
@@ -74,6 +75,18 @@ def test_run_is_read_back_with_its_report(database: Database) -> None:
         assert tx.monitor_runs.get("other") is None
     assert found == done(mine, report(), artifacts=("report.html",), now=NOW + HOUR)
     assert listed == [msgspec.structs.replace(found, report=None)]
+
+
+def test_a_report_keeps_the_names_of_callers_whatever_is_in_them(database: Database) -> None:
+    add(database, run())
+    mine = take(database, holder="a", now=NOW)
+    assert mine is not None
+    assert finish(database, mine, NOW + HOUR, summary="new: `a\x00b`")
+    with database.reading() as tx:
+        found = tx.monitor_runs.get("run-1")
+    assert found is not None
+    assert found.report is not None
+    assert found.summary == found.report.summary == "new: `a\x00b`"
 
 
 def test_slot_is_run_once_whoever_plans_it(database: Database) -> None:

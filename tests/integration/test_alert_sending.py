@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -282,7 +284,20 @@ def test_what_apprise_cannot_read_is_refused_for_good():
         carry(Parcel(way=Way.APPRISE, url="nosuch://x", policy=LOOPBACK, text="x"))
 
 
+@pytest.mark.parametrize("said", ["<!channel>", "<https://a.b|c>", "[c](https://a.b)", "@everyone"])
+def test_what_callers_wrote_is_no_markup_of_a_chat(hook, said):
+    url = hook.url.replace("http://", "json://")
+    carry(Parcel(way=Way.APPRISE, url=url, policy=LOOPBACK, title="t", text=f"new: {said}\nnext"))
+    (heard,) = hook.bare
+    first, second = heard["message"].split("\n")
+    assert said not in first
+    assert not {"<", ">"} & set(first)
+    assert [c for c in first if c.isalnum()] == [c for c in f"new: {said}" if c.isalnum()]
+    assert second == "next"
+
+
 def test_mail_goes_out_over_smtp():
+    text = "FIRING: drift\nWhat: `<b>x</b>` & <a href='https://a.b'>c</a>"
     with socket.create_server(("127.0.0.1", 0)) as listening:
         said: list[bytes] = []
         thread = threading.Thread(target=smtp, args=(listening, said))
@@ -290,12 +305,21 @@ def test_mail_goes_out_over_smtp():
         port = listening.getsockname()[1]
         url = f"mailto://127.0.0.1:{port}?from=shipway@example.com&to=ops@example.com&mode=insecure"
         try:
-            carry(Parcel(way=Way.APPRISE, url=url, policy=LOOPBACK, title="FIRING", text="body"))
+            carry(Parcel(way=Way.APPRISE, url=url, policy=LOOPBACK, title="FIRING", text=text))
         finally:
             thread.join(20)
     mail = b"".join(said)
     assert b"rcpt to:<ops@example.com>" in mail.lower()
     assert b"Subject: FIRING" in mail
+    start, end = mail.lower().index(b"\r\ndata\r\n") + 8, mail.rindex(b"\r\n.\r\n")
+    parts = {one.get_content_type(): one for one in message_from_bytes(mail[start:end]).walk()}
+    plain, html = (
+        parts[kind].get_payload(decode=True).decode() for kind in ("text/plain", "text/html")
+    )
+    assert plain.splitlines() == text.splitlines()
+    assert "drift<br/>What:" in html
+    assert "&lt;b&gt;x&lt;/b&gt;" in html
+    assert re.search("<[ab][ >]", html) is None
 
 
 def smtp(listening, said):

@@ -17,6 +17,7 @@ from shipway.core.alerts.deciding import (
     decide,
     hold_s,
 )
+from shipway.core.alerts.defaults import DEFAULT_RULES
 from shipway.core.alerts.lifecycle import (
     FIRES,
     TRANSITIONS,
@@ -29,6 +30,7 @@ from shipway.core.alerts.lifecycle import (
 from shipway.core.alerts.plan import AlertPlan, Deed, Mode, Notify, Reaction
 from shipway.core.alerts.reacting import FRESH_S, reactions_to, refusal_of, untimely
 from shipway.core.alerts.silences import Silence
+from shipway.core.budgets import Budget, Period, spending
 from shipway.core.endpoints import EndpointSpec, EndpointState
 from shipway.core.endpoints import Phase as EndpointPhase
 from shipway.core.errors import ConflictError
@@ -125,6 +127,19 @@ def test_what_ends_while_pending_is_never_told():
     world.hear(10, signal(10, firing=False))
     assert world.alert.phase is Phase.RESOLVED
     assert world.told == []
+
+
+def test_a_forecast_that_wavers_about_the_budget_is_told_once():
+    rule = next(one for one in DEFAULT_RULES if one.name == "budget")
+    world = World(replace(PLAIN, hold_s=rule.hold_s, notify=(OPS,)))
+    budget, verdicts = Budget(amount=24.0, per=Period.DAY), set()
+    for minute in range(120, 1080):
+        pace = 1.01 if minute // 20 % 2 else 0.99
+        found = spending(budget, pace * minute / 60, at(60 * minute), currency="USD")
+        verdicts.add(found.severity)
+        world.hear(60 * minute, signal(60 * minute, firing=found.severity is not None))
+    assert verdicts == {None, Severity.WARNING}
+    assert world.told == [(Event.SUSTAIN, ("ops",))]
 
 
 def test_a_measure_that_falls_silent_does_not_resolve_before_it_is_stale():

@@ -28,6 +28,7 @@ from shipway.core.alerts.rules import (
     Threshold,
 )
 from shipway.core.errors import InvalidSpec
+from shipway.core.measures import MEASURES, OF_SERVER
 from shipway.core.monitors import MonitorKind
 from shipway.core.signals import Severity
 from shipway.wire.specs import spec_of
@@ -263,10 +264,10 @@ def test_the_value_of_an_anomaly_is_its_z():
 @pytest.mark.parametrize(
     "alerts",
     [
-        {"extra": [{"kind": "threshold", "name": "latency", "measure": "m", "value": 1}]},
-        {"extra": [{"kind": "threshold", "name": "slo-burn", "measure": "m", "value": 1}]},
-        {"extra": [{"kind": "treshold", "name": "x", "measure": "m", "value": 1}]},
-        {"extra": [{"kind": "threshold", "name": "X Y", "measure": "m", "value": 1}]},
+        {"extra": [{"kind": "threshold", "name": "latency", "measure": "p99_ms", "value": 1}]},
+        {"extra": [{"kind": "threshold", "name": "slo-burn", "measure": "p99_ms", "value": 1}]},
+        {"extra": [{"kind": "treshold", "name": "x", "measure": "p99_ms", "value": 1}]},
+        {"extra": [{"kind": "threshold", "name": "X Y", "measure": "p99_ms", "value": 1}]},
         {"rules": {"drift": {"value": 3}}},
         {"rules": {"unknown": {"over_s": 3}}},
         {"rules": {"error-rate": {"threshold": 3}}},
@@ -279,11 +280,66 @@ def test_the_value_of_an_anomaly_is_its_z():
         {"actions": [{"when": "drift", "do": "reboot"}]},
         {"actions": [{"when": "drift", "do": "pause", "per_s": 1}]},
         {"notfy": []},
+        {"rules": {"eror-rate": {"for_s": 5}}},
+        {"rules": {"latnecy": None}},
+        {"rules": {"critical": None}},
+        {"rules": {"error-rate:fast": None}},
+        {"extra": [{"kind": "threshold", "name": "x", "measure": "eror_rate", "value": 1}]},
+        {"extra": [{"kind": "burn_rate", "name": "x", "measure": "m", "objective_pct": 99}]},
+        {"extra": [{"kind": "anomaly", "name": "x", "measure": "gateway_cpu_cores"}]},
+        {"actions": [{"when": "eror-rate", "do": "rollback", "mode": "do"}]},
     ],
 )
 def test_plans_without_sense_are_refused(alerts):
     with pytest.raises(InvalidSpec):
         plan(**alerts)
+
+
+OWN = {"kind": "threshold", "name": "mine", "measure": "slower_than_ms:250", "value": 0.1}
+KNOWN = [
+    *(rule.name for rule in DEFAULT_RULES),
+    *MonitorKind,
+    *(f"{kind}:hourly" for kind in MonitorKind),
+    "slo-burn",
+    "mine",
+]
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_every_rule_can_be_changed_switched_off_and_acted_on(name):
+    acted = [{"when": name, "do": "rollback"}]
+    made = plan(extra=[OWN], rules={name: {"for_s": 5}}, actions=acted)
+    assert made.actions[0].when == name
+    assert plan(extra=[OWN], rules={name: None}).rules == {name: None}
+
+
+@pytest.mark.parametrize("severity", list(Severity))
+def test_something_can_be_done_at_every_severity(severity):
+    assert plan(actions=[{"when": severity, "do": "rollback"}]).actions[0].when == severity
+
+
+@pytest.mark.parametrize("measure", [one for one in MEASURES if one not in OF_SERVER])
+def test_every_measure_of_an_endpoint_can_have_a_rule(measure):
+    assert plan(extra=[{**OWN, "measure": measure}]).extra[0].measure == measure
+
+
+@pytest.mark.parametrize(
+    ("alerts", "meant"),
+    [
+        ({"rules": {"eror-rate": None}}, "error-rate"),
+        ({"rules": {"min": None}, "extra": [OWN]}, "mine"),
+        ({"actions": [{"when": "critcal", "do": "rollback"}]}, "critical"),
+        ({"extra": [{**OWN, "measure": "eror_rate"}]}, "error_rate"),
+    ],
+)
+def test_the_name_that_was_meant_is_suggested(alerts, meant):
+    with pytest.raises(InvalidSpec, match=f"Did you mean `{meant}`"):
+        plan(**alerts)
+
+
+def test_a_plan_of_before_its_names_were_checked_is_still_read():
+    kept = b'{"rules":{"eror-rate":null},"actions":[{"when":"eror-rate","do":"rollback"}]}'
+    assert msgspec.json.decode(kept, type=AlertPlan).rules == {"eror-rate": None}
 
 
 def test_a_plan_survives_being_kept():

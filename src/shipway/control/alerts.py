@@ -24,6 +24,7 @@ from shipway.core.alerts.silences import silence_of
 from shipway.core.audit import Change
 from shipway.core.errors import ConflictError, NotFound, ShipwayError
 from shipway.core.signals import Signal
+from shipway.core.text import indented, printable
 from shipway.store.sql.database import Database, Transaction
 
 ACTOR = "shipway"
@@ -31,7 +32,7 @@ KEPT = timedelta(days=180)
 """Alerts that have ended, and messages that were sent, are kept for so long."""
 
 _LOST_AFTER = timedelta(seconds=60)
-_LONGEST_SUBJECT = 255
+_LONGEST_TEXT, _LONGEST_SUBJECT = 2000, 255
 
 
 class Alerts:
@@ -127,7 +128,7 @@ class Alerts:
             )
 
     def acknowledge(self, alert_id: str, request: Request) -> Alert:
-        """Takes an alert on: it escalates no further.
+        """Takes an alert on: it escalates no further. With `dry_run`, what it would be, and it stays as it is.
 
         Raises:
             NotFound: there is none of that id.
@@ -136,7 +137,7 @@ class Alerts:
         return self._said(alert_id, Event.ACKNOWLEDGE, request)
 
     def resolve(self, alert_id: str, request: Request) -> Alert:
-        """Ends an alert; it comes back with the next evidence.
+        """Ends an alert; it comes back with the next evidence. With `dry_run`, what it would be, and it stays.
 
         Raises:
             NotFound: there is none of that id.
@@ -261,6 +262,8 @@ class Alerts:
         with self._database.transaction() as tx:
             before = self._existing(tx, alert_id)
             after = moved(before, event, request.now, by=request.actor)
+            if request.dry_run:
+                return after
             moment = _moment(after, event.value, request.now, request.reason, by=request.actor)
             tx.alerts.put(after)
             tx.alerts.note(after, [moment])
@@ -314,14 +317,20 @@ def _reasoned(order: Order, request: Request) -> Request:
 
 
 def _moment(alert: Alert, event: str, now: datetime, message: str, *, by: str = "") -> Moment:
-    return Moment(alert=alert.id, at=now, event=event, message=message, by=by)
+    return Moment(alert=alert.id, at=now, event=event, message=printable(message), by=by)
 
 
 def _clipped(signal: Signal) -> Signal:
-    """The signal with a subject that fits its column, and numbers that JSON has."""
-    numbers = {name: value for name, value in signal.numbers.items() if isfinite(value)}
-    if len(signal.subject) <= _LONGEST_SUBJECT and len(numbers) == len(signal.numbers):
-        return signal
+    """The signal with texts that people and databases can read and that end, and numbers that JSON has.
+
+    Names of categories come from callers as they sent them: PostgreSQL takes no NUL, and a line break
+    could begin a line of a message that nobody of us wrote.
+    """
     return msgspec.structs.replace(
-        signal, subject=signal.subject[:_LONGEST_SUBJECT], numbers=numbers
+        signal,
+        subject=indented(signal.subject)[:_LONGEST_SUBJECT],
+        summary=indented(signal.summary)[:_LONGEST_TEXT],
+        next_step=indented(signal.next_step)[:_LONGEST_TEXT],
+        report=indented(signal.report)[:_LONGEST_TEXT],
+        numbers={name: value for name, value in signal.numbers.items() if isfinite(value)},
     )

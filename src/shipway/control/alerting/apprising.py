@@ -10,6 +10,8 @@ from typing import Any
 from shipway.core.addresses import OutboundPolicy
 
 _LEAST_LENGTH = 4
+_MARKUP = (("<", "\u2039"), (">", "\u203a"), ("](", "]\u200b("))
+_CALL = re.compile("@(?=all|channel|everyone|here)")
 
 
 class _Refused(OSError):
@@ -25,13 +27,27 @@ def notified(url: str, title: str, text: str, policy: OutboundPolicy) -> tuple[s
     with apprise.LogCapture(level=logging.WARNING) as said:  # type: ignore[no-untyped-call]  # Apprise is not typed
         if not service.add(url):
             return "Apprise cannot read the URL.", True
-        if service.notify(body=text, title=title):
+        is_html = all(one.notify_format == apprise.NotifyFormat.HTML for one in service)
+        body = text if is_html else _inert(text)
+        # Without a format the text would be taken for what the service shows: for HTML in e-mails.
+        if service.notify(body=body, title=title, body_format=apprise.NotifyFormat.TEXT):
             return "", False
         lines = said.getvalue().splitlines()
     if refused:
         return f"It may not be called: {refused[0]}.", True
     last = lines[-1] if lines else "Apprise gave no reason"
     return f"{_without(url, last)}.", False
+
+
+def _inert(text: str) -> str:
+    """The text without links that show something else, and without what calls everybody.
+
+    Parts of it come from callers. Apprise escapes a text only where it becomes HTML; chats obey Slack's
+    `<!channel>` and `<URL|words>`, Markdown's `[words](URL)`, Discord's `@everyone`, and have no common escape.
+    """
+    for obeyed, shown in _MARKUP:
+        text = text.replace(obeyed, shown)
+    return _CALL.sub("@\u200b", text)
 
 
 def _judge_connections(policy: OutboundPolicy) -> list[str]:

@@ -13,6 +13,7 @@ from shipway.control.changes import Request
 from shipway.core.alerts.silences import Silence
 from shipway.core.audit import Change
 from shipway.core.errors import InvalidRequest, NotFound
+from shipway.core.text import printable
 from shipway.store.sql.database import Database
 
 LONGEST_SILENCE = timedelta(days=30)
@@ -54,7 +55,7 @@ class Silences:
             rule=wanted.rule,
             subject=wanted.subject,
             until=request.now + timedelta(seconds=wanted.for_s),
-            reason=wanted.reason,
+            reason=printable(wanted.reason),
             by=request.actor,
             at=request.now,
         )

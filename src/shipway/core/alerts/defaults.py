@@ -52,7 +52,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     Reported(name="performance", hold_s=0.0, severity=Severity.CRITICAL),
     Reported(name="bias", hold_s=0.0, runbook="docs/runbooks/performance.md"),
     Reported(name="monitor-failed", hold_s=0.0),
-    Reported(name="budget", hold_s=0.0),
+    Reported(name="budget", hold_s=3600.0),  # each look has a forecast, which wavers
     Reported(name="cost", hold_s=0.0),
 )
 """Of each endpoint. A burn rate comes with an objective (`alerts.slos`), which nobody can guess."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated
 
@@ -18,7 +20,9 @@ from shipway.core.alerts.rules import (
     Threshold,
     Wait,
 )
-from shipway.core.errors import InvalidSpec
+from shipway.core.errors import InvalidRequest, InvalidSpec
+from shipway.core.measures import MEASURES, OF_SERVER, measure_of
+from shipway.core.monitors import MonitorKind
 from shipway.core.signals import Severity
 
 
@@ -205,15 +209,53 @@ def require_sensible(plan: AlertPlan, *, source: str) -> None:
     """Refuses what each key allows and all of them together do not.
 
     Raises:
-        InvalidSpec: a name is used twice, an override or an objective that changes nothing, an action
-            without its channel.
+        InvalidSpec: a name is used twice, or names nothing; an override or an objective that changes
+            nothing, an action without its channel.
     """
     for problem, next_step in _problems(plan):
         raise InvalidSpec(f"{source} has {problem}.", next_step=next_step, path="alerts")
 
 
 def _problems(plan: AlertPlan) -> list[tuple[str, str]]:
-    return [*_rule_problems(plan), *_slo_problems(plan), *_action_problems(plan)]
+    return [
+        *_name_problems(plan),
+        *_rule_problems(plan),
+        *_slo_problems(plan),
+        *_action_problems(plan),
+    ]
+
+
+def _name_problems(plan: AlertPlan) -> Iterator[tuple[str, str]]:
+    """Names that nothing has: what was declared of them would never happen, and nobody would notice."""
+    rules = {*(rule.name for rule in (*DEFAULT_RULES, *plan.extra)), SLO_BURN}
+    causes = rules | {severity.value for severity in Severity}
+    for name in plan.rules:
+        if not _is_rule(name, rules):
+            yield f"`alerts.rules.{name}`, and no alert rule of that name", _nearest(name, rules)
+    for one in plan.actions:
+        if not _is_rule(one.when, causes):
+            problem = f"an action `when: {one.when}`, which is no alert rule and no severity"
+            yield problem, _nearest(one.when, causes)
+    for rule in plan.extra:
+        if isinstance(rule, Absence):
+            continue
+        try:
+            measure_of(rule.measure, "any")
+        except InvalidRequest:
+            problem = f"the alert rule `{rule.name}` of the unknown measure `{rule.measure}`"
+            yield problem, _nearest(rule.measure, MEASURES.keys() - OF_SERVER)
+
+
+def _is_rule(name: str, known: Iterable[str]) -> bool:
+    """Whether it is one of the names, or the rule of a monitor that has a name of its own: `drift:hourly`."""
+    kind, colon, _ = name.partition(":")
+    return name in known or (bool(colon) and kind in set(MonitorKind))
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    hint = f"Did you mean `{near[0]}`? " if near else ""
+    return f"{hint}The names are in docs/reference/alerts.md and docs/reference/metrics.md."
 
 
 def _rule_problems(plan: AlertPlan) -> list[tuple[str, str]]:
