@@ -389,12 +389,47 @@ def test_alerts_of_a_rule_that_is_gone_expire_as_that_rule_would(control, databa
     assert control.alerts.newest() == []
 
 
-def test_alerts_of_a_deleted_endpoint_end(control, database):
+def test_alerts_of_a_deleted_endpoint_end_and_who_was_told_of_them_learns_it(control, database):
     control.hear(0, signal(0))
+    control.send(5)
     with database.transaction() as tx:
         tx.endpoints.delete("dev", "churn")
-    control.hear(1)
+    control.hear(10)
     assert control.alerts.newest() == []
+    control.send(20)
+    assert control.items() == [[("slow-queue", "sustain")], [("slow-queue", "expire")]]
+
+
+def test_a_pager_that_is_told_of_the_worst_only_learns_of_the_end_of_what_got_better(control):
+    control.channels.add(
+        ChannelRequest(
+            name="pager", url="https://example.com/p", is_default=True, at_least=Severity.CRITICAL
+        ),
+        ADA,
+    )
+    control.hear(0, signal(0))
+    control.send(5)
+    control.hear(10, signal(10, severity=Severity.WARNING))
+    control.hear(20, signal(20, firing=False))
+    control.send(60)
+    told = [items for p, items in zip(control.carried, control.items(), strict=True) if p.url.endswith("/p")]  # fmt: skip
+    assert told == [[("slow-queue", "sustain")], [("slow-queue", "clear")]]
+
+
+@pytest.mark.parametrize("days", [0.5, 30])
+def test_who_was_told_before_a_long_silence_learns_of_the_end_after_it(control, days):
+    control.hear(0, signal(0))
+    control.send(5)
+    wanted = SilenceRequest(endpoint="churn", for_s=days * 86400, reason="work")
+    control.silences.add(wanted, msgspec.structs.replace(ADA, now=at(6)))
+    control.hear(10, signal(10, firing=False))
+    control.hear(200)
+    assert control.alerts.newest() == []
+    control.hear(days * 86400)
+    assert control.send(days * 86400) == 0
+    control.hear(days * 86400 + 10)
+    control.send(days * 86400 + 30)
+    assert control.items() == [[("slow-queue", "sustain")], [("slow-queue", "clear")]]
 
 
 def test_signals_of_another_environment_are_none_of_ours(control):

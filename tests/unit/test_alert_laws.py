@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from shipway.core.alerts.deciding import (
+    ENDS,
     MOST_DOUBLINGS,
     REOPEN_S,
     Handling,
@@ -37,6 +38,7 @@ from shipway.core.versions import VersionRef
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OPS, BOSS = Notify(channel="ops"), Notify(channel="boss", after_s=600.0)
+PAGER = Notify(channel="pager", at_least=Severity.CRITICAL)
 PLAIN = Handling(hold_s=60.0, stale_s=3600.0, notify=(OPS, BOSS), version="churn:2")
 KEY = Key("dev", "churn", "error-rate", "")
 replace = msgspec.structs.replace
@@ -251,9 +253,51 @@ def test_what_gets_worse_is_told_again_and_undoes_an_acknowledgement():
     assert [event for event, _ in world.told] == [Event.SUSTAIN, Event.WORSEN]
 
 
+def test_who_was_told_learns_of_the_end_though_it_is_less_severe_by_then():
+    world = World(replace(PLAIN, hold_s=0.0, notify=(OPS, PAGER)))
+    world.hear(0, signal(0, severity=Severity.CRITICAL))
+    world.hear(10, signal(10))
+    world.hear(20, signal(20, firing=False))
+    assert world.told == [(Event.SUSTAIN, ("ops", "pager")), (Event.CLEAR, ("ops", "pager"))]
+
+
+def test_who_was_told_learns_of_the_end_when_the_rule_is_off_or_others_are_told_by_then():
+    for now in (None, replace(PLAIN, notify=(PAGER,))):
+        world = World()
+        world.hear(0, signal(0))
+        world.handling = now
+        world.hear(10, signal(10, firing=False))
+        world.hear(100)
+        assert [channels for _, channels in world.told] == [("ops",), ("ops",)]
+
+
+def test_who_was_told_learns_of_the_end_of_what_came_and_went_in_a_silence_again():
+    world = World(replace(PLAIN, hold_s=0.0))
+    world.hear(0, signal(0))
+    world.silences = [silence(100)]
+    world.hear(10, signal(10, firing=False))
+    world.hear(20, signal(20))
+    world.hear(30, signal(30, firing=False))
+    assert world.alert.firings == 2
+    world.hear(100)
+    assert world.told == [(Event.SUSTAIN, ("ops",)), (Event.CLEAR, ("ops",))]
+
+
+def test_of_whose_end_people_were_not_told_is_the_same_alert_when_it_comes_back_much_later():
+    world = World(replace(PLAIN, hold_s=0.0))
+    world.hear(0, signal(0))
+    first = world.alert.id
+    later = 20 + REOPEN_S
+    world.silences = [silence(later + 1)]
+    world.hear(10, signal(10, firing=False))
+    world.hear(later, signal(later))
+    world.hear(later + 2, signal(later + 2, firing=False))
+    assert world.alert.id == first
+    assert world.told == [(Event.SUSTAIN, ("ops",)), (Event.CLEAR, ("ops",))]
+
+
 def test_a_channel_hears_only_what_is_severe_enough():
-    picky = Notify(channel="pager", at_least=Severity.CRITICAL)
-    world = World(replace(PLAIN, notify=(OPS, picky)))
+    world = World(replace(PLAIN, notify=(OPS, PAGER)))
     world.hear(0, signal(0))
     world.hear(10, signal(10, severity=Severity.CRITICAL))
     assert world.told == [(Event.SUSTAIN, ("ops",)), (Event.WORSEN, ("ops", "pager"))]
@@ -322,7 +366,9 @@ class Alerts(RuleBasedStateMachine):
         hold=st.sampled_from([0.0, 60.0]),
     )
     def begin(self, for_s, hold):
-        self.world = World(replace(PLAIN, for_s=for_s, hold_s=hold))
+        self.handling = replace(PLAIN, for_s=for_s, hold_s=hold, notify=(OPS, PAGER, BOSS))
+        self.world = World(self.handling)
+        self.knows = {}
         self.second = 0
         self.firings = 0
         self.told = []
@@ -350,12 +396,17 @@ class Alerts(RuleBasedStateMachine):
 
     def require_reason(self, was, mine):
         """Nothing resolves by itself but for a clear signal, or because it is stale."""
+        if self.world.handling is None:
+            return
         is_clear = was.clear_since is not None or any(not one.is_firing for one in mine)
         is_stale = (at(self.second) - was.heard_at).total_seconds() > self.world.handling.stale_s
         assert is_clear or is_stale
 
     def note(self, notice):
-        """Of each alert: fires, perhaps worse or escalated, ends; never the same twice in a row."""
+        """Of each alert: fires, perhaps worse or escalated, ends; never the same twice in a row.
+
+        Whoever hears that it fires hears that it ends, and nobody else does.
+        """
         order = {Event.SUSTAIN: 0, Event.WORSEN: 1, Event.ESCALATE: 1}
         firing = (notice.alert.id, notice.alert.firings)
         mine = [event for told, event in self.told if told == firing]
@@ -364,10 +415,12 @@ class Alerts(RuleBasedStateMachine):
         elif notice.event in order:
             assert Event.SUSTAIN in mine
         else:
-            assert Event.SUSTAIN in mine
-            assert not set(mine) & {Event.CLEAR, Event.EXPIRE, Event.RESOLVE}
+            assert not set(mine) & ENDS
+            assert set(notice.channels) == self.knows.pop(notice.alert.id)
         if notice.event is Event.ESCALATE:
             assert Event.ESCALATE not in mine
+        if notice.event not in ENDS:
+            self.knows.setdefault(notice.alert.id, set()).update(notice.channels)
         self.told.append((firing, notice.event))
 
     @rule(event=st.sampled_from([Event.ACKNOWLEDGE, Event.RESOLVE]), data=st.data())
@@ -378,6 +431,23 @@ class Alerts(RuleBasedStateMachine):
         alert = self.world.alerts[key]
         if (alert.phase, event) in TRANSITIONS:
             self.world.alerts[key] = moved(alert, event, at(self.second), by="ada")
+
+    @rule(handling=st.sampled_from([None, (OPS,), (OPS, PAGER, BOSS)]))
+    def declare(self, handling):
+        """The rule is switched off, or somebody else is told."""
+        if handling is None:
+            self.world.handling = None
+        else:
+            self.world.handling = replace(self.handling, notify=handling)
+
+    @rule()
+    def say_all(self):
+        """Without a silence, who was told that an alert fires has been told of its end, if it has ended."""
+        self.world.silences = []
+        self.hear([], 0)
+        for alert in self.world.alerts.values():
+            if alert.phase is Phase.RESOLVED:
+                assert alert.id not in self.knows
 
     @rule(lasts=st.integers(1, 2000), subject=st.sampled_from(["*", "age"]))
     def silence(self, lasts, subject):

@@ -12,6 +12,7 @@ import msgspec
 from shipway.control.alerting.acting import Acting, Order
 from shipway.control.alerting.handling import Handlings
 from shipway.control.alerting.outbox import put_notice
+from shipway.control.alerting.silencing import LONGEST_SILENCE
 from shipway.control.alerting.views import AlertStory, RulesView, Telling, rules_view
 from shipway.control.changes import Request
 from shipway.core.alerts.deciding import REOPEN_S, Notice, Outcome, decide
@@ -31,6 +32,7 @@ KEPT = timedelta(days=180)
 """Alerts that have ended, and messages that were sent, are kept for so long."""
 
 _LOST_AFTER = timedelta(seconds=60)
+_OWED = LONGEST_SILENCE + timedelta(days=1)
 _LONGEST_SUBJECT = 255
 
 
@@ -57,7 +59,11 @@ class Alerts:
         with self._database.transaction() as tx:
             handlings = self._handlings(tx)
             outcome = decide(
-                tx.alerts.last(self.environment, since=now - timedelta(seconds=REOPEN_S)),
+                tx.alerts.last(
+                    self.environment,
+                    since=now - timedelta(seconds=REOPEN_S),
+                    owed_since=now - _OWED,
+                ),
                 mine,
                 now,
                 handling_of=handlings.of,

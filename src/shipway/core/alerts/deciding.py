@@ -17,6 +17,8 @@ _replace = msgspec.structs.replace
 REOPEN_S = 6 * 3600.0
 """What comes back within this is the same alert; later, a new one."""
 
+ENDS = frozenset({Event.CLEAR, Event.EXPIRE, Event.RESOLVE})
+
 MOST_DOUBLINGS = 4
 """An alert that comes and goes is resolved later each time: twice, 4, 8, at most 16 times as late."""
 
@@ -185,9 +187,12 @@ class _Life:
             self._escalate(alert, alert.told_at)
 
     def _tell_owed(self, alert: Alert, event: Event) -> Alert:
-        self._note(alert, event, self._told(alert))
-        told_at = alert.told_at or (self._now if alert.fires else None)
-        return _replace(alert, owed=None, told_at=told_at)
+        if event in ENDS:
+            # Who was told of it, whatever its severity and the declaration have become.
+            self._note(alert, event, alert.told)
+            return _replace(alert, owed=None, told=())
+        told = self._note(alert, event, self._concerned(alert))
+        return _replace(told, owed=None, told_at=alert.told_at or self._now)
 
     def _escalate(self, alert: Alert, told_at: datetime) -> None:
         late = [one for one in self._suited(alert) if one.after_s > 0]
@@ -195,10 +200,10 @@ class _Life:
         for one in due[alert.escalations :]:
             self._move(Event.ESCALATE, f"Nobody acknowledged it; `{one.channel}` is told.")
             assert self.alert is not None
-            self._note(self.alert, Event.ESCALATE, (one.channel,))
+            self.alert = self._note(self.alert, Event.ESCALATE, (one.channel,))
 
-    def _told(self, alert: Alert) -> tuple[str, ...]:
-        """Who knows of an alert: those of the first hour, and those to whom it escalated."""
+    def _concerned(self, alert: Alert) -> tuple[str, ...]:
+        """Who is told that an alert fires: those of the first hour, and those to whom it escalated."""
         suited = self._suited(alert)
         late = [one.channel for one in suited if one.after_s > 0][: alert.escalations]
         return tuple(dict.fromkeys([one.channel for one in suited if not one.after_s] + late))
@@ -208,9 +213,11 @@ class _Life:
         wanted = sorted(notify, key=lambda one: one.after_s)
         return [one for one in wanted if RANK[alert.severity] >= RANK[one.at_least]]
 
-    def _note(self, alert: Alert, event: Event, channels: tuple[str, ...]) -> None:
+    def _note(self, alert: Alert, event: Event, channels: tuple[str, ...]) -> Alert:
+        """Lets channels be told; the alert with them among those who know of it."""
         if channels:
             self.notices.append(Notice(alert=alert, event=event, channels=channels))
+        return _replace(alert, told=tuple(dict.fromkeys(alert.told + channels)))
 
     def _move(self, event: Event, message: str = "") -> None:
         assert self.alert is not None
@@ -246,7 +253,9 @@ def _opened(signal: Signal, severity: Severity, version: str, now: datetime) -> 
 
 
 def _is_past(alert: Alert, now: datetime) -> bool:
-    return alert.phase is Phase.RESOLVED and now - alert.phase_at > timedelta(seconds=REOPEN_S)
+    # For those who are still to be told of its end, what comes back has never ended.
+    is_over = alert.phase is Phase.RESOLVED and alert.owed is None
+    return is_over and now - alert.phase_at > timedelta(seconds=REOPEN_S)
 
 
 def _lasts_s(alert: Alert) -> float:
