@@ -538,6 +538,40 @@ def test_an_alert_does_not_go_deaf_when_a_clock_is_set_back():
     assert world.alert.phase is Phase.RESOLVED
 
 
+AHEAD = 365 * 86400
+
+
+def test_an_alert_fires_in_time_though_a_clock_ran_ahead_when_it_was_raised():
+    world = World(replace(PLAIN, for_s=30.0))
+    world.hear(AHEAD, signal(AHEAD))
+    world.hear(0, signal(0))
+    world.hear(29, signal(29))
+    assert world.alert.phase is Phase.PENDING
+    world.hear(30, signal(30))
+    assert world.alert.phase is Phase.FIRING
+
+
+def test_an_alert_ends_in_time_though_a_clock_ran_ahead_when_it_cleared():
+    world = World()
+    world.hear(0, signal(0))
+    world.hear(AHEAD, signal(AHEAD, firing=False))
+    world.hear(10, signal(10, firing=False))
+    world.hear(69, signal(69, firing=False))
+    assert world.alert.phase is Phase.FIRING
+    world.hear(70, signal(70, firing=False))
+    assert world.alert.phase is Phase.RESOLVED
+
+
+def test_an_alert_escalates_in_time_though_a_clock_ran_ahead_when_it_was_told():
+    world = World()
+    world.hear(AHEAD, signal(AHEAD))
+    world.hear(0, signal(0))
+    world.hear(599, signal(599))
+    assert world.told == [(Event.SUSTAIN, ("ops",))]
+    world.hear(600, signal(600))
+    assert world.told[1:] == [(Event.ESCALATE, ("boss",))]
+
+
 V1, V2, V3 = (VersionRef("churn", number) for number in (1, 2, 3))
 SERVING = EndpointState(
     spec=EndpointSpec(name="churn", model="churn:2"),

@@ -127,7 +127,7 @@ class _Life:
         if signal.is_firing:
             self._hear_trouble(signal, handling)
         elif self.alert is not None and self.alert.phase is not Phase.RESOLVED:
-            since = self.alert.clear_since or signal.at
+            since = min(self.alert.clear_since or signal.at, signal.at)
             self.alert = _replace(self.alert, heard_at=signal.at, clear_since=since)
             if self.alert.phase is Phase.PENDING:
                 self._move(Event.CLEAR)
@@ -146,6 +146,8 @@ class _Life:
         self.alert = _replace(
             alert,
             severity=severity,
+            # Evidence from before it was raised: a clock ran ahead then, and is right now.
+            raised_at=min(alert.raised_at, signal.at),
             heard_at=signal.at,
             clear_since=None,
             since=min(alert.since, signal.since or alert.since),
@@ -184,7 +186,9 @@ class _Life:
         if alert.owed is not None:
             alert = self.alert = self._tell_owed(alert, alert.owed)
         if alert.phase is Phase.FIRING and alert.told_at is not None:
-            self._escalate(alert, alert.told_at)
+            told_at = min(alert.told_at, self._now)
+            self.alert = _replace(alert, told_at=told_at)
+            self._escalate(self.alert, told_at)
 
     def _tell_owed(self, alert: Alert, event: Event) -> Alert:
         if event in ENDS:
