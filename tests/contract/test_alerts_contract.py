@@ -26,11 +26,12 @@ from shipway.core.alerts.rules import Threshold
 from shipway.core.alerts.sending import CRITICAL_WAIT_S, LEASE_S, MOST_ATTEMPTS, Sending
 from shipway.core.endpoints import EndpointSpec, EndpointState
 from shipway.core.endpoints import Phase as EndpointPhase
-from shipway.core.errors import ConflictError, InvalidSpec, ServerUnreachable
+from shipway.core.errors import ConflictError, InvalidSpec, ServerUnreachable, StoreUnavailable
 from shipway.core.secrets import SecretRef, SecretRules
 from shipway.core.signals import Severity, Signal
 from shipway.core.versions import VersionRef
 from shipway.store.sealing import Sealer
+from shipway.store.sql.alerts import AlertRows
 from shipway.store.sql.database import Database
 from shipway.testing.webhooks import receiver
 
@@ -312,12 +313,59 @@ def test_nothing_is_done_by_evidence_that_is_old(control, database):
 
 
 def test_what_cannot_be_done_is_on_the_alerts_record(control, database):
-    endpoint(database, plan=AlertPlan(actions=(Reaction(when="critical", do=Deed.PAUSE, mode=Mode.DO),)))  # fmt: skip
-    control.acting.fault = ConflictError("There is no rollout.")
+    endpoint(database, plan=AlertPlan(actions=(Reaction(when="critical", do=Deed.FALLBACK, mode=Mode.DO),)))  # fmt: skip
+    control.acting.fault = ConflictError("There is no fallback.")
     control.hear(0, signal(0))
     (alert,) = control.alerts.newest()
     last = control.alerts.story(alert.id, control.now).moments[-1]
-    assert (last.event, last.message) == ("failed.pause", "There is no rollout.")
+    assert (last.event, last.message) == ("failed.fallback", "There is no fallback.")
+    control.acting.fault = None
+    control.hear(900, signal(900, subject="another"))
+    control.hear(910, signal(910, subject="third"))
+    assert len(control.acting.done) == 1, "what failed is within no limit, what was done is"
+
+
+def test_what_cannot_be_done_now_is_not_begun(control, database):
+    endpoint(database, plan=AlertPlan(actions=(Reaction(when="critical", do=Deed.PAUSE, mode=Mode.DO),)))  # fmt: skip
+    control.hear(0, signal(0))
+    (alert,) = control.alerts.newest()
+    moments = control.alerts.story(alert.id, control.now).moments
+    assert [m.message for m in moments if m.event == "skip.pause"] == ["no rollout is under way"]
+    assert control.acting.done == []
+
+
+def test_what_was_done_while_a_clock_ran_ahead_is_within_no_limit_now(control, database):
+    endpoint(database, plan=DO)
+    year_s = 365 * 86400
+    control.hear(year_s, signal(year_s, rule="error-rate"))
+    control.hear(year_s + 11, signal(year_s + 11, rule="error-rate"))
+    control.hear(0, signal(0, rule="error-rate", subject="another"))
+    control.hear(11, signal(11, rule="error-rate", subject="another"))
+    assert len(control.acting.done) == 2
+
+
+def test_what_cannot_be_noted_of_one_endpoint_keeps_nothing_from_being_done_at_another(
+    control, database, monkeypatch
+):
+    for name in ("churn", "fraud"):
+        endpoint(database, name, plan=DO)
+    control.hear(0, *(signal(0, endpoint=name, rule="error-rate") for name in ("churn", "fraud")))
+    noted = AlertRows.note
+
+    def note(rows, alert, moments):
+        if alert.endpoint == "churn" and any(one.event == "done.rollback" for one in moments):
+            raise StoreUnavailable("The database is away.")
+        noted(rows, alert, moments)
+
+    monkeypatch.setattr(AlertRows, "note", note)
+    control.hear(11, *(signal(11, endpoint=name, rule="error-rate") for name in ("churn", "fraud")))
+    assert len(control.acting.done) == 2
+    control.alerts.recover(at(200))
+    ends = {
+        one.endpoint: control.alerts.story(one.id, control.now).moments[-1].event
+        for one in control.alerts.newest()
+    }
+    assert ends == {"churn": "lost.rollback", "fraud": "done.rollback"}
 
 
 def test_what_was_begun_when_control_died_is_not_done_again_and_said(control, database):
@@ -333,7 +381,10 @@ def test_what_was_begun_when_control_died_is_not_done_again_and_said(control, da
     (alert,) = control.alerts.newest()
     events = [one.event for one in control.alerts.story(alert.id, control.now).moments]
     assert control.acting.done == []
-    assert events.count("failed.rollback") == 1
+    assert events.count("lost.rollback") == 1
+    control.hear(400, signal(400, rule="error-rate", subject="another"))
+    control.hear(411, signal(411, rule="error-rate", subject="another"))
+    assert control.acting.done == [], "what may have been done counts"
 
 
 # People
