@@ -26,11 +26,12 @@ from shipway.core.alerts.rules import Threshold
 from shipway.core.alerts.sending import CRITICAL_WAIT_S, LEASE_S, MOST_ATTEMPTS, Sending
 from shipway.core.endpoints import EndpointSpec, EndpointState
 from shipway.core.endpoints import Phase as EndpointPhase
-from shipway.core.errors import ConflictError, InvalidSpec, ServerUnreachable
+from shipway.core.errors import ConflictError, InvalidSpec, ServerUnreachable, StoreUnavailable
 from shipway.core.secrets import SecretRef, SecretRules
 from shipway.core.signals import Severity, Signal
 from shipway.core.versions import VersionRef
 from shipway.store.sealing import Sealer
+from shipway.store.sql.alerts import AlertRows
 from shipway.store.sql.database import Database
 from shipway.testing.webhooks import receiver
 
@@ -342,12 +343,59 @@ def test_nothing_is_done_by_evidence_that_is_old(control, database):
 
 
 def test_what_cannot_be_done_is_on_the_alerts_record(control, database):
-    endpoint(database, plan=AlertPlan(actions=(Reaction(when="critical", do=Deed.PAUSE, mode=Mode.DO),)))  # fmt: skip
-    control.acting.fault = ConflictError("There is no rollout.")
+    endpoint(database, plan=AlertPlan(actions=(Reaction(when="critical", do=Deed.FALLBACK, mode=Mode.DO),)))  # fmt: skip
+    control.acting.fault = ConflictError("There is no fallback.")
     control.hear(0, signal(0))
     (alert,) = control.alerts.newest()
     last = control.alerts.story(alert.id, control.now).moments[-1]
-    assert (last.event, last.message) == ("failed.pause", "There is no rollout.")
+    assert (last.event, last.message) == ("failed.fallback", "There is no fallback.")
+    control.acting.fault = None
+    control.hear(900, signal(900, subject="another"))
+    control.hear(910, signal(910, subject="third"))
+    assert len(control.acting.done) == 1, "what failed is within no limit, what was done is"
+
+
+def test_what_cannot_be_done_now_is_not_begun(control, database):
+    endpoint(database, plan=AlertPlan(actions=(Reaction(when="critical", do=Deed.PAUSE, mode=Mode.DO),)))  # fmt: skip
+    control.hear(0, signal(0))
+    (alert,) = control.alerts.newest()
+    moments = control.alerts.story(alert.id, control.now).moments
+    assert [m.message for m in moments if m.event == "skip.pause"] == ["no rollout is under way"]
+    assert control.acting.done == []
+
+
+def test_what_was_done_while_a_clock_ran_ahead_is_within_no_limit_now(control, database):
+    endpoint(database, plan=DO)
+    year_s = 365 * 86400
+    control.hear(year_s, signal(year_s, rule="error-rate"))
+    control.hear(year_s + 11, signal(year_s + 11, rule="error-rate"))
+    control.hear(0, signal(0, rule="error-rate", subject="another"))
+    control.hear(11, signal(11, rule="error-rate", subject="another"))
+    assert len(control.acting.done) == 2
+
+
+def test_what_cannot_be_noted_of_one_endpoint_keeps_nothing_from_being_done_at_another(
+    control, database, monkeypatch
+):
+    for name in ("churn", "fraud"):
+        endpoint(database, name, plan=DO)
+    control.hear(0, *(signal(0, endpoint=name, rule="error-rate") for name in ("churn", "fraud")))
+    noted = AlertRows.note
+
+    def note(rows, alert, moments):
+        if alert.endpoint == "churn" and any(one.event == "done.rollback" for one in moments):
+            raise StoreUnavailable("The database is away.")
+        noted(rows, alert, moments)
+
+    monkeypatch.setattr(AlertRows, "note", note)
+    control.hear(11, *(signal(11, endpoint=name, rule="error-rate") for name in ("churn", "fraud")))
+    assert len(control.acting.done) == 2
+    control.alerts.recover(at(200))
+    ends = {
+        one.endpoint: control.alerts.story(one.id, control.now).moments[-1].event
+        for one in control.alerts.newest()
+    }
+    assert ends == {"churn": "lost.rollback", "fraud": "done.rollback"}
 
 
 def test_what_was_begun_when_control_died_is_not_done_again_and_said(control, database):
@@ -363,7 +411,10 @@ def test_what_was_begun_when_control_died_is_not_done_again_and_said(control, da
     (alert,) = control.alerts.newest()
     events = [one.event for one in control.alerts.story(alert.id, control.now).moments]
     assert control.acting.done == []
-    assert events.count("failed.rollback") == 1
+    assert events.count("lost.rollback") == 1
+    control.hear(400, signal(400, rule="error-rate", subject="another"))
+    control.hear(411, signal(411, rule="error-rate", subject="another"))
+    assert control.acting.done == [], "what may have been done counts"
 
 
 # People
@@ -436,12 +487,47 @@ def test_alerts_of_a_rule_that_is_gone_expire_as_that_rule_would(control, databa
     assert control.alerts.newest() == []
 
 
-def test_alerts_of_a_deleted_endpoint_end(control, database):
+def test_alerts_of_a_deleted_endpoint_end_and_who_was_told_of_them_learns_it(control, database):
     control.hear(0, signal(0))
+    control.send(5)
     with database.transaction() as tx:
         tx.endpoints.delete("dev", "churn")
-    control.hear(1)
+    control.hear(10)
     assert control.alerts.newest() == []
+    control.send(20)
+    assert control.items() == [[("slow-queue", "sustain")], [("slow-queue", "expire")]]
+
+
+def test_a_pager_that_is_told_of_the_worst_only_learns_of_the_end_of_what_got_better(control):
+    control.channels.add(
+        ChannelRequest(
+            name="pager", url="https://example.com/p", is_default=True, at_least=Severity.CRITICAL
+        ),
+        ADA,
+    )
+    control.hear(0, signal(0))
+    control.send(5)
+    control.hear(10, signal(10, severity=Severity.WARNING))
+    control.hear(20, signal(20, firing=False))
+    control.send(60)
+    told = [items for p, items in zip(control.carried, control.items(), strict=True) if p.url.endswith("/p")]  # fmt: skip
+    assert told == [[("slow-queue", "sustain")], [("slow-queue", "clear")]]
+
+
+@pytest.mark.parametrize("days", [0.5, 30])
+def test_who_was_told_before_a_long_silence_learns_of_the_end_after_it(control, days):
+    control.hear(0, signal(0))
+    control.send(5)
+    wanted = SilenceRequest(endpoint="churn", for_s=days * 86400, reason="work")
+    control.silences.add(wanted, msgspec.structs.replace(ADA, now=at(6)))
+    control.hear(10, signal(10, firing=False))
+    control.hear(200)
+    assert control.alerts.newest() == []
+    control.hear(days * 86400)
+    assert control.send(days * 86400) == 0
+    control.hear(days * 86400 + 10)
+    control.send(days * 86400 + 30)
+    assert control.items() == [[("slow-queue", "sustain")], [("slow-queue", "clear")]]
 
 
 def test_signals_of_another_environment_are_none_of_ours(control):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from shipway.core.alerts.deciding import (
+    ENDS,
     MOST_DOUBLINGS,
     REOPEN_S,
     Handling,
@@ -34,11 +35,14 @@ from shipway.core.budgets import Budget, Period, spending
 from shipway.core.endpoints import EndpointSpec, EndpointState
 from shipway.core.endpoints import Phase as EndpointPhase
 from shipway.core.errors import ConflictError
+from shipway.core.rollouts import Rollout, RolloutPhase
 from shipway.core.signals import Severity, Signal
+from shipway.core.strategies import Canary, RolloutPlan
 from shipway.core.versions import VersionRef
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OPS, BOSS = Notify(channel="ops"), Notify(channel="boss", after_s=600.0)
+PAGER = Notify(channel="pager", at_least=Severity.CRITICAL)
 PLAIN = Handling(hold_s=60.0, stale_s=3600.0, notify=(OPS, BOSS), version="churn:2")
 KEY = Key("dev", "churn", "error-rate", "")
 replace = msgspec.structs.replace
@@ -266,9 +270,51 @@ def test_what_gets_worse_is_told_again_and_undoes_an_acknowledgement():
     assert [event for event, _ in world.told] == [Event.SUSTAIN, Event.WORSEN]
 
 
+def test_who_was_told_learns_of_the_end_though_it_is_less_severe_by_then():
+    world = World(replace(PLAIN, hold_s=0.0, notify=(OPS, PAGER)))
+    world.hear(0, signal(0, severity=Severity.CRITICAL))
+    world.hear(10, signal(10))
+    world.hear(20, signal(20, firing=False))
+    assert world.told == [(Event.SUSTAIN, ("ops", "pager")), (Event.CLEAR, ("ops", "pager"))]
+
+
+def test_who_was_told_learns_of_the_end_when_the_rule_is_off_or_others_are_told_by_then():
+    for now in (None, replace(PLAIN, notify=(PAGER,))):
+        world = World()
+        world.hear(0, signal(0))
+        world.handling = now
+        world.hear(10, signal(10, firing=False))
+        world.hear(100)
+        assert [channels for _, channels in world.told] == [("ops",), ("ops",)]
+
+
+def test_who_was_told_learns_of_the_end_of_what_came_and_went_in_a_silence_again():
+    world = World(replace(PLAIN, hold_s=0.0))
+    world.hear(0, signal(0))
+    world.silences = [silence(100)]
+    world.hear(10, signal(10, firing=False))
+    world.hear(20, signal(20))
+    world.hear(30, signal(30, firing=False))
+    assert world.alert.firings == 2
+    world.hear(100)
+    assert world.told == [(Event.SUSTAIN, ("ops",)), (Event.CLEAR, ("ops",))]
+
+
+def test_of_whose_end_people_were_not_told_is_the_same_alert_when_it_comes_back_much_later():
+    world = World(replace(PLAIN, hold_s=0.0))
+    world.hear(0, signal(0))
+    first = world.alert.id
+    later = 20 + REOPEN_S
+    world.silences = [silence(later + 1)]
+    world.hear(10, signal(10, firing=False))
+    world.hear(later, signal(later))
+    world.hear(later + 2, signal(later + 2, firing=False))
+    assert world.alert.id == first
+    assert world.told == [(Event.SUSTAIN, ("ops",)), (Event.CLEAR, ("ops",))]
+
+
 def test_a_channel_hears_only_what_is_severe_enough():
-    picky = Notify(channel="pager", at_least=Severity.CRITICAL)
-    world = World(replace(PLAIN, notify=(OPS, picky)))
+    world = World(replace(PLAIN, notify=(OPS, PAGER)))
     world.hear(0, signal(0))
     world.hear(10, signal(10, severity=Severity.CRITICAL))
     assert world.told == [(Event.SUSTAIN, ("ops",)), (Event.WORSEN, ("ops", "pager"))]
@@ -337,7 +383,9 @@ class Alerts(RuleBasedStateMachine):
         hold=st.sampled_from([0.0, 60.0]),
     )
     def begin(self, for_s, hold):
-        self.world = World(replace(PLAIN, for_s=for_s, hold_s=hold))
+        self.handling = replace(PLAIN, for_s=for_s, hold_s=hold, notify=(OPS, PAGER, BOSS))
+        self.world = World(self.handling)
+        self.knows = {}
         self.second = 0
         self.firings = 0
         self.told = []
@@ -365,12 +413,17 @@ class Alerts(RuleBasedStateMachine):
 
     def require_reason(self, was, mine):
         """Nothing resolves by itself but for a clear signal, or because it is stale."""
+        if self.world.handling is None:
+            return
         is_clear = was.clear_since is not None or any(not one.is_firing for one in mine)
         is_stale = (at(self.second) - was.heard_at).total_seconds() > self.world.handling.stale_s
         assert is_clear or is_stale
 
     def note(self, notice):
-        """Of each alert: fires, perhaps worse or escalated, ends; never the same twice in a row."""
+        """Of each alert: fires, perhaps worse or escalated, ends; never the same twice in a row.
+
+        Whoever hears that it fires hears that it ends, and nobody else does.
+        """
         order = {Event.SUSTAIN: 0, Event.WORSEN: 1, Event.ESCALATE: 1}
         firing = (notice.alert.id, notice.alert.firings)
         mine = [event for told, event in self.told if told == firing]
@@ -379,10 +432,12 @@ class Alerts(RuleBasedStateMachine):
         elif notice.event in order:
             assert Event.SUSTAIN in mine
         else:
-            assert Event.SUSTAIN in mine
-            assert not set(mine) & {Event.CLEAR, Event.EXPIRE, Event.RESOLVE}
+            assert not set(mine) & ENDS
+            assert set(notice.channels) == self.knows.pop(notice.alert.id)
         if notice.event is Event.ESCALATE:
             assert Event.ESCALATE not in mine
+        if notice.event not in ENDS:
+            self.knows.setdefault(notice.alert.id, set()).update(notice.channels)
         self.told.append((firing, notice.event))
 
     @rule(event=st.sampled_from([Event.ACKNOWLEDGE, Event.RESOLVE]), data=st.data())
@@ -393,6 +448,23 @@ class Alerts(RuleBasedStateMachine):
         alert = self.world.alerts[key]
         if (alert.phase, event) in TRANSITIONS:
             self.world.alerts[key] = moved(alert, event, at(self.second), by="ada")
+
+    @rule(handling=st.sampled_from([None, (OPS,), (OPS, PAGER, BOSS)]))
+    def declare(self, handling):
+        """The rule is switched off, or somebody else is told."""
+        if handling is None:
+            self.world.handling = None
+        else:
+            self.world.handling = replace(self.handling, notify=handling)
+
+    @rule()
+    def say_all(self):
+        """Without a silence, who was told that an alert fires has been told of its end, if it has ended."""
+        self.world.silences = []
+        self.hear([], 0)
+        for alert in self.world.alerts.values():
+            if alert.phase is Phase.RESOLVED:
+                assert alert.id not in self.knows
 
     @rule(lasts=st.integers(1, 2000), subject=st.sampled_from(["*", "age"]))
     def silence(self, lasts, subject):
@@ -443,11 +515,11 @@ def test_the_default_is_to_suggest():
     assert refusal_of(reaction(mode=Mode.SUGGEST), fired_alert(), [], NOW)
 
 
-@given(st.lists(st.floats(0, 7200), max_size=5), st.integers(1, 3), st.floats(60, 7200))
+@given(st.lists(st.floats(-7200, 7200), max_size=5), st.integers(1, 3), st.floats(60, 7200))
 def test_no_more_is_done_than_its_limit_allows(ages, most, per_s):
     done = [NOW - timedelta(seconds=age) for age in ages]
     refusal = refusal_of(reaction(most=most, per_s=per_s), fired_alert(), done, NOW)
-    assert bool(refusal) == (sum(NOW - d < timedelta(seconds=per_s) for d in done) >= most)
+    assert bool(refusal) == (sum(abs(NOW - d) < timedelta(seconds=per_s) for d in done) >= most)
 
 
 def test_nothing_is_done_by_evidence_that_is_old():
@@ -483,6 +555,40 @@ def test_an_alert_does_not_go_deaf_when_a_clock_is_set_back():
     assert world.alert.phase is Phase.RESOLVED
 
 
+AHEAD = 365 * 86400
+
+
+def test_an_alert_fires_in_time_though_a_clock_ran_ahead_when_it_was_raised():
+    world = World(replace(PLAIN, for_s=30.0))
+    world.hear(AHEAD, signal(AHEAD))
+    world.hear(0, signal(0))
+    world.hear(29, signal(29))
+    assert world.alert.phase is Phase.PENDING
+    world.hear(30, signal(30))
+    assert world.alert.phase is Phase.FIRING
+
+
+def test_an_alert_ends_in_time_though_a_clock_ran_ahead_when_it_cleared():
+    world = World()
+    world.hear(0, signal(0))
+    world.hear(AHEAD, signal(AHEAD, firing=False))
+    world.hear(10, signal(10, firing=False))
+    world.hear(69, signal(69, firing=False))
+    assert world.alert.phase is Phase.FIRING
+    world.hear(70, signal(70, firing=False))
+    assert world.alert.phase is Phase.RESOLVED
+
+
+def test_an_alert_escalates_in_time_though_a_clock_ran_ahead_when_it_was_told():
+    world = World()
+    world.hear(AHEAD, signal(AHEAD))
+    world.hear(0, signal(0))
+    world.hear(599, signal(599))
+    assert world.told == [(Event.SUSTAIN, ("ops",))]
+    world.hear(600, signal(600))
+    assert world.told[1:] == [(Event.ESCALATE, ("boss",))]
+
+
 V1, V2, V3 = (VersionRef("churn", number) for number in (1, 2, 3))
 SERVING = EndpointState(
     spec=EndpointSpec(name="churn", model="churn:2"),
@@ -491,12 +597,25 @@ SERVING = EndpointState(
     active=V2,
     previous=V1,
 )
+ROLLOUT = Rollout(
+    id="r",
+    endpoint="churn",
+    environment="dev",
+    plan=RolloutPlan(stages=(Canary(steps=(50,), hold_s=10),)),
+    primary=V2,
+    candidate=V3,
+    phase=RolloutPhase.RUNNING,
+    started_at=NOW,
+    started_by="ada",
+    since=NOW,
+)
 
 
 @pytest.mark.parametrize(
     ("state", "is_timely"),
     [
         (SERVING, True),
+        (replace(SERVING, phase=EndpointPhase.RELEASING, target=V3, rollout=ROLLOUT), True),
         (replace(SERVING, phase=EndpointPhase.STARTING, target=V3), False),
         (replace(SERVING, active=V3, previous=V2), False),
         (replace(SERVING, active=V1, previous=V2, refused=V2), False),
@@ -507,5 +626,6 @@ SERVING = EndpointState(
 def test_a_rollback_undoes_only_what_the_alert_is_about(state, is_timely, deed):
     alert = fired_alert()
     assert alert.version == "churn:2"
-    assert (untimely(deed, alert, state) == "") is is_timely
+    is_possible = deed is Deed.ROLLBACK or state.releasing is not None
+    assert (untimely(deed, alert, state) == "") is (is_timely and is_possible)
     assert untimely(Deed.RETRAIN, alert, state) == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
@@ -12,6 +13,7 @@ import msgspec
 from shipway.control.alerting.acting import Acting, Order
 from shipway.control.alerting.handling import Handlings
 from shipway.control.alerting.outbox import put_notice
+from shipway.control.alerting.silencing import LONGEST_SILENCE
 from shipway.control.alerting.views import AlertStory, RulesView, Telling, rules_view
 from shipway.control.changes import Request
 from shipway.core.alerts.deciding import REOPEN_S, Notice, Outcome, decide
@@ -19,7 +21,7 @@ from shipway.core.alerts.defaults import command_of
 from shipway.core.alerts.lifecycle import Alert, Event, Moment, moved
 from shipway.core.alerts.messages import item_of, linked
 from shipway.core.alerts.plan import Deed, Mode, Reaction
-from shipway.core.alerts.reacting import reactions_to, refusal_of, untimely
+from shipway.core.alerts.reacting import done_at, reactions_to, refusal_of, untimely
 from shipway.core.alerts.silences import silence_of
 from shipway.core.audit import Change
 from shipway.core.errors import ConflictError, NotFound, ShipwayError
@@ -31,7 +33,10 @@ ACTOR = "shipway"
 KEPT = timedelta(days=180)
 """Alerts that have ended, and messages that were sent, are kept for so long."""
 
+_log = logging.getLogger(__name__)
+
 _LOST_AFTER = timedelta(seconds=60)
+_OWED = LONGEST_SILENCE + timedelta(days=1)
 _LONGEST_TEXT, _LONGEST_SUBJECT = 2000, 255
 
 
@@ -58,7 +63,11 @@ class Alerts:
         with self._database.transaction() as tx:
             handlings = self._handlings(tx)
             outcome = decide(
-                tx.alerts.last(self.environment, since=now - timedelta(seconds=REOPEN_S)),
+                tx.alerts.last(
+                    self.environment,
+                    since=now - timedelta(seconds=REOPEN_S),
+                    owed_since=now - _OWED,
+                ),
                 mine,
                 now,
                 handling_of=handlings.of,
@@ -66,7 +75,11 @@ class Alerts:
             )
             orders = self._written(tx, outcome, handlings, now)
         for order in orders:
-            self._carry_out(order, now)
+            try:
+                self._carry_out(order, now)
+            except Exception:  # noqa: BLE001 - the outermost frame of an order: others are waiting
+                words = (order.reaction.do.value, order.alert.id)
+                _log.exception("What became of `%s` for alert `%s` is not known", *words)
 
     def recover(self, now: datetime) -> None:
         """Says of what was begun and never ended that nobody knows whether it was done. It is not done again."""
@@ -219,9 +232,16 @@ class Alerts:
 
     def _refusal(self, tx: Transaction, reaction: Reaction, alert: Alert, now: datetime) -> str:
         since = now - timedelta(seconds=reaction.per_s)
-        event = f"do.{reaction.do.value}"
-        done = tx.alerts.events(self.environment, event, since=since, endpoint=alert.endpoint)
-        refusal = refusal_of(reaction, alert, [moment.at for moment in done], now)
+        begun, failed = (
+            tx.alerts.events(
+                self.environment,
+                f"{word}.{reaction.do.value}",
+                since=since,
+                endpoint=alert.endpoint,
+            )
+            for word in ("do", "failed")
+        )
+        refusal = refusal_of(reaction, alert, done_at(begun, failed), now)
         state = tx.endpoints.get(self.environment, alert.endpoint) if alert.endpoint else None
         return refusal or untimely(reaction.do, alert, state)
 
@@ -252,11 +272,11 @@ class Alerts:
         alert = tx.alerts.get(self.environment, begun.alert)
         if alert is None or now - begun.at < _LOST_AFTER:
             return
-        ends = {f"done.{deed.value}", f"failed.{deed.value}"}
+        ends = {f"{word}.{deed.value}" for word in ("done", "failed", "lost")}
         moments = tx.alerts.moments(begun.alert)
         if not any(one.event in ends and one.at >= begun.at for one in moments):
-            message = "Control ended meanwhile; look whether it was done."
-            tx.alerts.note(alert, [_moment(alert, f"failed.{deed.value}", now, message)])
+            message = "Control ended meanwhile, or lost its database; look whether it was done."
+            tx.alerts.note(alert, [_moment(alert, f"lost.{deed.value}", now, message)])
 
     def _said(self, alert_id: str, event: Event, request: Request) -> Alert:
         with self._database.transaction() as tx:

@@ -17,6 +17,8 @@ _replace = msgspec.structs.replace
 REOPEN_S = 6 * 3600.0
 """What comes back within this is the same alert; later, a new one."""
 
+ENDS = frozenset({Event.CLEAR, Event.EXPIRE, Event.RESOLVE})
+
 MOST_DOUBLINGS = 4
 """An alert that comes and goes is resolved later each time: twice, 4, 8, at most 16 times as late."""
 
@@ -125,7 +127,7 @@ class _Life:
         if signal.is_firing:
             self._hear_trouble(signal, handling)
         elif self.alert is not None and self.alert.phase is not Phase.RESOLVED:
-            since = self.alert.clear_since or signal.at
+            since = min(self.alert.clear_since or signal.at, signal.at)
             self.alert = _replace(self.alert, heard_at=signal.at, clear_since=since)
             if self.alert.phase is Phase.PENDING:
                 self._move(Event.CLEAR)
@@ -144,6 +146,8 @@ class _Life:
         self.alert = _replace(
             alert,
             severity=severity,
+            # Evidence from before it was raised: a clock ran ahead then, and is right now.
+            raised_at=min(alert.raised_at, signal.at),
             heard_at=signal.at,
             clear_since=None,
             since=min(alert.since, signal.since or alert.since),
@@ -182,12 +186,17 @@ class _Life:
         if alert.owed is not None:
             alert = self.alert = self._tell_owed(alert, alert.owed)
         if alert.phase is Phase.FIRING and alert.told_at is not None:
-            self._escalate(alert, alert.told_at)
+            told_at = min(alert.told_at, self._now)
+            self.alert = _replace(alert, told_at=told_at)
+            self._escalate(self.alert, told_at)
 
     def _tell_owed(self, alert: Alert, event: Event) -> Alert:
-        self._note(alert, event, self._told(alert))
-        told_at = alert.told_at or (self._now if alert.fires else None)
-        return _replace(alert, owed=None, told_at=told_at)
+        if event in ENDS:
+            # Who was told of it, whatever its severity and the declaration have become.
+            self._note(alert, event, alert.told)
+            return _replace(alert, owed=None, told=())
+        told = self._note(alert, event, self._concerned(alert))
+        return _replace(told, owed=None, told_at=alert.told_at or self._now)
 
     def _escalate(self, alert: Alert, told_at: datetime) -> None:
         late = [one for one in self._suited(alert) if one.after_s > 0]
@@ -195,10 +204,10 @@ class _Life:
         for one in due[alert.escalations :]:
             self._move(Event.ESCALATE, f"Nobody acknowledged it; `{one.channel}` is told.")
             assert self.alert is not None
-            self._note(self.alert, Event.ESCALATE, (one.channel,))
+            self.alert = self._note(self.alert, Event.ESCALATE, (one.channel,))
 
-    def _told(self, alert: Alert) -> tuple[str, ...]:
-        """Who knows of an alert: those of the first hour, and those to whom it escalated."""
+    def _concerned(self, alert: Alert) -> tuple[str, ...]:
+        """Who is told that an alert fires: those of the first hour, and those to whom it escalated."""
         suited = self._suited(alert)
         late = [one.channel for one in suited if one.after_s > 0][: alert.escalations]
         return tuple(dict.fromkeys([one.channel for one in suited if not one.after_s] + late))
@@ -208,9 +217,11 @@ class _Life:
         wanted = sorted(notify, key=lambda one: one.after_s)
         return [one for one in wanted if RANK[alert.severity] >= RANK[one.at_least]]
 
-    def _note(self, alert: Alert, event: Event, channels: tuple[str, ...]) -> None:
+    def _note(self, alert: Alert, event: Event, channels: tuple[str, ...]) -> Alert:
+        """Lets channels be told; the alert with them among those who know of it."""
         if channels:
             self.notices.append(Notice(alert=alert, event=event, channels=channels))
+        return _replace(alert, told=tuple(dict.fromkeys(alert.told + channels)))
 
     def _move(self, event: Event, message: str = "") -> None:
         assert self.alert is not None
@@ -246,7 +257,9 @@ def _opened(signal: Signal, severity: Severity, version: str, now: datetime) -> 
 
 
 def _is_past(alert: Alert, now: datetime) -> bool:
-    return alert.phase is Phase.RESOLVED and now - alert.phase_at > timedelta(seconds=REOPEN_S)
+    # For those who are still to be told of its end, what comes back has never ended.
+    is_over = alert.phase is Phase.RESOLVED and alert.owed is None
+    return is_over and now - alert.phase_at > timedelta(seconds=REOPEN_S)
 
 
 def _lasts_s(alert: Alert) -> float:

@@ -106,7 +106,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     `since` is when the trouble began, `phase_at` when the present phase did. `raised_at` is the time of
     the evidence that raised it, `heard_at` that of the last one, `clear_since` that of the first one since which the rule does not hold. `firings`
     counts how often it fired, `fired_at` is the last time. `owed` is what people are still to be told,
-    `told_at` when they were told that it fires; None when they do not know. `escalations` counts the
+    `told_at` when they were told that it fires; None when they do not know. `told` are the channels that
+    know of it and not of its end. `escalations` counts the
     channels that were told because nobody acknowledged it. Without evidence for `stale_s` it expires.
     """
 
@@ -126,6 +127,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     fired_at: datetime | None = None
     owed: Event | None = None
     told_at: datetime | None = None
+    told: tuple[str, ...] = ()
     escalations: int = 0
     acknowledged_by: str = ""
     version: str = ""
@@ -188,7 +190,7 @@ def moved(alert: Alert, event: Event, now: datetime, *, by: str = "") -> Alert:
         case Event.ACKNOWLEDGE:
             return _replace(after, acknowledged_by=by)
         case Event.CLEAR | Event.EXPIRE | Event.RESOLVE:
-            owed = None if alert.told_at is None else event
+            owed = event if alert.told else None
             return _replace(after, owed=owed, told_at=None, acknowledged_by="")
         case Event.RAISE:
             return _replace(after, clear_since=None, escalations=0, since=now)

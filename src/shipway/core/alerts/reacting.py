@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from shipway.core.alerts.lifecycle import Alert
+from shipway.core.alerts.lifecycle import Alert, Moment
 from shipway.core.alerts.plan import AlertPlan, Deed, Mode, Reaction
 from shipway.core.endpoints import EndpointState, Phase
 
@@ -37,11 +37,22 @@ def untimely(deed: Deed, alert: Alert, state: EndpointState | None) -> str:
     if alert.version != str(state.active or ""):
         return f"the alert is about {alert.version or 'no version'}, and {state.active} serves now"
     rollout = state.releasing
+    if rollout is None and deed is Deed.PAUSE:
+        return "no rollout is under way"
     if rollout is not None and alert.raised_at < rollout.started_at:
         return f"it was raised before {state.target} came"
     if rollout is None and state.previous is not None and state.previous == state.refused:
         return f"{state.previous} was given up itself"
     return ""
+
+
+def done_at(begun: Iterable[Moment], failed: Iterable[Moment]) -> list[datetime]:
+    """When something was done, or may have been: what was begun, without what is known to have failed.
+
+    An end has the time of its beginning; what control lost ended otherwise, and counts.
+    """
+    in_vain = {(one.alert, one.at) for one in failed}
+    return [one.at for one in begun if (one.alert, one.at) not in in_vain]
 
 
 def refusal_of(reaction: Reaction, alert: Alert, done: Sequence[datetime], now: datetime) -> str:
@@ -50,7 +61,8 @@ def refusal_of(reaction: Reaction, alert: Alert, done: Sequence[datetime], now: 
         return "it is only suggested (`mode: suggest`)"
     if now - alert.heard_at > timedelta(seconds=FRESH_S):
         return f"its evidence is older than {FRESH_S:g} s"
-    lately = [at for at in done if now - at < timedelta(seconds=reaction.per_s)]
+    # What is noted for a time to come was done while a clock ran ahead.
+    lately = [at for at in done if abs(now - at) < timedelta(seconds=reaction.per_s)]
     if len(lately) >= reaction.most:
         return f"it was done {len(lately)} times in the last {reaction.per_s:g} s already"
     return ""

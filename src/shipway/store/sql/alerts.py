@@ -29,9 +29,14 @@ class AlertRows:
         text = self._connection.scalar(sa.select(alerts.c.alert).where(mine))
         return None if text is None else _alert.decode(text)
 
-    def last(self, environment: str, *, since: datetime) -> dict[Key, Alert]:
-        """The last alert of each key: those that have not ended, and those that ended since then."""
-        is_last = (alerts.c.phase != Phase.RESOLVED.value) | (alerts.c.phase_at >= since)
+    def last(self, environment: str, *, since: datetime, owed_since: datetime) -> dict[Key, Alert]:
+        """The last alert of each key: those that have not ended, and those that ended since then.
+
+        Those of whose end people are still to be told are among them if they ended since `owed_since`.
+        """
+        is_owed = (alerts.c.phase_at >= owed_since) & alerts.c.alert.contains('"owed":"')
+        is_open = alerts.c.phase != Phase.RESOLVED.value
+        is_last = is_open | (alerts.c.phase_at >= since) | is_owed
         query = sa.select(alerts.c.alert).where(alerts.c.environment == environment, is_last)
         found = self._read(query.order_by(alerts.c.phase_at, alerts.c.id))
         return {alert.key: alert for alert in found}
