@@ -31,7 +31,7 @@ def main():
         secrets=Secrets(Sealer(Path(sys.argv[2])), os.environ),
         policy=POLICY,
         clock=clock,
-        carrier=PowerCut(),
+        carrier=PowerCut(Path(sys.argv[2]) / "commands"),
     ).deliver()
 
 
