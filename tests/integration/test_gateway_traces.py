@@ -36,6 +36,13 @@ async def traced(directory, *, share=1.0, logs_access=False, **options):
         yield world, kept
 
 
+class RaisingEngine:
+    """An engine whose model raises."""
+
+    def run(self, inputs):
+        raise ValueError("on purpose")
+
+
 def spans_of(trace):
     return list(Stages(instance="g").spans_of(trace))
 
@@ -184,6 +191,30 @@ async def test_a_failure_tells_any_id_once_and_as_an_answer_does(tmp_path, door,
             return
         answer = world.gateway.failed(world_request("/"), answer)
         assert [value for name, value in answer.headers if name == b"x-request-id"] == [told]
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_the_line_of_a_failure_names_its_trace(tmp_path, door, caplog):
+    async with traced(tmp_path, share=0, rollout=None) as (world, kept):
+        world.put(1, Raises(ModelFailed("on purpose")))
+        answer = world.send(2.0, door=door)
+        answer = await answer if isinstance(answer, asyncio.Future) else answer
+        if door == "grpc":
+            world.services.failed(Metadata(), answer)
+        else:
+            world.gateway.failed(world_request("/"), answer)
+        (record,) = [one for one in caplog.records if one.name == "shipway.engines.failures"]
+        assert len(record.trace_id) == 32
+        assert record.trace_id == kept[0].trace_id.hex()
+
+
+async def test_what_a_model_in_the_gateway_raised_names_its_trace(tmp_path, capfd):
+    async with traced(tmp_path, share=0, rollout=None) as (world, kept):
+        world.route.variant("1").runner._engine = RaisingEngine()
+        assert (await world.ask(2.0))[0] == 500
+        said = capfd.readouterr().err
+        assert "on purpose" in said
+        assert f"(trace {kept[0].trace_id.hex()})" in said
 
 
 async def test_trace_notes_a_bounded_number_of_calls(tmp_path):

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from shipway.core.errors import CertificateUnusable, InvalidSpec
 from shipway.core.spans import Span, SpanKind
+from shipway.engines.logs import say
 from shipway.otlp import outbox as outbox_module
 from shipway.otlp.encoding import encode_spans
 from shipway.otlp.options import SHARE, Target, chosen_share, options_of, share_of
 from shipway.otlp.outbox import Outbox
 from shipway.otlp.records import line_of
+from shipway.otlp.sending import Sending
 from shipway.testing.certificates import Authority
 from shipway.testing.collector import collecting
 from shipway.tls.contexts import server_context
@@ -257,6 +259,30 @@ def test_own_share_goes_before_that_of_the_standard_sampler():
     standard = {"OTEL_TRACES_SAMPLER": "always_on"}
     assert chosen_share({**standard, "SHIPWAY_TRACE_SHARE": "0.25"}) == 0.25
     assert chosen_share({**standard, "SHIPWAY_TRACE_SHARE": ""}) == 1.0
+
+
+def test_what_goes_past_the_loggers_is_sent_too_but_not_what_sending_says_of_itself():
+    with collecting() as collector:
+        environment = {"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": f"{collector.url}/v1/logs"}
+        sending = Sending(environment, service="s", instance="i", spans_of=lambda span: (span,))
+        say("it is heard 100%", level="ERROR", trace_id="ab" * 16)
+        say("of itself", logger="shipway.otlp.outbox")
+        sending.close()
+        say("it has ended")
+    (line,) = collector.lines
+    assert (line.message, line.level, line.trace) == ("it is heard 100%", "ERROR", "ab" * 16)
+    assert sending.dropped == 0
+
+
+def test_a_process_knows_how_much_it_did_not_tell():
+    environment = {
+        "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://127.0.0.1:9/v1/logs",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "100",
+    }
+    sending = Sending(environment, service="s", instance="i", spans_of=lambda span: (span,))
+    say("nobody hears it")
+    sending.close()
+    assert sending.dropped == 1
 
 
 def test_records_keep_their_fields_and_no_password():

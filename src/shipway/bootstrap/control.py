@@ -63,9 +63,9 @@ def run_control(settings: Settings, *, shared_port: bool = False) -> None:
 async def _serve(
     settings: Settings, database: Database, listening: socket.socket, *, tls: ServerTls | None
 ) -> None:
-    built = built_of(settings, database)
-    await asyncio.to_thread(built.services.seals.sign, now=clock())
     sending = _sending()
+    built = built_of(settings, database, unsent=lambda: sending.dropped)
+    await asyncio.to_thread(built.services.seals.sign, now=clock())
     app = create_app(built.services, tracing=_tracing(settings, sending))
     server = ControlServer(app, on_exit=built.reconciler.release_waiters, tls=tls)
     # uvicorn raises the signal once more when it has ended; our own clean-up comes after that.

@@ -89,7 +89,13 @@ class TracedServing(Serving):
         headers = message.headers
         context = context_of(headers) if PARENT in headers else None
         is_sampled = random.random() < self._share if context is None else context.is_sampled
-        return Trace(name, context, is_sampled=is_sampled, request_id=own_id("", headers))
+        return Trace(
+            name,
+            context,
+            is_sampled=is_sampled,
+            may_be_kept=self._keep is not None,
+            request_id=own_id("", headers),
+        )
 
     def _end(self, trace: Trace, message: Sent, task: asyncio.Task[Any] | None = None) -> None:
         trace.ended = perf_counter()
@@ -183,14 +189,18 @@ class Traced(Generic[R, A]):
         return answer
 
     def refuse(self, error: ShipwayError) -> A:
-        """See Codec. A failure of ours is told under the id that its trace has."""
+        """See Codec. A failure of ours is told under the id that its trace has, and logged with the trace's."""
         trace = self._trace
         trace.error = error
         answer = self._codec.refuse(error)
         if status_of(error) < FAILED_STATUS:
             return answer
         trace.request_id = trace.request_id or made_id()
-        return answer.marked(header_of(trace.request_id))
+        if trace.may_be_kept:
+            trace.identify()
+        answer = answer.marked(header_of(trace.request_id))
+        answer.trace_id = trace.trace_id
+        return answer
 
 
 def _note_stage(stage: Stage) -> None:
