@@ -5,6 +5,7 @@ import pytest
 
 from shipway.api.requests import Requests, Tracing
 from shipway.api.rules import PREFIX
+from shipway.core.sampling import Sampler
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -17,7 +18,7 @@ async def failing(scope, receive, send):
 @pytest.mark.parametrize("parent", ["", f"00-{TRACE}-00f067aa0ba902b7-00"])
 async def test_the_line_of_a_failure_names_the_trace_of_its_span(parent, caplog):
     kept = []
-    tracing = Tracing(keep=kept.append, share=0.0, service="s", instance="i")
+    tracing = Tracing(keep=kept.append, sampler=Sampler(share=0.0), service="s", instance="i")
     transport = httpx.ASGITransport(Requests(failing, tracing))
     async with httpx.AsyncClient(transport=transport, base_url="http://control") as client:
         headers = {"traceparent": parent} if parent else {}

@@ -10,6 +10,7 @@ import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shipway.api.rules import PREFIX
+from shipway.core.sampling import Sampler
 from shipway.core.spans import Span, SpanKind, Value
 from shipway.engines.failures import MOST_CHARACTERS, FailureLog
 from shipway.wire.request_ids import given_id, made_id, shown
@@ -20,10 +21,10 @@ _FAILED = 500
 
 
 class Tracing(msgspec.Struct, frozen=True, kw_only=True):
-    """Where spans are kept, the share of them by chance, and the process that they are from."""
+    """Where spans are kept, which of them whatever they say, and the process that they are from."""
 
     keep: Callable[[Span], None]
-    share: float
+    sampler: Sampler
     service: str
     instance: str
 
@@ -63,8 +64,8 @@ class Requests:
             )
         if tracing is None or not is_traced:
             return
-        context = seen.context
-        is_sampled = random.random() < tracing.share if context is None else context.is_sampled
+        callers = None if seen.context is None else seen.context.is_sampled
+        is_sampled = tracing.sampler.is_sampled(callers=callers, chance=random.random())
         if is_sampled or seen.status >= _FAILED:
             tracing.keep(_span(seen, tracing))
 

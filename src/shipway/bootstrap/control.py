@@ -17,8 +17,9 @@ from shipway.api.requests import SERVICE, Tracing
 from shipway.bootstrap.building import built_of
 from shipway.bootstrap.clock import clock
 from shipway.bootstrap.server import ControlServer
+from shipway.core.sampling import Sampler
 from shipway.core.spans import Span
-from shipway.otlp.options import share_of
+from shipway.otlp.options import sampler_of
 from shipway.otlp.sending import Sending
 from shipway.settings import (
     Settings,
@@ -98,9 +99,10 @@ def _sending() -> Sending[Span]:
 def _tracing(settings: Settings, sending: Sending[Span]) -> Tracing | None:
     if sending.keep is None:
         return None
-    share = share_of(os.environ) if settings.trace_share is None else settings.trace_share
+    share = settings.trace_share
+    sampler = sampler_of(os.environ) if share is None else Sampler(share=share)
     return Tracing(
-        keep=sending.keep, share=share, service=sending.service, instance=sending.instance
+        keep=sending.keep, sampler=sampler, service=sending.service, instance=sending.instance
     )
 
 
