@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from shipway.core.endpoints import Fallback
+from shipway.core.endpoints import Fallback, Limits
 from shipway.core.errors import ModelFailed, NoReadyReplica
+from shipway.core.rates import RateLimit
 from shipway.core.sampling import Sampler
 from shipway.gateway.app import Gateway
 from shipway.gateway.grpc.call import Metadata
@@ -236,7 +237,8 @@ async def test_a_callers_decision_counts_where_the_sampler_heeds_it(
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_the_line_of_a_failure_names_its_trace(tmp_path, door, caplog):
-    async with traced(tmp_path, share=0, rollout=None) as (world, kept):
+    rate = Limits(rate=RateLimit(per_s=100))  # answers tell what is left of it
+    async with traced(tmp_path, share=0, rollout=None, limits=rate) as (world, kept):
         world.put(1, Raises(ModelFailed("on purpose")))
         answer = world.send(2.0, door=door)
         answer = await answer if isinstance(answer, asyncio.Future) else answer
