@@ -34,7 +34,10 @@ class Page:
         self.database = database
         nothing = Observed(replicas=(), gateways=(), revision="r")
         seen = Seen(observed=nothing, gateways=(), local={}, at=NOW)
-        self.exposition = Exposition(database, Gauges(), environment="dev", seen=lambda: seen)
+        self.unsent = 0
+        self.exposition = Exposition(
+            database, Gauges(), environment="dev", seen=lambda: seen, unsent=lambda: self.unsent
+        )
 
     def declare(self, name: str, environment: str = "dev") -> None:
         spec = EndpointSpec(
@@ -144,6 +147,12 @@ def test_of_each_declared_monitor_the_last_run_that_ended_is_shown(page):
         ("hourly", "drift", "firing"),
         ("quality", "quality", "error"),
     }
+
+
+def test_what_a_collector_was_not_told_is_counted(page):
+    assert page.values("shipway_control_telemetry_dropped") == {(): 0}
+    page.unsent = 7
+    assert page.values("shipway_control_telemetry_dropped") == {(): 7}
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ import yaml
 from shipway.cli.main import app
 from shipway.core.alerts.defaults import DEFAULT_RULES, SERVER_RULES, SLO_BURN, runbook_of
 from shipway.core.alerts.messages import Message, MessageKind, document_of, filled
+from shipway.core.measures import measure_of
 from shipway.wire.specs import spec_of
 from shipway.wire.webhooks import signature_of
 
@@ -95,6 +97,14 @@ def test_commands_of_runbooks_are_ones_that_there_are(path):
     found = list(commands(path.read_text()))
     assert found
     assert [(words, fault) for words in found if (fault := fault_of(words))] == []
+
+
+@pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
+def test_measures_that_runbooks_name_are_ones_that_there_are(path):
+    for words in commands(path.read_text()):
+        for option, name in pairwise(words):
+            if option == "--measure":
+                measure_of(name, "churn")
 
 
 def test_a_command_that_there_is_not_is_noticed():

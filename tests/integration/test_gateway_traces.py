@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from shipway.core.endpoints import Fallback
+from shipway.core.endpoints import Fallback, Limits
 from shipway.core.errors import ModelFailed, NoReadyReplica
+from shipway.core.rates import RateLimit
+from shipway.core.sampling import Sampler
 from shipway.gateway.app import Gateway
 from shipway.gateway.grpc.call import Metadata
 from shipway.gateway.grpc.service import Services
 from shipway.gateway.stages import Stages
-from shipway.gateway.traces import MOST_CALLS, TRACE
+from shipway.gateway.traces import MOST_CALLS, TRACE, own_header
 from shipway.gateway.tracing import TracedServing
 from shipway.testing.live import SIGNATURE
 
@@ -26,14 +28,38 @@ STAGES = ["request", "authenticate", "admit", "route", "decode", "validate"]
 
 
 @asynccontextmanager
-async def traced(directory, *, share=1.0, logs_access=False, **options):
+async def traced(directory, *, share=1.0, heeds_callers=True, logs_access=False, **options):
     """A rollout whose requests are traced, and the traces that were kept."""
     kept = []
     async with trial_world(directory, **options) as world:
-        serving = TracedServing(world.table, share=share, keep=kept.append, logs_access=logs_access)
+        serving = TracedServing(
+            world.table,
+            sampler=Sampler(share=share, heeds_callers=heeds_callers),
+            keep=kept.append,
+            logs_access=logs_access,
+        )
         world.gateway = Gateway(world.table, serving)
         world.services = Services(world.table, serving)
         yield world, kept
+
+
+class RaisingEngine:
+    """An engine whose model raises."""
+
+    def run(self, inputs):
+        raise ValueError("on purpose")
+
+
+class Identifies(Raises):
+    """A runner that asks for the trace of each request, as one of replicas does."""
+
+    def __init__(self):
+        super().__init__(None)
+        self.headers = []
+
+    def run_now(self, inputs):
+        self.headers.append(own_header())
+        return {"y": inputs["x"]}
 
 
 def spans_of(trace):
@@ -139,6 +165,17 @@ async def test_access_log_has_a_line_for_each_request_and_nothing_of_its_values(
     assert "no number" not in caplog.text
 
 
+async def test_access_log_names_no_trace_that_is_not_kept(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "shipway.access")
+    async with traced(tmp_path, share=0, logs_access=True) as (world, kept):
+        world.put(1, runner := Identifies())
+        await world.ask(2.0)
+        await world.ask(2.0, headers={"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-00"})
+        assert kept == []
+    assert all(len(header) == 55 for header in runner.headers)
+    assert [record.trace_id for record in caplog.records] == ["", "ab" * 16]
+
+
 @pytest.mark.parametrize("door", DOORS)
 async def test_spans_of_a_refused_value_say_what_was_wrong_and_never_the_value(tmp_path, door):
     most = replace(SIGNATURE.inputs[0], maximum=9.0, declared=("maximum",))
@@ -184,6 +221,43 @@ async def test_a_failure_tells_any_id_once_and_as_an_answer_does(tmp_path, door,
             return
         answer = world.gateway.failed(world_request("/"), answer)
         assert [value for name, value in answer.headers if name == b"x-request-id"] == [told]
+
+
+@pytest.mark.parametrize(
+    ("share", "heeds_callers", "flag", "is_kept"),
+    [(1.0, True, "00", False), (1.0, False, "00", True), (0.0, True, "01", True), (0.0, False, "01", False)],
+)  # fmt: skip
+async def test_a_callers_decision_counts_where_the_sampler_heeds_it(
+    tmp_path, share, heeds_callers, flag, is_kept
+):
+    async with traced(tmp_path, share=share, heeds_callers=heeds_callers) as (world, kept):
+        await world.ask(2.0, headers={"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-{flag}"})
+        assert [trace.trace_id.hex() for trace in kept] == ["ab" * 16] * is_kept
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_the_line_of_a_failure_names_its_trace(tmp_path, door, caplog):
+    rate = Limits(rate=RateLimit(per_s=100))  # answers tell what is left of it
+    async with traced(tmp_path, share=0, rollout=None, limits=rate) as (world, kept):
+        world.put(1, Raises(ModelFailed("on purpose")))
+        answer = world.send(2.0, door=door)
+        answer = await answer if isinstance(answer, asyncio.Future) else answer
+        if door == "grpc":
+            world.services.failed(Metadata(), answer)
+        else:
+            world.gateway.failed(world_request("/"), answer)
+        (record,) = [one for one in caplog.records if one.name == "shipway.engines.failures"]
+        assert len(record.trace_id) == 32
+        assert record.trace_id == kept[0].trace_id.hex()
+
+
+async def test_what_a_model_in_the_gateway_raised_names_its_trace(tmp_path, capfd):
+    async with traced(tmp_path, share=0, rollout=None) as (world, kept):
+        world.route.variant("1").runner._engine = RaisingEngine()
+        assert (await world.ask(2.0))[0] == 500
+        said = capfd.readouterr().err
+        assert "on purpose" in said
+        assert f"(trace {kept[0].trace_id.hex()})" in said
 
 
 async def test_trace_notes_a_bounded_number_of_calls(tmp_path):

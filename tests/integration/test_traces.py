@@ -286,8 +286,8 @@ def test_collector_is_told_the_log_lines_too_with_its_key(traced, collector):
     assert "a key" not in traced.log("gateway")
 
 
-def test_without_a_share_the_failed_and_the_sampled_are_kept_and_no_others(collector):
-    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "SHIPWAY_TRACE_SHARE": "0"}
+def test_without_a_share_the_failed_and_the_sampled_are_kept_and_no_others():
+    environment = {"SHIPWAY_TRACE_SHARE": "0", "SHIPWAY_LOG_FORMAT": "json"}
     with collecting() as own:
         environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = own.url
         with world(**environment) as made:
@@ -297,9 +297,14 @@ def test_without_a_share_the_failed_and_the_sampled_are_kept_and_no_others(colle
             made.infer("code", 1.0, x_request_id="sampled", traceparent=PARENT)
             made.infer("code", 1.0, x_request_id="not", traceparent=f"{PARENT[:-2]}00")
             own.until_named("request", count=2)
+            incidents = [one for one in made.lines("replica") if "unlucky" in one["message"]]
         # It has ended, and so sent everything that it kept.
         assert {id_of(span) for span in own.named("request")} == {"failed", "sampled"}
         assert own.named("run")
+        (failed,) = [span for span in own.named("request") if id_of(span) == "failed"]
+        lines = [x for x in own.lines if x.attributes["logger"] == "shipway.engines.failures"]
+        assert [line.trace for line in lines] == [failed.trace]
+        assert [incident["trace_id"] for incident in incidents] == [failed.trace]
 
 
 def test_slow_requests_are_kept_of_many_fast_ones():

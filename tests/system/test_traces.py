@@ -73,7 +73,7 @@ def test_controls_requests_have_spans_by_their_route(server, collector):
     assert not any("/internal/" in s.attributes.get("url.path", "") for s in collector.spans)
 
 
-def test_lines_of_all_processes_parse_and_a_failure_is_found_by_its_id(server):
+def test_lines_of_all_processes_parse_and_a_failure_is_found_by_its_id(server, collector):
     answer = server.gateway.post(PATH, json=body(13.0), headers=HEADERS)
     assert answer.status_code == 500
     lines = [json.loads(line) for line in logs_of(server, "**/*.log")]
@@ -86,3 +86,9 @@ def test_lines_of_all_processes_parse_and_a_failure_is_found_by_its_id(server):
     ]
     assert raised["trace_id"] == TRACE
     assert "it is unlucky" in raised["message"]
+    assert failed[0]["trace_id"] == TRACE
+    server.until(
+        lambda: "mine" in {x.attributes.get("shipway.request_id") for x in collector.lines}
+    )
+    told = [x for x in collector.lines if x.attributes.get("shipway.request_id") == "mine"]
+    assert [line.trace for line in told] == [TRACE]

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from shipway.engines.failures import MOST_PER_S, FailureLog
 from shipway.engines.incidents import model_failed
-from shipway.engines.logs import FIELDS, LOG_FORMAT, JsonFormatter, is_json
+from shipway.engines.logs import (
+    FIELDS,
+    LISTENERS,
+    LOG_FORMAT,
+    JsonFormatter,
+    PlainFormatter,
+    is_json,
+)
 from shipway.wire.request_ids import HEADER, MOST_CHARACTERS, given_id
 
 ANY_TEXT = st.text(st.characters(), max_size=60)
@@ -42,6 +49,14 @@ def test_fields_are_members_and_others_are_left_out():
     assert read["status"] == 500
     assert read["time"].endswith("+00:00")
     assert {"request_id", "trace_id", "endpoint"} <= set(FIELDS)
+
+
+def test_text_has_the_ids_behind_the_message_and_before_the_traceback():
+    record = logging.LogRecord("x", logging.ERROR, "f", 1, "failed", (), (ValueError, None, None))
+    record.__dict__.update(request_id="r1", trace_id="ab" * 16, status=500)
+    first, *rest = PlainFormatter("%(message)s").format(record).splitlines()
+    assert first == f"failed request_id=r1 trace_id={'ab' * 16}"
+    assert rest
 
 
 def test_json_shows_no_password_of_a_traceback():
@@ -78,6 +93,16 @@ def test_incident_of_a_model_names_its_trace_in_either_form(form, monkeypatch, c
         (line,) = said.splitlines()
         assert json.loads(line)["trace_id"] == "ab" * 16
         assert "ValueError: no" in json.loads(line)["message"]
+
+
+def test_what_goes_past_the_loggers_is_told_to_listeners_with_its_trace(monkeypatch):
+    told = []
+    monkeypatch.setattr("shipway.engines.logs.LISTENERS", [*LISTENERS, told.append])
+    model_failed(ValueError("no"), whose="Its", trace=f"00-{'ab' * 16}-{'cd' * 8}-00")
+    (record,) = told
+    assert (record.name, record.levelno) == ("shipway.incidents", logging.ERROR)
+    assert record.trace_id == "ab" * 16
+    assert "ValueError: no" in record.getMessage()
 
 
 @given(st.binary(max_size=300))

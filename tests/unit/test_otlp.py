@@ -10,12 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipway.core.errors import CertificateUnusable, InvalidSpec
+from shipway.core.sampling import Sampler
 from shipway.core.spans import Span, SpanKind
+from shipway.engines.logs import say
 from shipway.otlp import outbox as outbox_module
 from shipway.otlp.encoding import encode_spans
-from shipway.otlp.options import SHARE, Target, chosen_share, options_of, share_of
+from shipway.otlp.options import SHARE, Target, chosen_sampler, options_of, sampler_of
 from shipway.otlp.outbox import Outbox
 from shipway.otlp.records import line_of
+from shipway.otlp.sending import Sending
 from shipway.testing.certificates import Authority
 from shipway.testing.collector import collecting
 from shipway.tls.contexts import server_context
@@ -83,16 +86,18 @@ def test_headers_are_percent_encoded_pairs(headers):
 
 
 @pytest.mark.parametrize(
-    ("sampler", "argument", "share"),
+    ("sampler", "argument", "share", "heeds_callers"),
     [
-        ("", "", SHARE), ("always_on", "", 1.0), ("parentbased_always_on", "", 1.0), ("always_off", "1", 0.0),
-        ("traceidratio", "0.25", 0.25), ("parentbased_traceidratio", "0.5", 0.5),
-        ("traceidratio", "2", SHARE), ("traceidratio", "many", SHARE), ("jaeger_remote", "0.5", SHARE),
+        ("", "", SHARE, True), ("", "0.5", 0.5, True), ("jaeger_remote", "0.5", SHARE, True),
+        ("always_on", "", 1.0, False), ("parentbased_always_on", "", 1.0, True),
+        ("always_off", "1", 0.0, False), ("parentbased_always_off", "", 0.0, True),
+        ("traceidratio", "0.25", 0.25, False), ("parentbased_traceidratio", "0.5", 0.5, True),
+        ("traceidratio", "", 1.0, False), ("traceidratio", "2", 1.0, False), ("traceidratio", "many", 1.0, False),
     ],
 )  # fmt: skip
-def test_share_is_that_of_the_standard_sampler(sampler, argument, share):
+def test_sampler_is_the_standard_one_of_that_name(sampler, argument, share, heeds_callers):
     given = {"OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": argument}
-    assert share_of(given) == share
+    assert sampler_of(given) == Sampler(share=share, heeds_callers=heeds_callers)
 
 
 def span(name, parent=b"", service="s"):
@@ -250,13 +255,47 @@ def test_what_a_fault_kept_from_being_sent_is_counted_as_dropped(capfd, monkeypa
 @pytest.mark.parametrize("given", ["10%", "2", "-0.1", "nan", "many"])
 def test_share_that_is_none_is_named(given):
     with pytest.raises(InvalidSpec, match="SHIPWAY_TRACE_SHARE"):
-        chosen_share({"SHIPWAY_TRACE_SHARE": given})
+        chosen_sampler({"SHIPWAY_TRACE_SHARE": given})
 
 
 def test_own_share_goes_before_that_of_the_standard_sampler():
     standard = {"OTEL_TRACES_SAMPLER": "always_on"}
-    assert chosen_share({**standard, "SHIPWAY_TRACE_SHARE": "0.25"}) == 0.25
-    assert chosen_share({**standard, "SHIPWAY_TRACE_SHARE": ""}) == 1.0
+    own = chosen_sampler({**standard, "SHIPWAY_TRACE_SHARE": "0.25"})
+    assert own == Sampler(share=0.25, heeds_callers=True)
+    unset = chosen_sampler({**standard, "SHIPWAY_TRACE_SHARE": ""})
+    assert unset == Sampler(share=1.0, heeds_callers=False)
+
+
+def until(claim, within_s=20.0):
+    end = time.monotonic() + within_s
+    while not claim():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_what_goes_past_the_loggers_is_sent_too_but_not_what_sending_says_of_itself():
+    with collecting() as collector:
+        environment = {"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": f"{collector.url}/v1/logs"}
+        sending = Sending(environment, service="s", instance="i", spans_of=lambda span: (span,))
+        say("of itself", logger="shipway.otlp.outbox")
+        say("it is heard 100%", level="ERROR", trace_id="ab" * 16)
+        until(lambda: collector.lines)
+        sending.close()
+        say("it has ended")
+    (line,) = collector.lines
+    assert (line.message, line.level, line.trace) == ("it is heard 100%", "ERROR", "ab" * 16)
+    assert sending.dropped == 0
+
+
+def test_a_process_knows_how_much_it_did_not_tell():
+    environment = {
+        "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://127.0.0.1:9/v1/logs",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "100",
+    }
+    sending = Sending(environment, service="s", instance="i", spans_of=lambda span: (span,))
+    say("nobody hears it")
+    until(lambda: sending.dropped == 1)
+    sending.close()
 
 
 def test_records_keep_their_fields_and_no_password():

@@ -10,6 +10,7 @@ import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shipway.api.rules import PREFIX
+from shipway.core.sampling import Sampler
 from shipway.core.spans import Span, SpanKind, Value
 from shipway.engines.failures import MOST_CHARACTERS, FailureLog
 from shipway.wire.request_ids import given_id, made_id, shown
@@ -20,10 +21,10 @@ _FAILED = 500
 
 
 class Tracing(msgspec.Struct, frozen=True, kw_only=True):
-    """Where spans are kept, the share of them by chance, and the process that they are from."""
+    """Where spans are kept, which of them whatever they say, and the process that they are from."""
 
     keep: Callable[[Span], None]
-    share: float
+    sampler: Sampler
     service: str
     instance: str
 
@@ -53,14 +54,18 @@ class Requests:
             self._tell(seen)
 
     def _tell(self, seen: _Seen) -> None:
+        tracing = self._tracing
+        is_traced = tracing is not None and seen.path.startswith(PREFIX)
         if seen.status >= _FAILED:
             why = seen.body[:MOST_CHARACTERS].decode("utf-8", "replace")
-            self._failures.note(seen.asked, why, request_id=seen.request_id, status=seen.status)
-        tracing = self._tracing
-        if tracing is None or not seen.path.startswith(PREFIX):
+            trace_id = seen.trace_id.hex() if is_traced else ""
+            self._failures.note(
+                seen.asked, why, request_id=seen.request_id, status=seen.status, trace_id=trace_id
+            )
+        if tracing is None or not is_traced:
             return
-        context = seen.context
-        is_sampled = random.random() < tracing.share if context is None else context.is_sampled
+        callers = None if seen.context is None else seen.context.is_sampled
+        is_sampled = tracing.sampler.is_sampled(callers=callers, chance=random.random())
         if is_sampled or seen.status >= _FAILED:
             tracing.keep(_span(seen, tracing))
 
@@ -75,6 +80,7 @@ class _Seen:
         self.method, self.path = str(scope["method"]), str(scope["path"])
         self.asked = f"{shown(self.method)} {shown(self.path)}"
         self.context: TraceContext | None = context_of(headers)
+        self.trace_id = new_id(16) if self.context is None else self.context.trace_id
         self.request_id = given_id(headers) or made_id()
         self.status = 0
         self.body = b""
@@ -102,7 +108,7 @@ def _span(seen: _Seen, tracing: Tracing) -> Span:
     return Span(
         name=f"{shown(seen.method)} {route}".strip(),
         kind=SpanKind.SERVER,
-        trace_id=new_id(16) if context is None else context.trace_id,
+        trace_id=seen.trace_id,
         span_id=new_id(8),
         parent_id=b"" if context is None else context.span_id,
         start_ns=seen.started_ns,

@@ -40,8 +40,11 @@ class Built:
     at_the_end: tuple[Callable[[], None], ...]
 
 
-def built_of(settings: Settings, database: Database) -> Built:
-    """Control's parts. Nothing runs yet; call it in the event loop that will run them."""
+def built_of(settings: Settings, database: Database, *, unsent: Callable[[], int]) -> Built:
+    """Control's parts. Nothing runs yet; call it in the event loop that will run them.
+
+    `unsent` gives how many traces and log records a collector was not told of.
+    """
     state_dir = settings.state_dir
     access = access_of(settings, database)
     reconciler, backend, registry, trust = reconciler_of(settings, database, access)
@@ -55,7 +58,7 @@ def built_of(settings: Settings, database: Database) -> Built:
         performances=Performances(database, predictions, state_dir=state_dir),
         costs=costs_of(settings, database, predictions),
     )
-    services, keeping = with_metrics(services, settings, database, reconciler)
+    services, keeping = with_metrics(services, settings, database, reconciler, unsent=unsent)
     services, alert_loop, monitor_runner = with_watching(settings, database, reconciler, services)
     learning = Learning(database, services.performances, environment=settings.environment)
     loops: list[Loop] = [

@@ -17,8 +17,9 @@ from shipway.api.requests import SERVICE, Tracing
 from shipway.bootstrap.building import built_of
 from shipway.bootstrap.clock import clock
 from shipway.bootstrap.server import ControlServer
+from shipway.core.sampling import Sampler
 from shipway.core.spans import Span
-from shipway.otlp.options import share_of
+from shipway.otlp.options import sampler_of
 from shipway.otlp.sending import Sending
 from shipway.settings import (
     Settings,
@@ -63,9 +64,9 @@ def run_control(settings: Settings, *, shared_port: bool = False) -> None:
 async def _serve(
     settings: Settings, database: Database, listening: socket.socket, *, tls: ServerTls | None
 ) -> None:
-    built = built_of(settings, database)
-    await asyncio.to_thread(built.services.seals.sign, now=clock())
     sending = _sending()
+    built = built_of(settings, database, unsent=lambda: sending.dropped)
+    await asyncio.to_thread(built.services.seals.sign, now=clock())
     app = create_app(built.services, tracing=_tracing(settings, sending))
     server = ControlServer(app, on_exit=built.reconciler.release_waiters, tls=tls)
     # uvicorn raises the signal once more when it has ended; our own clean-up comes after that.
@@ -98,9 +99,10 @@ def _sending() -> Sending[Span]:
 def _tracing(settings: Settings, sending: Sending[Span]) -> Tracing | None:
     if sending.keep is None:
         return None
-    share = share_of(os.environ) if settings.trace_share is None else settings.trace_share
+    share = settings.trace_share
+    sampler = sampler_of(os.environ) if share is None else Sampler(share=share)
     return Tracing(
-        keep=sending.keep, share=share, service=sending.service, instance=sending.instance
+        keep=sending.keep, sampler=sampler, service=sending.service, instance=sending.instance
     )
 
 

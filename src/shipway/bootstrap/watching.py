@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 
 from shipway.api.services import Services
@@ -132,14 +133,23 @@ def _monitoring(
 
 
 def with_metrics(
-    services: Services, settings: Settings, database: Database, reconciler: Reconciler
+    services: Services,
+    settings: Settings,
+    database: Database,
+    reconciler: Reconciler,
+    *,
+    unsent: Callable[[], int],
 ) -> tuple[Services, Keeping]:
     """The services with the metrics of this process, and what keeps the history."""
     telemetry, gauges = Telemetry(), Gauges()
     history = History(database, telemetry, environment=settings.environment, clock=clock)
     keeping = Keeping(history, telemetry, seen=lambda: reconciler.seen, gauges=gauges, clock=clock)
     exposition = Exposition(
-        database, gauges, environment=settings.environment, seen=lambda: reconciler.seen
+        database,
+        gauges,
+        environment=settings.environment,
+        seen=lambda: reconciler.seen,
+        unsent=unsent,
     )
     measures = history if settings.prometheus_url is None else Prometheus(settings.prometheus_url)
     with_metrics = replace(

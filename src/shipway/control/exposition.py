@@ -104,11 +104,15 @@ AUDIT = _counter(
 GPU = _gauge("shipway_gpu_use_ratio", "Use (0 to 1) of the GPUs of control's machine, in the mean.")
 CPU = _counter("shipway_control_cpu_seconds_total", "Processor time of control.")
 MEMORY = _gauge("shipway_control_resident_memory_bytes", "Resident memory of control.")
+UNSENT = _counter(
+    "shipway_control_telemetry_dropped_total",
+    "Traces and log records of control that were not sent to the OpenTelemetry collector.",
+)
 
 FAMILIES = (
     *(BUILD, PHASE, ASLEEP, READY, REPLICAS, REPLICA_MEMORY, REPLICA_CPU, EXITS),
     *(ROLLOUT, ROLLOUT_START, ROLLOUT_STEP, FIRING, MONITOR_RUN, MONITOR_STATE),
-    *(GATEWAYS, AUDIT, GPU, CPU, MEMORY),
+    *(GATEWAYS, AUDIT, GPU, CPU, MEMORY, UNSENT),
 )
 """Every metric, in the order of the page."""
 
@@ -119,12 +123,20 @@ class Exposition:
     """Makes the page. Thread-safe; blocks."""
 
     def __init__(
-        self, database: Database, gauges: Gauges, *, environment: str, seen: Callable[[], Seen]
+        self,
+        database: Database,
+        gauges: Gauges,
+        *,
+        environment: str,
+        seen: Callable[[], Seen],
+        unsent: Callable[[], int],
     ) -> None:
+        """`unsent` gives how many traces and log records of this process a collector was not told of."""
         self._database = database
         self._gauges = gauges
         self._environment = environment
         self._seen = seen
+        self._unsent = unsent
 
     def page(self) -> bytes:
         """The whole page.
@@ -147,6 +159,7 @@ class Exposition:
         if use is not None:
             yield from simple(CPU, [({}, use.cpu_s)])
             yield from simple(MEMORY, [({}, float(use.memory_bytes))])
+        yield from simple(UNSENT, [({}, float(self._unsent()))])
         gpu = self._gauges.gpu_use()
         if gpu is not None:
             yield from simple(GPU, [({}, gpu)])

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import msgspec
+
 SLOW_SHARE = 0.01
 """What counts as slow: about this share of an endpoint's answers."""
 
 _STEP = 0.05
 _FIRST_S = 0.001
+
+
+class Sampler(msgspec.Struct, frozen=True, kw_only=True):
+    """Keeps a share of the traces by chance, and those that their callers record.
+
+    One that does not heed callers takes its share of all traces, whatever their callers do.
+    """
+
+    share: float
+    heeds_callers: bool = True
+
+    def is_sampled(self, *, callers: bool | None, chance: float) -> bool:
+        """Whether a trace is kept. `callers`: its caller's decision, None without one; `chance` in [0, 1)."""
+        if callers is not None and self.heeds_callers:
+            return callers
+        return chance < self.share
 
 
 class SlowLine:

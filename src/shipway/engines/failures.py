@@ -22,8 +22,10 @@ class FailureLog:
         self._second = -1
         self._written = self._left_out = 0
 
-    def note(self, asked: str, why: str, *, request_id: str, status: int) -> None:
-        """Writes what was asked, and the reason that its caller was told."""
+    def note(
+        self, asked: str, why: str, *, request_id: str, status: int, trace_id: str = ""
+    ) -> None:
+        """Writes what was asked, and the reason that its caller was told; `trace_id` is empty for none."""
         second = int(self._clock())
         if second != self._second:
             if self._left_out:
@@ -35,5 +37,5 @@ class FailureLog:
         self._written += 1
         _log.error(
             "%s failed (%s): %s", asked, status, why[:MOST_CHARACTERS],
-            extra={"request_id": request_id, "status": status},
+            extra={"request_id": request_id, "status": status, "trace_id": trace_id},
         )  # fmt: skip

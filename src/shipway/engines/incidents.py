@@ -9,6 +9,7 @@ from shipway.core.errors import ModelFailed
 from shipway.core.masking import masked
 from shipway.engines.logs import is_json, say
 
+LOGGER = "shipway.incidents"
 REDACTS = "SHIPWAY_REDACTS"
 """Set in the environment of a replica whose endpoint redacts: an exception's message may quote a value."""
 
@@ -34,9 +35,11 @@ def model_failed(
     )
 
 
-def log_unexpected(exc: BaseException, *, heading: str = "", trace: str = "") -> None:
+def log_unexpected(
+    exc: BaseException, *, heading: str = "", trace: str = "", logger: str = LOGGER
+) -> None:
     """Writes the traceback, without passwords of URLs, to this process's log."""
-    _write(heading + masked("".join(traceback.format_exception(exc))), trace)
+    _write(heading + masked("".join(traceback.format_exception(exc))), trace, logger=logger)
 
 
 def _without_messages(exc: BaseException) -> str:
@@ -52,7 +55,7 @@ def _without_messages(exc: BaseException) -> str:
     return "".join(links)
 
 
-def _write(text: str, trace: str) -> None:
+def _write(text: str, trace: str, *, logger: str = LOGGER) -> None:
     """Writes to this process's log; the model's own settings of `logging` cannot swallow it."""
     trace_id = trace.split("-")[1] if trace.count("-") == 3 else ""
     text = text.rstrip("\n")
@@ -60,4 +63,4 @@ def _write(text: str, trace: str) -> None:
         first, newline, rest = text.partition("\n")
         text = f"{first} (trace {trace_id}){newline}{rest}"
     of_trace = {"trace_id": trace_id} if trace_id else {}
-    say(text, level="ERROR", logger="shipway.incidents", **of_trace)
+    say(text, level="ERROR", logger=logger, **of_trace)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import time  # noqa: TID251 - when a line was written
@@ -24,6 +24,7 @@ FIELDS = (
 )
 """What a record may say beside its message; given to a logger as `extra`."""
 
+_IDS = ("request_id", "trace_id")
 MOST_CHARACTERS = 32_768
 """A longer message is cut in JSON: collectors refuse long lines."""
 
@@ -34,7 +35,16 @@ def is_json(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 class PlainFormatter(logging.Formatter):
-    """Logging's formatter, of whose output each record has one line that begins at the margin; passwords of URLs are masked."""
+    """Logging's formatter, of whose output each record has one line that begins at the margin; passwords of URLs are masked.
+
+    Behind the message are the ids by which a record is found.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Called by logging."""
+        found = about(record)
+        ids = "".join(f" {name}={found[name]}" for name in _IDS if name in found)
+        return super().formatMessage(record) + ids
 
     def format(self, record: logging.LogRecord) -> str:
         """Called by logging."""
@@ -88,19 +98,29 @@ def _sound(members: dict[str, object]) -> dict[str, object]:
     }
 
 
+LISTENERS: list[Callable[[logging.LogRecord], object]] = []
+"""What `say` tells beside the log: called by any thread; must not wait, and raises nothing."""
+
+
 def say(
     text: str, *, level: str = "WARNING", logger: str = "shipway.gateway", **fields: object
 ) -> None:
     """Writes one line to this process's log without the loggers, for what must not fail or get lost.
 
     A log that cannot be written, because its disk is full or model code closed it, must not turn
-    one failure into a dead process.
+    one failure into a dead process. `fields` are some of `FIELDS`.
     """
     is_object = is_json()
     line = json_line(level, logger, text, time(), **fields) if is_object else indented(masked(text))
     with suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
+    if LISTENERS:
+        number = logging.getLevelNamesMapping()[level]
+        record = logging.LogRecord(logger, number, "", 0, text, None, None)
+        record.__dict__.update(fields)
+        for listen in LISTENERS.copy():
+            listen(record)
 
 
 _plain = logging.Formatter()

@@ -104,6 +104,7 @@ class Gateway:
             answer.body[:MOST_CHARACTERS].decode("utf-8", "replace"),
             request_id=shown(request_id),
             status=answer.status,
+            trace_id=answer.trace_id.hex(),
         )
         if told:
             return answer

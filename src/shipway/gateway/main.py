@@ -20,6 +20,7 @@ import uvloop
 
 from shipway.core.errors import ShipwayError
 from shipway.core.failures import LastWord
+from shipway.core.sampling import Sampler
 from shipway.core.telemetry import Column
 from shipway.engines.logs import log_to_stderr
 from shipway.gateway.app import Gateway
@@ -45,7 +46,7 @@ from shipway.gateway.tracing import TracedServing
 from shipway.gateway.uploads import Uploads
 from shipway.gateway.valkey import ValkeyStore
 from shipway.gateway.valkey_ledger import ValkeyLedger
-from shipway.otlp.options import chosen_share, options_of
+from shipway.otlp.options import chosen_sampler, options_of
 from shipway.otlp.sending import Sending
 from shipway.tls.files import add_arguments, files_in
 from shipway.wire.kept import kept_snapshot
@@ -224,7 +225,7 @@ async def _serve(
     cache_url: str,
     limits_url: str,
 ) -> None:
-    share = chosen_share(os.environ)
+    sampler = chosen_sampler(os.environ)
     changed = asyncio.Event()
     store = ValkeyStore(cache_url) if cache_url else None
     ledger = await _ledger(options, limits_url)
@@ -243,7 +244,7 @@ async def _serve(
     # A gateway that hears nothing of control looks well and grows stale: it ends, and is started again.
     following.add_done_callback(lambda _: stopping.set())
     try:
-        gateway, services = _doors(options, table, _serving(table, sending, share=share))
+        gateway, services = _doors(options, table, _serving(table, sending, sampler))
         await _serve_doors((gateway, listening), (services, grpc), stopping, tls)
         await spool.close()
         await uploads.send_last()
@@ -334,12 +335,12 @@ def _sending(gateway: str, row: Row) -> Sending[Trace]:
     )
 
 
-def _serving(table: RouteTable, sending: Sending[Trace], *, share: float) -> Serving:
+def _serving(table: RouteTable, sending: Sending[Trace], sampler: Sampler) -> Serving:
     """The serving that notes what is told, or the plain one where nothing is."""
     logs_access = os.environ.get("SHIPWAY_ACCESS_LOG", "").lower() in ("1", "true", "yes", "on")
     if sending.keep is None and not logs_access:
         return Serving(table)
-    return TracedServing(table, share=share, keep=sending.keep, logs_access=logs_access)
+    return TracedServing(table, sampler=sampler, keep=sending.keep, logs_access=logs_access)
 
 
 async def _ledger(options: Options, limits_url: str) -> Ledger:

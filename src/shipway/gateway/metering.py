@@ -25,7 +25,9 @@ from shipway.wire.codec import Codec, Headers
 
 
 class Marked(Protocol):
-    """An answer of any door."""
+    """An answer of any door. `trace_id` is of the trace that a failure belongs to."""
+
+    trace_id: bytes
 
     def marked(self, marks: Headers) -> Self:
         """The same with these headers (HTTP) or trailers (gRPC) behind its own."""

@@ -13,6 +13,7 @@ from typing import Protocol
 from shipway.core.errors import (
     DeadlineExceeded,
     DependencyError,
+    ModelFailed,
     NoReadyReplica,
     ShipwayError,
 )
@@ -25,7 +26,7 @@ from shipway.engines.load import load_engine
 from shipway.engines.port import Engine
 from shipway.engines.warmup import warm
 from shipway.gateway.counters import Row
-from shipway.gateway.traces import TRACE
+from shipway.gateway.traces import TRACE, own_header
 
 RELOAD_MIN_S = 1.0
 RELOAD_MAX_S = 30.0
@@ -169,7 +170,7 @@ class InlineRunner:
         except ShipwayError:
             raise
         except Exception as exc:
-            raise model_failed(exc, whose="The gateway's", redacts=self.redacts) from exc
+            raise self._failure(exc) from exc
         self._note(seconds, rows)
         return outputs
 
@@ -184,9 +185,12 @@ class InlineRunner:
         except TimeoutError as exc:
             raise DeadlineExceeded("The deadline passed while the model was computing.") from exc
         except Exception as exc:
-            raise model_failed(exc, whose="The gateway's", redacts=self.redacts) from exc
+            raise self._failure(exc) from exc
         self._note(seconds, rows)  # not in the thread: the loop adds to the same numbers
         return outputs
+
+    def _failure(self, exc: Exception) -> ModelFailed:
+        return model_failed(exc, whose="The gateway's", redacts=self.redacts, trace=own_header())
 
     def _note(self, seconds: float, rows: int) -> None:
         count_run(self.row.values, seconds, batches=1, rows=rows)

@@ -39,7 +39,7 @@ class Call:
 class Trace:
     """One request. Times are of `perf_counter`, 0 for stages that it did not come to.
 
-    `is_sampled`: it is kept whatever becomes of it. `authenticated`, `admitted`, `decoding`, `decoded`,
+    `is_sampled`: it is kept whatever becomes of it; `may_be_kept`: if it fails or is slow. `authenticated`, `admitted`, `decoding`, `decoded`,
     `encoding` and `encoded` are when it was so far. `error` is what its caller was told, None for an
     answer; `has_failed` where that was our fault. `version` and `marks` are of the answer. `epoch_ns`
     is when the clock began, in nanoseconds since 1970.
@@ -48,16 +48,23 @@ class Trace:
     __slots__ = (
         "admitted", "attributes", "authenticated", "calls", "context", "decoded", "decoding", "encoded",
         "encoding", "ended", "endpoint", "epoch_ns", "error", "has_failed", "is_over", "is_sampled",
-        "marks", "request_id", "span_id", "started", "trace_id", "version",
+        "marks", "may_be_kept", "request_id", "span_id", "started", "trace_id", "version",
     )  # fmt: skip
 
     def __init__(
-        self, endpoint: str, context: TraceContext | None, *, is_sampled: bool, request_id: str
+        self,
+        endpoint: str,
+        context: TraceContext | None,
+        *,
+        is_sampled: bool,
+        may_be_kept: bool,
+        request_id: str,
     ) -> None:
         self.started = perf_counter()
         self.endpoint = endpoint
         self.context = context
         self.is_sampled = is_sampled
+        self.may_be_kept = may_be_kept
         self.request_id = request_id
         self.trace_id = b"" if context is None else context.trace_id
         self.span_id = b""
@@ -87,11 +94,12 @@ class Trace:
         return call
 
     def header_for(self, call: Call) -> str:
-        """The `traceparent` that a replica is given; empty while it is not known whether it is kept."""
-        if not self.is_sampled:
+        """The `traceparent` that a replica is given, which says it of what fails; empty for what nobody keeps."""
+        if not (self.is_sampled or self.may_be_kept):
             return ""
+        self.identify()
         call.span_id = call.span_id or new_id(8)
-        return parent_header(self.trace_id, call.span_id, is_sampled=True)
+        return parent_header(self.trace_id, call.span_id, is_sampled=self.is_sampled)
 
     def note_run(self, seconds: float) -> None:
         """Notes that a model of this process has just run for so long."""
@@ -103,3 +111,12 @@ class Trace:
 
 TRACE: ContextVar[Trace | None] = ContextVar("shipway_trace", default=None)
 """The trace of the request being answered; None where it has none."""
+
+
+def own_header() -> str:
+    """The `traceparent` of the request being answered; empty where it has no trace that may be kept."""
+    trace = TRACE.get()
+    if trace is None or trace.is_over or not (trace.is_sampled or trace.may_be_kept):
+        return ""
+    trace.identify()
+    return parent_header(trace.trace_id, trace.span_id, is_sampled=trace.is_sampled)

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from shipway.core.errors import EndpointNotFound, ShipwayError
 from shipway.core.inference import InferenceRequest, InferenceResponse
-from shipway.core.sampling import SlowLine
+from shipway.core.sampling import Sampler, SlowLine
 from shipway.core.signature import Signature
 from shipway.core.spans import Value
 from shipway.gateway.access_log import note_access
@@ -38,6 +38,7 @@ FAILED_STATUS = 500
 """From this HTTP status on, or what stands for it in another protocol, a request failed by our fault."""
 
 MOST_ENDPOINTS = 10_000
+_NONE = Sampler(share=0.0)
 _OK = 200
 _LEFT = 499
 """What an access log says of a caller that went away before its answer, as nginx does."""
@@ -50,14 +51,14 @@ class TracedServing(Serving):
         self,
         table: RouteTable,
         *,
-        share: float = 0.0,
+        sampler: Sampler = _NONE,
         keep: Callable[[Trace], None] | None = None,
         logs_access: bool = False,
     ) -> None:
-        """`keep` takes the traces that are kept, `share` of those without a caller's decision."""
+        """`keep` takes the traces that are kept; `sampler` says which are, whatever becomes of them."""
         super().__init__(table)
         self.on_stage = _note_stage
-        self._share = share if keep is not None else 0.0
+        self._sampler = sampler if keep is not None else _NONE
         self._keep = keep
         self._logs_access = logs_access
         self._lines: dict[str, SlowLine] = {}
@@ -88,8 +89,15 @@ class TracedServing(Serving):
     def _begun(self, message: Sent, name: str) -> Trace:
         headers = message.headers
         context = context_of(headers) if PARENT in headers else None
-        is_sampled = random.random() < self._share if context is None else context.is_sampled
-        return Trace(name, context, is_sampled=is_sampled, request_id=own_id("", headers))
+        callers = None if context is None else context.is_sampled
+        is_sampled = self._sampler.is_sampled(callers=callers, chance=random.random())
+        return Trace(
+            name,
+            context,
+            is_sampled=is_sampled,
+            may_be_kept=self._keep is not None,
+            request_id=own_id("", headers),
+        )
 
     def _end(self, trace: Trace, message: Sent, task: asyncio.Task[Any] | None = None) -> None:
         trace.ended = perf_counter()
@@ -105,6 +113,8 @@ class TracedServing(Serving):
                 trace.epoch_ns = time_ns() - int(trace.ended * 1e9)
                 trace.attributes = self._attributes(trace, message, status)
                 self._keep(trace)
+            elif trace.context is None:
+                trace.trace_id = b""  # a replica was told one that nobody will find
         if self._logs_access:
             note_access(trace, status=status, seconds=seconds)
 
@@ -183,14 +193,18 @@ class Traced(Generic[R, A]):
         return answer
 
     def refuse(self, error: ShipwayError) -> A:
-        """See Codec. A failure of ours is told under the id that its trace has."""
+        """See Codec. A failure of ours is told under the id that its trace has, and logged with the trace's."""
         trace = self._trace
         trace.error = error
         answer = self._codec.refuse(error)
         if status_of(error) < FAILED_STATUS:
             return answer
         trace.request_id = trace.request_id or made_id()
-        return answer.marked(header_of(trace.request_id))
+        if trace.may_be_kept:
+            trace.identify()
+        answer = answer.marked(header_of(trace.request_id))
+        answer.trace_id = trace.trace_id
+        return answer
 
 
 def _note_stage(stage: Stage) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import msgspec
 
 from shipway.core.errors import InvalidSpec
+from shipway.core.sampling import Sampler
 
 SHARE = 0.01
 """Of the traces, when an address is set and nothing is said of how many."""
@@ -52,32 +53,41 @@ def options_of(environment: Mapping[str, str]) -> OtlpOptions:
     )
 
 
-def share_of(environment: Mapping[str, str]) -> float:
-    """The share of traces by `OTEL_TRACES_SAMPLER` and `…_ARG`; `SHARE` when they do not say."""
-    sampler = environment.get("OTEL_TRACES_SAMPLER", "").strip().removeprefix("parentbased_")
-    if sampler in ("always_on", "always_off"):
-        return 1.0 if sampler == "always_on" else 0.0
-    given = environment.get("OTEL_TRACES_SAMPLER_ARG", "").strip()
-    share = _number(given, SHARE) if sampler in ("", "traceidratio") else SHARE
-    return share if 0.0 <= share <= 1.0 else SHARE
+def sampler_of(environment: Mapping[str, str]) -> Sampler:
+    """The sampler by `OTEL_TRACES_SAMPLER` and `…_ARG`; one that keeps `SHARE` when they do not say.
+
+    Without `parentbased_` it does not heed callers. An argument that is missing or no share is 1.
+    https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+    """
+    name = environment.get("OTEL_TRACES_SAMPLER", "").strip()
+    kind = name.removeprefix("parentbased_")
+    shares = {"always_on": 1.0, "always_off": 0.0, "traceidratio": _ratio(environment, 1.0)}
+    if kind not in shares:
+        return Sampler(share=SHARE if kind else _ratio(environment, SHARE))
+    return Sampler(share=shares[kind], heeds_callers=kind != name)
 
 
-def chosen_share(environment: Mapping[str, str]) -> float:
-    """The share of traces by `SHIPWAY_TRACE_SHARE`; by OpenTelemetry's variables where it is not set.
+def _ratio(environment: Mapping[str, str], instead: float) -> float:
+    ratio = _number(environment.get("OTEL_TRACES_SAMPLER_ARG", "").strip(), instead)
+    return ratio if 0.0 <= ratio <= 1.0 else instead
+
+
+def chosen_sampler(environment: Mapping[str, str]) -> Sampler:
+    """The sampler by `SHIPWAY_TRACE_SHARE`; by OpenTelemetry's variables where it is not set.
 
     Raises:
         InvalidSpec: it is no share.
     """
     given = environment.get("SHIPWAY_TRACE_SHARE", "").strip()
     if not given:
-        return share_of(environment)
+        return sampler_of(environment)
     share = _number(given, -1.0)
     if not 0.0 <= share <= 1.0:
         raise InvalidSpec(
             f"Setting `SHIPWAY_TRACE_SHARE` cannot be {given!r}: it is no number from 0 to 1.",
             next_step="Correct the variable: a tenth of the traces is `0.1`.",
         )
-    return share
+    return Sampler(share=share)
 
 
 def _target(environment: Mapping[str, str], signal: str, path: str) -> Target | None:

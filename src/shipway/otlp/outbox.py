@@ -100,9 +100,8 @@ class Outbox(Generic[T]):
             self._send_all()
         except Exception as exc:  # noqa: BLE001 - the thread's outermost frame
             if not self._is_faulty:
-                log_unexpected(
-                    exc, heading="The collector cannot be told now. It is tried again.\n"
-                )
+                heading = "The collector cannot be told now. It is tried again.\n"
+                log_unexpected(exc, heading=heading, logger=__name__)
             self._is_faulty = True
             self._is_closing.wait(SEND_EVERY_S)
 

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Generic, TypeVar
 
 from shipway.core.spans import Span
+from shipway.engines.logs import LISTENERS
 from shipway.otlp.options import Target, options_of
 
 T = TypeVar("T")
@@ -67,12 +68,22 @@ class Sending(Generic[T]):
         outbox: Outbox[Line] = Outbox(target, encode, on_drop=partial(self._note_drop, "logs"))
         handler = OtlpHandler(outbox)
         logging.getLogger().addHandler(handler)
-        self._closers += (partial(logging.getLogger().removeHandler, handler), outbox.close)
+        LISTENERS.append(handler.handle)
+        self._closers += (
+            partial(logging.getLogger().removeHandler, handler),
+            partial(LISTENERS.remove, handler.handle),
+            outbox.close,
+        )
+
+    @property
+    def dropped(self) -> int:
+        """How many traces and log records were not sent."""
+        return sum(self._dropped.values())
 
     def _note_drop(self, signal: str, dropped: int) -> None:
         with self._lock:
             self._dropped[signal] = dropped
-            self._on_drop(sum(self._dropped.values()))
+            self._on_drop(self.dropped)
 
     def close(self) -> None:
         """Sends what waits, within a few seconds; idempotent."""

@@ -40,18 +40,24 @@ B = TypeVar("B")
 
 
 class Answer:
-    """One complete HTTP answer. `Content-Length` is added by the server."""
+    """One complete HTTP answer. `Content-Length` is added by the server.
 
-    __slots__ = ("body", "headers", "status")
+    `trace_id` is of the trace that a failure belongs to, empty for none; it is for the log and not sent.
+    """
+
+    __slots__ = ("body", "headers", "status", "trace_id")
 
     def __init__(self, status: int, body: bytes, headers: Headers) -> None:
         self.status = status
         self.body = body
         self.headers = headers
+        self.trace_id = b""
 
     def marked(self, marks: Headers) -> Answer:
         """The same with these headers behind its own."""
-        return Answer(self.status, self.body, self.headers + marks)
+        answer = Answer(self.status, self.body, self.headers + marks)
+        answer.trace_id = self.trace_id
+        return answer
 
 
 class Message(Protocol):

@@ -28,22 +28,23 @@ class Reply:
     """One message with its head, or none and the trailers of the failure instead.
 
     `failure` is what was our fault, None where nothing was; `request_id` is what its caller was told
-    to name it by.
+    to name it by, `trace_id` of the trace that it belongs to.
     """
 
-    __slots__ = ("failure", "message", "request_id", "trailers")
+    __slots__ = ("failure", "message", "request_id", "trace_id", "trailers")
 
     def __init__(self, message: bytes, trailers: bytes = OK_TRAILERS) -> None:
         self.message = message
         self.trailers = trailers
         self.failure: ShipwayError | None = None
         self.request_id = ""
+        self.trace_id = b""
 
     def marked(self, marks: Headers) -> Reply:
         """The same with these trailers behind its own."""
         reply = Reply(self.message, self.trailers + header_block(marks))
         if self.failure is not None:
-            reply.failure = self.failure
+            reply.failure, reply.trace_id = self.failure, self.trace_id
             reply.request_id = told_id(marks) or self.request_id
         return reply
 

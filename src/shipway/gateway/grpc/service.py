@@ -84,6 +84,7 @@ class Services:
             str(error),
             request_id=shown(request_id),
             status=status_of(error),
+            trace_id=reply.trace_id.hex(),
         )
         if reply.request_id:
             return reply
