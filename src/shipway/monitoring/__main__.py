@@ -67,15 +67,16 @@ def answer_to(order: Order) -> Answer:
 
 
 def _drawn(order: Order, report: MonitorReport) -> tuple[str, ...]:
-    from shipway.monitoring.plots import MOST_PLOTTED, png_of, svg_of
+    from shipway.monitoring.plots import MOST_PLOTTED, pictures_of, svg_of
 
     directory = Path(order.directory)
-    plots = [svg_of([finding]) for finding in report.findings[: 2 * MOST_PLOTTED]]
+    plots = [svg_of(finding) for finding in report.findings[: 2 * MOST_PLOTTED]]
     (directory / PAGE).write_text(page_of(report, title=order.title, plots=plots))
     if not report.findings:
         return (PAGE,)
-    (directory / SVG).write_text(svg_of(report.findings))
-    (directory / PNG).write_bytes(png_of(report))
+    svg, png = pictures_of(report)
+    (directory / SVG).write_text(svg)
+    (directory / PNG).write_bytes(png)
     return (PAGE, SVG, PNG)
 
 

@@ -21,6 +21,9 @@ _INK = "#808182"
 """What becomes the colour of the page's text in an SVG; a grey between black and white in a PNG."""
 
 _WIDTH, _HEIGHT = 9.0, 2.6
+_LEFT, _RIGHT, _ABOVE, _BELOW = 0.6, 0.15, 0.3, 0.8
+"""Inches around each pair of axes: for labels, of which the longest stand askew below."""
+
 _LONGEST_LABEL = 14
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
 _STYLE = {
@@ -41,22 +44,23 @@ _STYLE = {
 }
 
 
-def png_of(report: MonitorReport) -> bytes:
-    """The report's first findings as a picture on white."""
+def pictures_of(report: MonitorReport) -> tuple[str, bytes]:
+    """The report's first findings as an SVG, and as a PNG on white."""
     with matplotlib.rc_context(_STYLE):
-        stream = BytesIO()
-        figure = _figure(report.findings[:MOST_PLOTTED])
+        figure, stream = _figure(report.findings[:MOST_PLOTTED]), BytesIO()
         figure.savefig(stream, format="png", dpi=110, facecolor="white", metadata={"Software": ""})
-    return stream.getvalue()
+        return _svg(figure), stream.getvalue()
 
 
-def svg_of(findings: Sequence[MonitorFinding]) -> str:
-    """Findings as an SVG whose text has the colour of the page around it."""
+def svg_of(finding: MonitorFinding) -> str:
+    """A finding as an SVG whose text has the colour of the page around it."""
     with matplotlib.rc_context(_STYLE):
-        stream = StringIO()
-        _figure(findings[:MOST_PLOTTED]).savefig(
-            stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
-        )
+        return _svg(_figure([finding]))
+
+
+def _svg(figure: Any) -> str:
+    stream = StringIO()
+    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     # Without what only a file of its own may have, and the makers' addresses.
     drawn = _METADATA.sub("", stream.getvalue()).replace(_INK, "currentColor")
     return drawn[drawn.index("<svg") :]
@@ -68,8 +72,18 @@ def _figure(findings: Sequence[MonitorFinding]) -> Any:
     from matplotlib.figure import Figure
 
     rows = max(1, len(findings))
-    figure = Figure(figsize=(_WIDTH, _HEIGHT * rows), layout="constrained")
+    height = _HEIGHT * rows
+    figure = Figure(figsize=(_WIDTH, height))
     FigureCanvasAgg(figure)
+    # Fixed: to let matplotlib look for the best places takes longer than all the rest.
+    figure.subplots_adjust(
+        left=_LEFT / _WIDTH,
+        right=1 - _RIGHT / _WIDTH,
+        top=1 - _ABOVE / height,
+        bottom=_BELOW / height,
+        wspace=0.16,
+        hspace=(_ABOVE + _BELOW) / (_HEIGHT - _ABOVE - _BELOW),
+    )
     places = figure.subplots(rows, 2, squeeze=False)
     for (left, right), finding in zip(places, findings, strict=False):
         _distributions(left, finding)
