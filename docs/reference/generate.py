@@ -354,6 +354,7 @@ _WHEN = {
     "no-replicas": "the version that should serve cannot answer for 30 s",
     "error-rate": "more than 5 % of 20 requests or more in a minute fail, for 10 s",
     "latency": "p99 is 6 robust deviations, and half as much again, above the same time of past days",
+    "rejections": "more than half of the requests in five minutes break the signature or are otherwise the caller's mistake, for 30 s",
     "overload": "more than 5 % of requests in two minutes are shed (429), for 30 s",
     "capture-loss": "a prediction that should have been kept was lost",
     "stuck-rollout": "a rollout stays longer in its step than its plan allows",

@@ -22,7 +22,8 @@ from shipway.control.alerting.sending import AT_ONCE, Secrets, Sender
 from shipway.control.alerting.webhooks import posted
 from shipway.control.changes import Request
 from shipway.core.addresses import OutboundPolicy
-from shipway.core.alerts.messages import Message, MessageKind
+from shipway.core.alerts.lifecycle import Event
+from shipway.core.alerts.messages import Item, Message, MessageKind
 from shipway.core.alerts.sending import LEASE_S, LONGEST_PAUSE_S
 from shipway.core.errors import (
     InvalidRequest,
@@ -32,6 +33,7 @@ from shipway.core.errors import (
     StateUnusable,
 )
 from shipway.core.secrets import SecretRef, SecretRules
+from shipway.core.signals import Severity
 from shipway.store.sealing import Sealer
 from shipway.store.sql.database import Database, sqlite_url
 from shipway.testing.webhooks import receiver
@@ -62,7 +64,7 @@ class World:
         self.now = NOW
         self.state = state
         self.database = Database.open(sqlite_url(state))
-        secrets = Secrets(Sealer(state / "keys"), {"CI_TOKEN": "t0ken"})
+        self.secrets = secrets = Secrets(Sealer(state / "keys"), {"CI_TOKEN": "t0ken"})
         self.sender = Sender(
             self.database,
             environment="dev",
@@ -270,6 +272,30 @@ def test_apprise_tells_services_and_is_judged_as_webhooks_are(hook):
     assert len(hook.bare) == 1
 
 
+@pytest.mark.parametrize(
+    ("severity", "event", "tone"),
+    [
+        (Severity.CRITICAL, Event.SUSTAIN, "failure"),
+        (Severity.WARNING, Event.WORSEN, "warning"),
+        (Severity.INFO, Event.ESCALATE, "info"),
+        (Severity.CRITICAL, Event.CLEAR, "success"),
+        (Severity.CRITICAL, Event.EXPIRE, "success"),
+    ],
+)
+def test_services_show_how_bad_it_is_and_that_it_is_over(world, hook, severity, event, tone):
+    item = Item(
+        alert="a", event=event, at=NOW, rule="error-rate", subject="", severity=severity,
+        endpoint="churn", version="churn:2", since=NOW, summary="s", numbers={}, runbook="", command="",
+    )  # fmt: skip
+    world.add(hook.url.replace("http://", "json://"))
+    message = Message(kind=MessageKind.ALERTS, environment="dev", endpoint="churn", items=(item,))
+    world.put(message)
+    world.send_for()
+    world.send_for()
+    (heard,) = hook.bare
+    assert heard["type"] == tone
+
+
 def test_what_apprise_says_of_a_failure_holds_no_part_of_the_url(hook):
     url = hook.url.replace("http://", "json://user:hunter22@")
     hook.answers = [500]
@@ -433,6 +459,26 @@ def test_a_channel_runs_no_program_but_that_of_its_name(world, url):
         world.add(url, name="retrain")
     with pytest.raises(InvalidSpec, match="for webhooks"):
         world.add("command://retrain", name="retrain", template={})
+
+
+def test_no_reference_decides_which_program_runs(world, tmp_path):
+    program(world, "exit 0")
+    url = tmp_path / "url"
+    url.write_text("command://retrain")
+    world.channels = Channels(
+        world.database,
+        environment="dev",
+        secrets=world.secrets,
+        rules=SecretRules(allowed=(f"file:{tmp_path}/*",)),
+        sender=world.sender,
+    )
+    world.add("", name="retrain", url_from=SecretRef(file=str(url)))
+    url.write_text("command:///bin/false")
+    world.put(channel="retrain")
+    assert world.sender.deliver() == 1
+    assert (world.state / "commands" / "begun").exists()
+    (channel,) = world.channels.list()
+    assert (channel.sent, channel.waiting) == (1, 0)
 
 
 # What is sealed

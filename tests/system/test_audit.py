@@ -21,6 +21,7 @@ from shipway import AsyncClient, Client
 from shipway.client.answers import PolicyChange
 from shipway.core.audit import AuditEvent
 from shipway.core.policy import EnvironmentPolicy
+from shipway.testing.bundles import write_bundle
 
 
 class Control:
@@ -109,6 +110,24 @@ def test_record_is_listed_and_shown(recorded: Control) -> None:
     assert msgspec.convert(found, list[AuditEvent], strict=False)[0].sequence == 3
     assert '"generation": 1' in recorded.shipway("audit", "show", "1")
     recorded.shipway("audit", "show", "9", code=3)
+
+
+def test_why_an_endpoint_was_changed_is_on_the_record(control: Control, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "bundle")
+    (tmp_path / "m.yaml").write_text("{name: m, model: 'm:1', limits: {max_queue: 7}}")
+    shipway = control.shipway
+    shipway("register", str(tmp_path / "bundle"), "--name", "m")
+    shipway("deploy", "m:1", "--no-wait", "--reason", "the quarter's model")
+    shipway("apply", "-f", "m.yaml", "--no-wait", "--reason", "ticket 7: fewer requests")
+    shipway("delete", "m", "--yes", "--reason", "nobody asks it")
+    found = json.loads(shipway("audit", "list", "--subject", "m", "--json"))
+    reasons = {event["action"]: event["details"].get("reason") for event in found}
+    assert reasons["endpoint.deploy"] == "the quarter's model"
+    assert reasons["endpoint.apply"] == "ticket 7: fewer requests"
+    assert reasons["endpoint.delete"] == "nobody asks it"
+    long = {"model": "m:1", "reason": "x" * 5000}
+    said = httpx.post(f"{control.url}/api/v1/endpoints/m/deploy", json=long)
+    assert (said.status_code, "up to 4000" in said.text) == (400, True)
 
 
 def test_export_is_verified_elsewhere_with_the_key_of_before_or_after_a_rotation(

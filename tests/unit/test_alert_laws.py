@@ -562,9 +562,10 @@ def test_an_alert_fires_in_time_though_a_clock_ran_ahead_when_it_was_raised():
     world = World(replace(PLAIN, for_s=30.0))
     world.hear(AHEAD, signal(AHEAD))
     world.hear(0, signal(0))
-    world.hear(29, signal(29))
+    world.hear(10, signal(10))  # the second look by which the clock is right
+    world.hear(39, signal(39))
     assert world.alert.phase is Phase.PENDING
-    world.hear(30, signal(30))
+    world.hear(40, signal(40))
     assert world.alert.phase is Phase.FIRING
 
 
@@ -573,9 +574,10 @@ def test_an_alert_ends_in_time_though_a_clock_ran_ahead_when_it_cleared():
     world.hear(0, signal(0))
     world.hear(AHEAD, signal(AHEAD, firing=False))
     world.hear(10, signal(10, firing=False))
-    world.hear(69, signal(69, firing=False))
+    world.hear(20, signal(20, firing=False))
+    world.hear(79, signal(79, firing=False))
     assert world.alert.phase is Phase.FIRING
-    world.hear(70, signal(70, firing=False))
+    world.hear(80, signal(80, firing=False))
     assert world.alert.phase is Phase.RESOLVED
 
 
@@ -583,10 +585,64 @@ def test_an_alert_escalates_in_time_though_a_clock_ran_ahead_when_it_was_told():
     world = World()
     world.hear(AHEAD, signal(AHEAD))
     world.hear(0, signal(0))
-    world.hear(599, signal(599))
+    world.hear(10, signal(10))
+    world.hear(609, signal(609))
+    assert world.told == [(Event.SUSTAIN, ("ops",))]
+    world.hear(610, signal(610))
+    assert world.told[1:] == [(Event.ESCALATE, ("boss",))]
+
+
+def test_a_clock_that_is_behind_for_one_look_fires_nothing_before_its_time():
+    world = World(replace(PLAIN, for_s=30.0))
+    world.hear(0, signal(0))
+    world.hear(-AHEAD, signal(-AHEAD))
+    world.hear(20, signal(20))
+    assert world.alert.phase is Phase.PENDING
+    world.hear(30, signal(30))
+    assert world.alert.phase is Phase.FIRING
+
+
+def test_a_clock_that_is_behind_for_one_look_ends_nothing_before_its_time():
+    world = World()
+    world.hear(0, signal(0))
+    world.hear(10, signal(10, firing=False))
+    world.hear(-AHEAD, signal(-AHEAD, firing=False))
+    world.hear(60, signal(60, firing=False))
+    assert world.alert.phase is Phase.FIRING
+    world.hear(70, signal(70, firing=False))
+    assert world.alert.phase is Phase.RESOLVED
+
+
+def test_a_clock_that_is_behind_for_one_look_escalates_nothing_before_its_time():
+    world = World()
+    world.hear(0, signal(0))
+    world.hear(-AHEAD, signal(-AHEAD))
+    world.hear(20, signal(20))
     assert world.told == [(Event.SUSTAIN, ("ops",))]
     world.hear(600, signal(600))
     assert world.told[1:] == [(Event.ESCALATE, ("boss",))]
+
+
+@pytest.mark.parametrize(("ends_s", "channels"), [(500, ("ops",)), (700, ("ops", "boss"))])
+def test_who_was_told_by_a_release_that_did_not_keep_it_is_told_of_the_end(ends_s, channels):
+    world = World()
+    world.hear(0, signal(0))
+    world.alerts[KEY] = replace(world.alert, told=None)
+    world.hear(ends_s, signal(ends_s, firing=False))
+    world.hear(ends_s + 60)
+    assert world.told[-1] == (Event.CLEAR, channels)
+
+
+def test_what_a_release_that_did_not_keep_who_was_told_still_owed_is_told():
+    world = World()
+    world.hear(-1, signal(-1))
+    world.silences = [silence(100)]
+    world.hear(0, signal(0, firing=False))
+    world.hear(61)
+    assert (world.alert.phase, world.alert.owed) == (Phase.RESOLVED, Event.CLEAR)
+    world.alerts[KEY] = replace(world.alert, told=None)
+    world.hear(101)
+    assert world.told[-1] == (Event.CLEAR, ("ops",))
 
 
 V1, V2, V3 = (VersionRef("churn", number) for number in (1, 2, 3))

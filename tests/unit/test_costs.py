@@ -132,7 +132,10 @@ def test_a_well_kept_endpoint_gets_no_advice():
     ("fields", "kind"),
     [
         ({"replicas": 4, "busy": 0.9, "memory_gb": 2.0}, "replicas"),
-        ({"batch_rows": 1.0, "queue_s": 0.04, "infer_s": 0.01}, "batching"),
+        (
+            {"batch_rows": 1.0, "max_batch_rows": 1, "queue_s": 0.04, "infer_s": 0.01},
+            "batching",
+        ),
         ({"is_float32": True, "size_mb": 400.0}, "quantisation"),
     ],
 )
@@ -143,6 +146,11 @@ def test_each_waste_is_named_with_its_saving(fields, kind):
     assert advice.what
     assert advice.evidence
     assert advice.command
+
+
+def test_a_replica_that_may_stack_and_does_not_has_measured_that_it_does_not_pay():
+    waits = {"batch_rows": 1.0, "queue_s": 0.04, "infer_s": 0.01}
+    assert advised(changed(**waits, max_batch_rows=64), PRICES) == ()
 
 
 def test_replicas_enough_for_the_busiest_minute_are_kept():

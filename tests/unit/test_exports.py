@@ -23,7 +23,7 @@ from shipway.gateway import metrics
 
 NOW = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
 RUNBOOKS = {
-    "error-rate", "latency", "no-replicas", "overload", "slo-burn", "gateway-down", "capture-loss",
+    "error-rate", "latency", "no-replicas", "overload", "rejections", "slo-burn", "gateway-down", "capture-loss",
     "drift", "quality", "performance", "monitor-failed", "stuck-rollout", "budget",
 }  # fmt: skip
 FAMILIES = {family.name: family for family in (*metrics.FAMILIES, *exposition.FAMILIES)}

@@ -24,6 +24,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str
     dry_run: bool = False
     supersede: bool = False
+    reason: str = ""
     environment: str | None = None
     replicas: int | None = None
     placement: Placement | None = None
@@ -44,6 +45,8 @@ router = APIRouter(tags=["endpoints"])
 ANSWERS = [EndpointView, ChangeView, Deployment, EndpointSpec, Logs]
 
 DryRun = Annotated[bool, Query(description="Only say what would change.")]
+MOST_REASON = 4000
+Reason = Annotated[str, Query(max_length=MOST_REASON, description="Why; kept on the audit record.")]
 _CHANGED: dict[int | str, dict[str, Any]] = {
     200: answers(ChangeView, "What changes, and the endpoint's state after it.")
 }
@@ -74,17 +77,21 @@ def apply(
     supersede: Annotated[
         bool, Query(description="Take the place of a rollout that is under way.")
     ] = False,
+    reason: Reason = "",
 ) -> Response:
     """Makes the endpoint what the spec says."""
     require_named(services, caller, spec)
-    request = _request(services, actor, dry_run=dry_run, supersede=supersede)
+    request = _request(services, actor, dry_run=dry_run, supersede=supersede, reason=reason)
     return answer(services.endpoints.apply(name, spec, request))
 
 
 @router.delete("/endpoints/{name}", responses=_CHANGED)
-def delete(name: str, services: UsesServices, actor: Actor, dry_run: DryRun = False) -> Response:
+def delete(
+    name: str, services: UsesServices, actor: Actor, dry_run: DryRun = False, reason: Reason = ""
+) -> Response:
     """Stops and forgets the endpoint."""
-    return answer(services.endpoints.delete(name, _request(services, actor, dry_run=dry_run)))
+    request = _request(services, actor, dry_run=dry_run, reason=reason)
+    return answer(services.endpoints.delete(name, request))
 
 
 @router.post("/endpoints/{name}/deploy", responses=_CHANGED, openapi_extra=takes(Deployment))
@@ -98,15 +105,23 @@ def deploy(
     """Puts a version behind the endpoint, which is made when it is new."""
     require_named(services, caller, body)
     dry_run, supersede = _flag(body, "dry_run"), _flag(body, "supersede")
+    reason = body.pop("reason", "")
+    if not isinstance(reason, str) or len(reason) > MOST_REASON:
+        raise InvalidRequest(
+            f"`reason` is no text of up to {MOST_REASON} characters.", path="reason"
+        )
     fields = {key: value for key, value in body.items() if value is not None}
-    request = _request(services, actor, dry_run=dry_run, supersede=supersede)
+    request = _request(services, actor, dry_run=dry_run, supersede=supersede, reason=reason)
     return answer(services.endpoints.deploy(name, fields, request))
 
 
 @router.post("/endpoints/{name}/rollback", responses=_CHANGED)
-def rollback(name: str, services: UsesServices, actor: Actor, dry_run: DryRun = False) -> Response:
+def rollback(
+    name: str, services: UsesServices, actor: Actor, dry_run: DryRun = False, reason: Reason = ""
+) -> Response:
     """Back to the version that served before."""
-    return answer(services.endpoints.rollback(name, _request(services, actor, dry_run=dry_run)))
+    request = _request(services, actor, dry_run=dry_run, reason=reason)
+    return answer(services.endpoints.rollback(name, request))
 
 
 @router.get("/endpoints/{name}/logs", responses={200: answers(Logs, "Oldest line first.")})
@@ -124,5 +139,9 @@ def _flag(body: dict[str, Any], name: str) -> bool:
     return value
 
 
-def _request(services: Services, actor: str, *, dry_run: bool, supersede: bool = False) -> Request:
-    return Request(actor=actor, now=services.now(), dry_run=dry_run, supersede=supersede)
+def _request(
+    services: Services, actor: str, *, dry_run: bool, supersede: bool = False, reason: str
+) -> Request:
+    return Request(
+        actor=actor, now=services.now(), dry_run=dry_run, supersede=supersede, reason=reason
+    )

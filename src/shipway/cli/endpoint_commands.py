@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from shipway.cli.options import DryRun, EndpointName, Json, NoWait, Server, StateDir, TimeoutS
+from shipway.cli.options import (
+    DryRun,
+    EndpointName,
+    Json,
+    NoWait,
+    Reason,
+    Server,
+    StateDir,
+    TimeoutS,
+)
 
 Supersede = Annotated[
     bool, typer.Option("--supersede", help="Take the place of a rollout that is under way.")
@@ -66,6 +75,7 @@ def deploy(
         str | None, typer.Option(help="What the change is for; kept on record with it.")
     ] = None,
     supersede: Supersede = False,
+    reason: Reason = "",
     dry_run: DryRun = False,
     no_wait: NoWait = False,
     timeout_s: TimeoutS = 300.0,
@@ -103,7 +113,13 @@ def deploy(
         fields["rollout"] = plan
     with client_of(server, state_dir) as client:
         accepted = client.deploy(
-            model, endpoint=endpoint, dry_run=dry_run, supersede=supersede, wait=False, **fields
+            model,
+            endpoint=endpoint,
+            dry_run=dry_run,
+            supersede=supersede,
+            reason=reason,
+            wait=False,
+            **fields,
         )
         change = carried_out(
             client,
@@ -122,6 +138,7 @@ def apply(
         Path, typer.Option("--file", "-f", help="YAML with one or more endpoints; `-` reads stdin.")
     ],
     supersede: Supersede = False,
+    reason: Reason = "",
     dry_run: DryRun = False,
     no_wait: NoWait = False,
     timeout_s: TimeoutS = 300.0,
@@ -140,7 +157,7 @@ def apply(
         changes = [
             carried_out(
                 client,
-                client.apply(spec, dry_run=dry_run, supersede=supersede, wait=False),
+                client.apply(spec, dry_run=dry_run, supersede=supersede, reason=reason, wait=False),
                 label=f"Applying {spec.name}",
                 timeout_s=None if no_wait else timeout_s,
                 as_json=as_json,
@@ -175,6 +192,7 @@ def delete(
     name: EndpointName,
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    reason: Reason = "",
     dry_run: DryRun = False,
     server: Server = None,
     state_dir: StateDir = None,
@@ -187,7 +205,7 @@ def delete(
     with client_of(server, state_dir) as client:
         if not (dry_run or yes or confirmed(f"Delete endpoint `{name}`?")):
             raise typer.Exit(1)
-        change = client.delete(name, dry_run=dry_run)
+        change = client.delete(name, dry_run=dry_run, reason=reason)
     show_change(change, as_json=as_json)
 
 
@@ -224,6 +242,7 @@ def predict(
 def rollback(
     name: EndpointName,
     *,
+    reason: Reason = "",
     dry_run: DryRun = False,
     no_wait: NoWait = False,
     timeout_s: TimeoutS = 300.0,
@@ -236,7 +255,9 @@ def rollback(
     from shipway.cli.sessions import client_of
 
     with client_of(server, state_dir) as client, waiting(f"Rolling back {name}"):
-        change = client.rollback(name, dry_run=dry_run, wait=not no_wait, timeout_s=timeout_s)
+        change = client.rollback(
+            name, dry_run=dry_run, reason=reason, wait=not no_wait, timeout_s=timeout_s
+        )
     show_change(change, as_json=as_json)
 
 

@@ -10,6 +10,7 @@ import typer
 EndpointName = Annotated[str, typer.Argument(help="The endpoint's name.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change; change nothing.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept on the audit record.")]
 Server = Annotated[
     str | None,
     typer.Option("--server", metavar="URL", help="Control's URL; found by itself when left out."),

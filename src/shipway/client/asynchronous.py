@@ -327,13 +327,14 @@ class AsyncClient:
         """One endpoint."""
         return await self._send(calls.endpoint(name))
 
-    async def deploy(
+    async def deploy(  # noqa: PLR0913 - what may be said of a deployment
         self,
         model: str,
         *,
         endpoint: str | None = None,
         dry_run: bool = False,
         supersede: bool = False,
+        reason: str = "",
         wait: bool = True,
         timeout_s: float = DEPLOY_TIMEOUT_S,
         **fields: Unpack[SpecFields],
@@ -342,7 +343,7 @@ class AsyncClient:
 
         Creates the endpoint when there is none. The version before keeps serving until the new one
         is ready, and stays warm for a rollback. With a plan (`rollout`, here or in the endpoint's spec)
-        it waits until the rollout has begun; `wait_rollout` waits for its end.
+        it waits until the rollout has begun; `wait_rollout` waits for its end. `reason` is kept on the audit record.
 
         Raises:
             DeployFailed: the version could not be started.
@@ -351,7 +352,12 @@ class AsyncClient:
             DeadlineExceeded: it was not live within `timeout_s`.
         """
         call = calls.deploy(
-            model, endpoint=endpoint, dry_run=dry_run, supersede=supersede, **fields
+            model,
+            endpoint=endpoint,
+            dry_run=dry_run,
+            supersede=supersede,
+            reason=reason,
+            **fields,
         )
         waiting = Waiting(wait=wait, timeout_s=timeout_s)
         return await self._run(flows.changed(self._session, call, waiting))
@@ -362,11 +368,12 @@ class AsyncClient:
         *,
         dry_run: bool = False,
         supersede: bool = False,
+        reason: str = "",
         wait: bool = True,
         timeout_s: float = DEPLOY_TIMEOUT_S,
     ) -> Change:
         """Makes an endpoint what its spec says, and waits until live. Raises like `deploy`."""
-        call = calls.apply(spec, dry_run=dry_run, supersede=supersede)
+        call = calls.apply(spec, dry_run=dry_run, supersede=supersede, reason=reason)
         waiting = Waiting(wait=wait, timeout_s=timeout_s)
         return await self._run(flows.changed(self._session, call, waiting))
 
@@ -375,17 +382,18 @@ class AsyncClient:
         endpoint: str,
         *,
         dry_run: bool = False,
+        reason: str = "",
         wait: bool = True,
         timeout_s: float = DEPLOY_TIMEOUT_S,
     ) -> Change:
         """Brings back the version that served before, and waits until live. Raises like `deploy`."""
-        call = calls.rollback(endpoint, dry_run=dry_run)
+        call = calls.rollback(endpoint, dry_run=dry_run, reason=reason)
         waiting = Waiting(wait=wait, timeout_s=timeout_s)
         return await self._run(flows.changed(self._session, call, waiting))
 
-    async def delete(self, endpoint: str, *, dry_run: bool = False) -> Change:
+    async def delete(self, endpoint: str, *, dry_run: bool = False, reason: str = "") -> Change:
         """Stops and forgets an endpoint; its models stay registered."""
-        return await self._send(calls.delete(endpoint, dry_run=dry_run))
+        return await self._send(calls.delete(endpoint, dry_run=dry_run, reason=reason))
 
     async def wait(
         self, endpoint: str, *, version: str | None = None, timeout_s: float = DEPLOY_TIMEOUT_S

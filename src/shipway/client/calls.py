@@ -153,33 +153,36 @@ def endpoint(name: str) -> Call[Endpoint]:
     return Call(method="GET", path=_path("endpoints", name), read=reading(Endpoint))
 
 
-def apply(spec: EndpointSpec, *, dry_run: bool, supersede: bool) -> Call[Change]:
+def apply(spec: EndpointSpec, *, dry_run: bool, supersede: bool, reason: str) -> Call[Change]:
     """Makes an endpoint what its spec says."""
     return Call(
         method="PUT",
         path=_path("endpoints", spec.name),
-        query={**_dry(dry_run=dry_run), **({"supersede": "true"} if supersede else {})},
+        query={
+            **_asked(dry_run=dry_run, reason=reason),
+            **({"supersede": "true"} if supersede else {}),
+        },
         read=reading(Change),
         **_json(spec),
     )
 
 
-def delete(name: str, *, dry_run: bool) -> Call[Change]:
+def delete(name: str, *, dry_run: bool, reason: str) -> Call[Change]:
     """Stops and forgets an endpoint."""
     return Call(
         method="DELETE",
         path=_path("endpoints", name),
-        query=_dry(dry_run=dry_run),
+        query=_asked(dry_run=dry_run, reason=reason),
         read=reading(Change),
     )
 
 
-def _dry(*, dry_run: bool) -> dict[str, str]:
-    return {"dry_run": "true"} if dry_run else {}
+def _asked(*, dry_run: bool, reason: str) -> dict[str, str]:
+    return {**({"dry_run": "true"} if dry_run else {}), **({"reason": reason} if reason else {})}
 
 
 def deploy(
-    model: str, *, endpoint: str | None, dry_run: bool, supersede: bool, **fields: Any
+    model: str, *, endpoint: str | None, dry_run: bool, supersede: bool, reason: str, **fields: Any
 ) -> Call[Change]:
     """Puts a version behind an endpoint, by default the one of the model's own name.
 
@@ -190,16 +193,18 @@ def deploy(
         method="POST",
         path=_path("endpoints", endpoint or parse_version(model).model, "deploy"),
         read=reading(Change),
-        **_json({"model": model, "dry_run": dry_run, "supersede": supersede, **wanted}),
+        **_json(
+            {"model": model, "dry_run": dry_run, "supersede": supersede, "reason": reason, **wanted}
+        ),
     )
 
 
-def rollback(name: str, *, dry_run: bool) -> Call[Change]:
+def rollback(name: str, *, dry_run: bool, reason: str) -> Call[Change]:
     """Brings back the version that served before."""
     return Call(
         method="POST",
         path=_path("endpoints", name, "rollback"),
-        query=_dry(dry_run=dry_run),
+        query=_asked(dry_run=dry_run, reason=reason),
         read=reading(Change),
     )
 

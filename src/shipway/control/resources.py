@@ -153,6 +153,7 @@ def _observed(
         infer_s=None if infer_ms is None else infer_ms / 1000,
         queue_s=None if queue_ms is None else queue_ms / 1000,
         batch_rows=value_of("batch_rows", tally, seconds),
+        max_batch_rows=spec.limits.max_batch_rows,
         batchable=record.manifest.content.signature.batchable,
         size_mb=record.size_bytes / 1e6,
         is_float32=record.manifest.content.format in _FLOAT_FORMATS,

@@ -57,7 +57,7 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What one version behind an endpoint did in an hour, and what its replicas used.
 
-    `tenants` are its requests by the project of their callers; `use_case` is the endpoint's tag.
+    `tenants` are its requests by project: the endpoint's; `use_case` is the endpoint's tag.
     """
 
     endpoint: str

@@ -35,7 +35,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
 
     `busy` is the highest mean number of requests in the model at once in any minute; `cpu_s` and
     `memory_gb` (one replica's) are the replicas'. `infer_s` is the mean time in the model per batch,
-    `batch_rows` the mean rows of a batch, `queue_s` the mean wait before it.
+    `batch_rows` the mean rows of a batch, `max_batch_rows` the most it may have, `queue_s` the mean wait before it.
     `size_mb` is the model's, `is_float32` whether its weights are. `compared` is what the prediction log
     has to tell equal requests by; None where it does not have them whole, or a cache is there already.
     """
@@ -52,6 +52,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     infer_s: float | None = None
     queue_s: float | None = None
     batch_rows: float | None = None
+    max_batch_rows: int = 1
     batchable: bool = True
     size_mb: float | None = None
     is_float32: bool = False
@@ -156,7 +157,8 @@ def _batching(observed: Observed, prices: Prices) -> Iterator[Advice]:
     rows, queue_s, infer_s = observed.batch_rows, observed.queue_s, observed.infer_s
     if not observed.batchable or rows is None or queue_s is None or infer_s is None:
         return
-    if rows > 1.5 or queue_s < infer_s or infer_s <= 0:
+    # Where it may stack more, and does not, the replica has measured that it would not pay.
+    if observed.max_batch_rows > 1 or rows > 1.5 or queue_s < infer_s or infer_s <= 0:
         return
     waiting = queue_s / infer_s
     saved = 0.5 * (1 - 1 / (1 + waiting))
@@ -169,9 +171,11 @@ def _batching(observed: Observed, prices: Prices) -> Iterator[Advice]:
         what="Let the replica stack requests that wait.",
         evidence=(
             f"Requests waited {1000 * queue_s:.1f} ms for a model that takes {1000 * infer_s:.1f} ms,"
-            f" and its batches had {rows:.1f} rows."
+            f" and its batches had {rows:.1f} rows, as `limits.max_batch_rows` has it."
         ),
-        command="Raise the most rows of a batch in the model's `model.yaml`, and register it again.",
+        command=(
+            f"Leave `limits.max_batch_rows` out of the spec of `{observed.endpoint}`, and `shipway apply` it."
+        ),
     )
 
 
@@ -191,7 +195,7 @@ def _quantisation(observed: Observed, prices: Prices) -> Iterator[Advice]:
         currency=prices.currency,
         what="Try int8 weights, and evaluate them against this version.",
         evidence=f"{observed.size_mb:,.0f} MB of float32 weights, {observed.cpu_s / observed.hours / 3600:.2f} cores.",
-        command=f"shipway evaluate {observed.version}",
+        command=f"shipway evaluate {observed.version} --data FILE --label COLUMN",
     )
 
 

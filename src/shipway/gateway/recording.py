@@ -269,7 +269,9 @@ def key_as_kept(
 
     def kept(text: str) -> str:
         try:
-            value = np.array([text], dtype=object)
+            # A row of one value may be said as one: `[42]`.
+            said = text.strip("[]") if dtype.is_numeric else text
+            value = np.array([said], dtype=object)
             array = value.astype(NUMPY_OF[dtype]) if dtype.is_numeric else value
         except (OverflowError, ValueError):
             return text[:LONGEST_TEXT]  # of a row of several values, or no key of this endpoint

@@ -107,6 +107,14 @@ def _of_endpoints(t: Thresholds) -> Iterator[Rule]:
         "{{ $value | humanizePercentage }} of the requests to {{ $labels.endpoint }} are refused.",
         t.lasting,
     )
+    yield _rule(
+        "ShipwayRejections",
+        f"{_share('caller', t.window)} > 0.5",
+        "warning",
+        "rejections",
+        "{{ $value | humanizePercentage }} of the requests to {{ $labels.endpoint }} are their callers' mistakes.",
+        t.lasting,
+    )
     lost = f"sum by (endpoint) (increase(shipway_predictions_lost_total[{t.window}]))"
     yield _rule(
         "ShipwayCaptureLoss",

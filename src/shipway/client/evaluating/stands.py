@@ -27,6 +27,7 @@ _DEADLINE_MS = 300_000
 _MOST_BODY_BYTES = 256 * 1024 * 1024
 _MOST_QUEUE = 256
 _PLACE_LENGTH = 8
+_REASON = "a version is evaluated"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE = Path("/proc/self/ns/pid")
 
@@ -59,7 +60,12 @@ class Stands:
         waiting = Waiting(timeout_s=DEPLOY_TIMEOUT_S)
         try:
             call = calls.deploy(
-                str(version), endpoint=name, dry_run=False, supersede=False, **fields
+                str(version),
+                endpoint=name,
+                dry_run=False,
+                supersede=False,
+                reason=_REASON,
+                **fields,
             )
             yield from flows.changed(self._session, call, waiting)
         except PolicyUnmet as refusal:
@@ -98,7 +104,7 @@ def leftovers_removed() -> Flow[None]:
 
 def _removed(name: str) -> Flow[None]:
     try:
-        yield from one(calls.delete(name, dry_run=False))
+        yield from one(calls.delete(name, dry_run=False, reason=_REASON))
     except EndpointNotFound:
         return
     except ShipwayError:

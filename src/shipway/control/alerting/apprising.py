@@ -7,6 +7,7 @@ import re
 import socket
 from typing import Any
 
+from shipway.control.alerting.courier import Parcel
 from shipway.core.addresses import OutboundPolicy
 
 _LEAST_LENGTH = 4
@@ -18,25 +19,30 @@ class _Refused(OSError):
     """A connection that the policy does not allow."""
 
 
-def notified(url: str, title: str, text: str, policy: OutboundPolicy) -> tuple[str, bool]:
+def notified(parcel: Parcel) -> tuple[str, bool]:
     """Why a service was not told, and whether it never will be; empty when it was."""
-    refused = _judge_connections(policy)
+    refused = _judge_connections(parcel.policy)
     import apprise
 
     service = apprise.Apprise()
     with apprise.LogCapture(level=logging.WARNING) as said:  # type: ignore[no-untyped-call]  # Apprise is not typed
-        if not service.add(url):
+        if not service.add(parcel.url):
             return "Apprise cannot read the URL.", True
         is_html = all(one.notify_format == apprise.NotifyFormat.HTML for one in service)
-        body = text if is_html else _inert(text)
-        # Without a format the text would be taken for what the service shows: for HTML in e-mails.
-        if service.notify(body=body, title=title, body_format=apprise.NotifyFormat.TEXT):
+        is_taken = service.notify(
+            body=parcel.text if is_html else _inert(parcel.text),
+            title=parcel.title,
+            notify_type=apprise.NotifyType(parcel.tone.value),
+            # Without one the text would be taken for what the service shows: for HTML in e-mails.
+            body_format=apprise.NotifyFormat.TEXT,
+        )
+        if is_taken:
             return "", False
         lines = said.getvalue().splitlines()
     if refused:
         return f"It may not be called: {refused[0]}.", True
     last = lines[-1] if lines else "Apprise gave no reason"
-    return f"{_without(url, last)}.", False
+    return f"{_without(parcel.url, last)}.", False
 
 
 def _inert(text: str) -> str:

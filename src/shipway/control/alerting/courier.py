@@ -34,8 +34,17 @@ class Way(StrEnum):
     COMMAND = "command"
 
 
+class Tone(StrEnum):
+    """How a service shows a message: its colour or picture."""
+
+    INFO = "info"
+    WARNING = "warning"
+    FAILURE = "failure"
+    SUCCESS = "success"
+
+
 class Parcel(msgspec.Struct, frozen=True, kw_only=True):
-    """What to carry where. `headers` are for webhooks, `body` too and for programs, `title` and `text` for Apprise."""
+    """What to carry where. `headers` are for webhooks, `body` too and for programs, the last three for Apprise."""
 
     way: Way
     url: str
@@ -44,6 +53,7 @@ class Parcel(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
     title: str = ""
     text: str = ""
+    tone: Tone = Tone.INFO
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,7 +154,7 @@ def carried(parcel: Parcel, commands: Path) -> Receipt:
         return _receipt(posted(parcel.url, parcel.headers, parcel.body, parcel.policy))
     from shipway.control.alerting.apprising import notified
 
-    return _receipt(notified(parcel.url, parcel.title, parcel.text, parcel.policy))
+    return _receipt(notified(parcel))
 
 
 def _receipt(found: tuple[str, bool]) -> Receipt:

@@ -13,12 +13,14 @@ from functools import partial
 
 import msgspec
 
-from shipway.control.alerting.courier import Carrier, Parcel, Way
+from shipway.control.alerting.courier import Carrier, Parcel, Tone, Way
 from shipway.core.addresses import OutboundPolicy
-from shipway.core.alerts.channels import Channel, ChannelKind, Hidden
-from shipway.core.alerts.messages import document_of, filled, text_of, title_of
+from shipway.core.alerts.channels import COMMAND, Channel, ChannelKind, Hidden
+from shipway.core.alerts.deciding import ENDS
+from shipway.core.alerts.messages import Message, document_of, filled, text_of, title_of
 from shipway.core.alerts.sending import Notification, failed, sent
 from shipway.core.errors import CallerError, NotFound, SecretUnavailable, ShipwayError
+from shipway.core.signals import Severity
 from shipway.settings import content_of
 from shipway.store.sealing import Sealer
 from shipway.store.sql.database import Database
@@ -144,15 +146,17 @@ class Sender:
             tx.notifications.settle(after)
 
     def _parcel(self, channel: Channel, one: Notification) -> Parcel:
-        url = self._secrets.opened(channel.url)
+        # No reference decides which program runs: it is the channel's own, whatever a file says by now.
+        is_command = channel.kind is ChannelKind.COMMAND
+        url = COMMAND + channel.name if is_command else self._secrets.opened(channel.url)
         title, text = title_of(one.message), text_of(one.message)
         carried = partial(Parcel, url=url, policy=self._policy, title=title, text=text)
         if channel.kind is ChannelKind.APPRISE:
-            return carried(way=Way.APPRISE)
+            return carried(way=Way.APPRISE, tone=_tone_of(one.message))
         document = document_of(one.message, one.id)
         body = document if channel.template is None else filled(channel.template, document)
         encoded = msgspec.json.encode(body)
-        if channel.kind is ChannelKind.COMMAND:
+        if is_command:
             return carried(way=Way.COMMAND, body=encoded)
         return carried(way=Way.WEBHOOK, body=encoded, headers=self._headers(channel, one, encoded))
 
@@ -167,3 +171,17 @@ class Sender:
         if channel.token is not None:
             headers["authorization"] = f"Bearer {self._secrets.opened(channel.token)}"
         return headers
+
+
+def _tone_of(message: Message) -> Tone:
+    """That of its worst news; an end is good news."""
+    if message.items and all(item.event in ENDS for item in message.items):
+        return Tone.SUCCESS
+    return _TONES[message.severity]
+
+
+_TONES = {
+    Severity.INFO: Tone.INFO,
+    Severity.WARNING: Tone.WARNING,
+    Severity.CRITICAL: Tone.FAILURE,
+}

@@ -127,7 +127,7 @@ class _Life:
         if signal.is_firing:
             self._hear_trouble(signal, handling)
         elif self.alert is not None and self.alert.phase is not Phase.RESOLVED:
-            since = min(self.alert.clear_since or signal.at, signal.at)
+            since = self._mended(self.alert.clear_since or signal.at, signal.at)
             self.alert = _replace(self.alert, heard_at=signal.at, clear_since=since)
             if self.alert.phase is Phase.PENDING:
                 self._move(Event.CLEAR)
@@ -146,8 +146,7 @@ class _Life:
         self.alert = _replace(
             alert,
             severity=severity,
-            # Evidence from before it was raised: a clock ran ahead then, and is right now.
-            raised_at=min(alert.raised_at, signal.at),
+            raised_at=self._mended(alert.raised_at, signal.at),
             heard_at=signal.at,
             clear_since=None,
             since=min(alert.since, signal.since or alert.since),
@@ -161,6 +160,14 @@ class _Life:
         if is_worse:
             self._move(Event.WORSEN, f"Now {severity.value}: {signal.summary}")
             self.has_fired = True
+
+    def _mended(self, noted: datetime, at: datetime) -> datetime:
+        """The time noted, but for one that a clock noted which ran ahead: then that of now.
+
+        Where the evidence of before is later than now, it may be the clock of now that is wrong.
+        """
+        is_behind = self.before is not None and at < self.before.heard_at
+        return noted if is_behind else min(noted, at)
 
     def proceed(self) -> None:
         """Lets the time pass."""
@@ -186,14 +193,14 @@ class _Life:
         if alert.owed is not None:
             alert = self.alert = self._tell_owed(alert, alert.owed)
         if alert.phase is Phase.FIRING and alert.told_at is not None:
-            told_at = min(alert.told_at, self._now)
+            told_at = self._mended(alert.told_at, self._now)
             self.alert = _replace(alert, told_at=told_at)
             self._escalate(self.alert, told_at)
 
     def _tell_owed(self, alert: Alert, event: Event) -> Alert:
         if event in ENDS:
             # Who was told of it, whatever its severity and the declaration have become.
-            self._note(alert, event, alert.told)
+            self._note(alert, event, self._knowing(alert))
             return _replace(alert, owed=None, told=())
         told = self._note(alert, event, self._concerned(alert))
         return _replace(told, owed=None, told_at=alert.told_at or self._now)
@@ -221,7 +228,13 @@ class _Life:
         """Lets channels be told; the alert with them among those who know of it."""
         if channels:
             self.notices.append(Notice(alert=alert, event=event, channels=channels))
-        return _replace(alert, told=tuple(dict.fromkeys(alert.told + channels)))
+        return _replace(alert, told=tuple(dict.fromkeys(self._knowing(alert) + channels)))
+
+    def _knowing(self, alert: Alert) -> tuple[str, ...]:
+        """Who was told that it fires, and not that it ended."""
+        if alert.told is not None:
+            return alert.told
+        return () if alert.told_at is None and alert.owed is None else self._concerned(alert)
 
     def _move(self, event: Event, message: str = "") -> None:
         assert self.alert is not None
@@ -253,6 +266,7 @@ def _opened(signal: Signal, severity: Severity, version: str, now: datetime) -> 
         raised_at=signal.at,
         heard_at=signal.at,
         version=version,
+        told=(),
     )
 
 

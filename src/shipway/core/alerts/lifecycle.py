@@ -107,7 +107,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     the evidence that raised it, `heard_at` that of the last one, `clear_since` that of the first one since which the rule does not hold. `firings`
     counts how often it fired, `fired_at` is the last time. `owed` is what people are still to be told,
     `told_at` when they were told that it fires; None when they do not know. `told` are the channels that
-    know of it and not of its end. `escalations` counts the
+    know of it and not of its end; None in rows of releases that did not keep them. `escalations` counts the
     channels that were told because nobody acknowledged it. Without evidence for `stale_s` it expires.
     """
 
@@ -127,7 +127,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     fired_at: datetime | None = None
     owed: Event | None = None
     told_at: datetime | None = None
-    told: tuple[str, ...] = ()
+    told: tuple[str, ...] | None = None
     escalations: int = 0
     acknowledged_by: str = ""
     version: str = ""
@@ -190,7 +190,8 @@ def moved(alert: Alert, event: Event, now: datetime, *, by: str = "") -> Alert:
         case Event.ACKNOWLEDGE:
             return _replace(after, acknowledged_by=by)
         case Event.CLEAR | Event.EXPIRE | Event.RESOLVE:
-            owed = event if alert.told else None
+            is_known = alert.told_at is not None if alert.told is None else bool(alert.told)
+            owed = event if is_known else None
             return _replace(after, owed=owed, told_at=None, acknowledged_by="")
         case Event.RAISE:
             return _replace(after, clear_since=None, escalations=0, since=now)
