@@ -32,11 +32,11 @@ def ask(server, values):
     return httpx.post(url, json=body, headers=server.headers, timeout=20)
 
 
-def shipway(server, *words):
+def shipway(server, *words, code=0):
     command = [SHIPWAY, "monitors", *words, "--dir", server.state_dir]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stderr
+    return done.stdout or done.stderr
 
 
 def test_what_callers_sent_is_judged_on_demand(server, tmp_path):
@@ -52,6 +52,9 @@ def test_what_callers_sent_is_judged_on_demand(server, tmp_path):
     assert page.read_text().startswith("<!doctype html>")
     assert "inconclusive" in shipway(server, "list", "scale")
     assert "Too little data" in shipway(server, "show", "scale", "drift")
+    for form in ("svg", "png"):
+        said = shipway(server, "show", "scale", "drift", f"--{form}", "plot", code=3)
+        assert f"has no `plot.{form}`" in said
     assert run["id"] in shipway(server, "history", "scale", "drift")
     times = ("--since", "2026-01-01", "--until", "2026-01-01T06:00:00")
     past = json.loads(shipway(server, "run", "scale", "drift", *times, "--json"))

@@ -11,6 +11,7 @@ import typer
 from shipway.cli.options import TIME_FORMATS, EndpointName, Json, Server, StateDir
 
 if TYPE_CHECKING:
+    from shipway.client.monitoring import Form
     from shipway.client.synchronous import Client
     from shipway.core.monitor_runs import MonitorRun
 
@@ -21,6 +22,8 @@ HtmlFile = Annotated[
 PngFile = Annotated[
     Path | None, typer.Option("--png", help="Write the first findings as a picture into this file.")
 ]
+
+SvgFile = Annotated[Path | None, typer.Option("--svg", help="The same as an SVG.")]
 
 
 def list_monitors(
@@ -52,6 +55,7 @@ def run(
     ] = None,
     html: HtmlFile = None,
     png: PngFile = None,
+    svg: SvgFile = None,
     timeout_s: Annotated[
         float, typer.Option("--timeout", help="Seconds to wait until it is done.")
     ] = 900.0,
@@ -70,7 +74,7 @@ def run(
     with client_of(server, state_dir) as client:
         with progress(f"Running {monitor} of {name}"):
             found = client.run_monitor(name, monitor, since=since, until=until, timeout_s=timeout_s)
-        _write(client, found, html=html, png=png)
+        _write(client, found, {"html": html, "png": png, "svg": svg})
     _show(found, as_json=as_json)
 
 
@@ -101,6 +105,7 @@ def show(
     *,
     html: HtmlFile = None,
     png: PngFile = None,
+    svg: SvgFile = None,
     server: Server = None,
     state_dir: StateDir = None,
     as_json: Json = False,
@@ -112,7 +117,7 @@ def show(
         lasts = {one.monitor.label: one.last for one in client.monitors(name)}
         last = lasts.get(run)
         found = client.monitor_run(name, run if last is None else last.id)
-        _write(client, found, html=html, png=png)
+        _write(client, found, {"html": html, "png": png, "svg": svg})
     _show(found, as_json=as_json)
 
 
@@ -130,11 +135,10 @@ def _show(found: MonitorRun, *, as_json: bool) -> None:
         raise typer.Exit(Exit.UNAVAILABLE)
 
 
-def _write(client: Client, found: MonitorRun, *, html: Path | None, png: Path | None) -> None:
-    if html is not None:
-        html.write_bytes(client.monitor_report(found.endpoint, found.id, "html"))
-    if png is not None:
-        png.write_bytes(client.monitor_report(found.endpoint, found.id, "png"))
+def _write(client: Client, found: MonitorRun, files: dict[Form, Path | None]) -> None:
+    for form, file in files.items():
+        if file is not None:
+            file.write_bytes(client.monitor_report(found.endpoint, found.id, form))
 
 
 def add_to(app: typer.Typer) -> None:
