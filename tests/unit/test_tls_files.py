@@ -24,7 +24,7 @@ def ca(tmp_path):
 
 @pytest.fixture
 def server(ca):
-    ca.issue("server")
+    ca.issue("server", at=NOW)
     return ca.pair("server")
 
 
