@@ -169,6 +169,39 @@ def test_budgets_are_charges_and_the_present_hour_and_all_are_read_at_once(datab
     assert standings["c"] == 0.0
 
 
+class Overtaken(Steady):
+    """The same; while it is asked about the hour under way, another control with a fast clock charges it."""
+
+    other = None
+
+    def used(self, since, until):
+        found = super().used(since, until)
+        if self.other is not None:
+            other, self.other = self.other, None
+            other.charge(NOON + HOUR)
+        return found
+
+
+def test_an_hour_that_is_charged_meanwhile_counts_once(database):
+    costs(database).charge(NOON)
+    for name in ("a", "b"):
+        spec = EndpointSpec(
+            name=name, model="m:1", environment="dev", budget=Budget(amount=100, per=Period.DAY)
+        )
+        state = EndpointState(spec=spec, generation=1, phase=Phase.LIVE, active=VersionRef("m", 1))
+        with database.transaction() as tx:
+            tx.endpoints.put(state, expected_generation=None)
+    source = Overtaken()
+    own, now = costs(database, source), NOON + HOUR / 2
+    source.other = costs(database)
+    # An hour of 1.5, and half of one so far.
+    assert [one.standing.spent for one in own.budgets(now)] == [pytest.approx(2.25)] * 2
+    # By now the hour under way is charged whole.
+    assert [one.standing.spent for one in own.budgets(now)] == [pytest.approx(3.0)] * 2
+    report = own.report(["endpoint"], since=NOON - HOUR, until=now, now=now)
+    assert total(report) == pytest.approx(6.0)
+
+
 def test_a_price_holds_for_its_time(database):
     costs(database).charge(NOON)
     dearer = costs(database, prices=Prices(cpu_hour=2.0, memory_gb_hour=0, gpu_hour=0))

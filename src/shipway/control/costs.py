@@ -139,17 +139,18 @@ class Costs:
         """By period and endpoint, what it cost until now."""
         if not periods:
             return {}
-        present, currency = self._present(now), self.prices.currency
+        currency = self.prices.currency
         with self._database.reading() as tx:
             closed = {
                 per: tx.charges.spent(
-                    self._environment, began(per, now), now + HOUR, currency=currency
+                    self._environment, began(per, now), _hour(now), currency=currency
                 )
                 for per in periods
             }
-        for one in present:
+        for one in self._present(now):
             for spent in closed.values():
-                spent[one.endpoint] = spent.get(one.endpoint, 0.0) + one.total
+                if one.currency == currency:
+                    spent[one.endpoint] = spent.get(one.endpoint, 0.0) + one.total
         return {**closed}
 
     def signals(self, now: datetime) -> tuple[Signal, ...]:
@@ -254,19 +255,23 @@ class Costs:
     def _charges(
         self, since: datetime, until: datetime, now: datetime, *, endpoint: str
     ) -> Iterable[Charge]:
+        present = _hour(now)
         with self._database.reading() as tx:
-            yield from tx.charges.between(self._environment, _hour(since), until, endpoint=endpoint)
-        if since <= now and until > _hour(now):
+            closed = tx.charges.between(self._environment, _hour(since), until, endpoint=endpoint)
+        # The hour under way is added once, though somebody charges it meanwhile.
+        yield from (one for one in closed if one.hour != present)
+        if since <= now and until > present:
             for one in self._present(now):
                 if not endpoint or one.endpoint == endpoint:
                     yield one
 
     def _present(self, now: datetime) -> tuple[Charge, ...]:
-        """What the hour under way cost so far; nothing where it is charged, by a clock that ran ahead."""
+        """What the hour under way cost: so far, or what it is charged already, by a clock that ran ahead."""
         present = _hour(now)
         with self._database.reading() as tx:
-            if tx.charges.at(self._environment, (present,)):
-                return ()
+            found = tx.charges.at(self._environment, (present,))
+        if found:
+            return found
         use = self._source.used(present, now) or HourUse()
         return tuple(charged(use.usages, use.shared, self.prices, hour=present))
 
