@@ -202,8 +202,11 @@ def test_what_strangers_wrote_is_kept_and_forges_no_line_of_a_message(control):
 
 
 def test_what_people_say_of_alerts_is_kept_whatever_they_write(control):
-    wanted = SilenceRequest(endpoint="churn", for_s=100, reason="a\x00b")
-    assert control.silences.add(wanted, ADA).reason == r"a\x00b"
+    wanted = SilenceRequest(
+        endpoint="churn", rule="quality\x00", subject="\x00*", for_s=100, reason="a\x00b"
+    )
+    made = control.silences.add(wanted, ADA)
+    assert (made.rule, made.subject, made.reason) == (r"quality\x00", r"\x00*", r"a\x00b")
     control.hear(0, signal(0))
     (alert,) = control.alerts.newest()
     said = msgspec.structs.replace(ADA, reason="a\x00b", now=at(1))

@@ -51,9 +51,10 @@ class Silences:
         silence = Silence(
             id=uuid4().hex[:10],
             environment=self._environment,
-            endpoint=wanted.endpoint,
-            rule=wanted.rule,
-            subject=wanted.subject,
+            # Alerts' texts are printable, too, so that no other could match.
+            endpoint=printable(wanted.endpoint),
+            rule=printable(wanted.rule),
+            subject=printable(wanted.subject),
             until=request.now + timedelta(seconds=wanted.for_s),
             reason=printable(wanted.reason),
             by=request.actor,
