@@ -42,6 +42,13 @@ def dashboards() -> dict[str, dict[str, Any]]:
 
 
 def _overview() -> Iterator[Panel]:
+    yield from _all_requests()
+    yield from _all_releases()
+    yield from _all_findings()
+    yield from _own_use()
+
+
+def _all_requests() -> Iterator[Panel]:
     total = f"sum(rate(shipway_requests_total[{_INTERVAL}]))"
     yield _stat("Requests", "reqps", total)
     yield _stat("Failing", "percentunit", _failing("", ""))
@@ -70,6 +77,9 @@ def _overview() -> Iterator[Panel]:
         "reqps",
         f'sum by (endpoint) (rate(shipway_requests_total{{outcome="shed"}}[{_INTERVAL}]))',
     )
+
+
+def _all_releases() -> Iterator[Panel]:
     yield _lines(
         "Replicas by state", "none", "sum by (state) (shipway_replicas)", legend="{{state}}"
     )
@@ -82,6 +92,9 @@ def _overview() -> Iterator[Panel]:
     yield _lines(
         "Phases", "none", "count by (phase) (shipway_endpoint_phase == 1)", legend="{{phase}}"
     )
+
+
+def _all_findings() -> Iterator[Panel]:
     yield _lines(
         "Alerts that fire",
         "none",
@@ -104,6 +117,9 @@ def _overview() -> Iterator[Panel]:
         "sum(shipway_predictions_waiting_bytes)",
         legend="waiting",
     )
+
+
+def _own_use() -> Iterator[Panel]:
     yield Panel(
         title="Processor time of Shipway",
         unit="none",
@@ -134,6 +150,14 @@ def _overview() -> Iterator[Panel]:
 
 
 def _of_endpoint() -> Iterator[Panel]:
+    yield from _requests()
+    yield from _replicas()
+    yield from _answers()
+    yield from _log_and_monitors()
+    yield _second_bests()
+
+
+def _requests() -> Iterator[Panel]:
     for title, unit, measure in (
         ("Requests", "reqps", "requests_per_s"),
         ("Failing", "percentunit", "error_rate"),
@@ -171,6 +195,9 @@ def _of_endpoint() -> Iterator[Panel]:
             ("limit", 'sum(shipway_queue_limit{endpoint="$endpoint"})'),
         ),
     )
+
+
+def _replicas() -> Iterator[Panel]:
     yield _lines(
         "Weights",
         "percentunit",
@@ -203,6 +230,9 @@ def _of_endpoint() -> Iterator[Panel]:
         f"sum by (version) (shipway_replica_resident_memory_bytes{{{_ONE}}})",
         legend="{{version}}",
     )
+
+
+def _answers() -> Iterator[Panel]:
     yield _lines(
         "Answers from the cache",
         "percentunit",
@@ -220,6 +250,9 @@ def _of_endpoint() -> Iterator[Panel]:
     yield _lines(
         "Rows of a batch, in the mean", "none", _mean("shipway_batch_rows"), legend="{{version}}"
     )
+
+
+def _log_and_monitors() -> Iterator[Panel]:
     yield Panel(
         title="Predictions captured, and lost",
         unit="none",
@@ -240,7 +273,10 @@ def _of_endpoint() -> Iterator[Panel]:
         'shipway_monitor_state{endpoint="$endpoint", state!="steady"} == 1',
         legend="{{monitor}} {{state}}",
     )
-    yield Panel(
+
+
+def _second_bests() -> Panel:
+    return Panel(
         title="Retries, fallbacks, cold starts",
         unit="none",
         queries=(

@@ -17,6 +17,9 @@ from shipway.core.promql import ERRORS
 RUNBOOKS = "docs/runbooks"
 """Where the runbooks are, below the project; an address is better for who is woken by an alert."""
 
+_LEAST_REQUESTS = 50
+"""A mistake of the only caller of a quiet night is no news."""
+
 BURNS = (
     (14.4, "1h", "5m", "2m", "critical"),
     (6.0, "6h", "30m", "15m", "critical"),
@@ -56,7 +59,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 def rules_of(thresholds: Thresholds) -> tuple[Rule, ...]:
     """Every rule."""
     return (
-        *_of_endpoints(thresholds),
+        *_of_answers(thresholds),
+        *_of_refusals(thresholds),
+        *_of_records(thresholds),
         *_of_monitors(),
         *_burns(thresholds),
         *_of_processes(thresholds),
@@ -72,7 +77,7 @@ def document(thresholds: Thresholds, runbooks: str) -> dict[str, Any]:
     }
 
 
-def _of_endpoints(t: Thresholds) -> Iterator[Rule]:
+def _of_answers(t: Thresholds) -> Iterator[Rule]:
     yield _rule(
         "ShipwayErrorRate",
         f"{_error_rate(t.window)} > {t.error_rate:g}",
@@ -99,6 +104,9 @@ def _of_endpoints(t: Thresholds) -> Iterator[Rule]:
         "{{ $labels.endpoint }} has no ready replica.",
         t.lasting,
     )
+
+
+def _of_refusals(t: Thresholds) -> Iterator[Rule]:
     yield _rule(
         "ShipwayOverload",
         f"{_share('shed', t.window)} > {t.shed_rate:g}",
@@ -109,12 +117,16 @@ def _of_endpoints(t: Thresholds) -> Iterator[Rule]:
     )
     yield _rule(
         "ShipwayRejections",
-        f"{_share('caller', t.window)} > 0.5",
+        f"{_share('caller', t.window)} > 0.5"
+        f" and sum by (endpoint) (increase(shipway_requests_total[{t.window}])) >= {_LEAST_REQUESTS}",
         "warning",
         "rejections",
         "{{ $value | humanizePercentage }} of the requests to {{ $labels.endpoint }} are their callers' mistakes.",
         t.lasting,
     )
+
+
+def _of_records(t: Thresholds) -> Iterator[Rule]:
     lost = f"sum by (endpoint) (increase(shipway_predictions_lost_total[{t.window}]))"
     yield _rule(
         "ShipwayCaptureLoss",

@@ -101,7 +101,7 @@ _COMMANDS = {
     "error-rate": "shipway rollback {endpoint}",
     "latency": "shipway get {endpoint}",
     "overload": "shipway get {endpoint}",
-    "rejections": "shipway logs {endpoint}",
+    "rejections": "shipway metrics {endpoint} --measure caller_error_rate",
     "slo-burn": "shipway rollback {endpoint}",
     "stuck-rollout": "shipway rollout status {endpoint}",
     "capture-loss": "shipway doctor",
