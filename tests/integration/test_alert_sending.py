@@ -8,6 +8,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -449,6 +450,13 @@ def runs(pid):
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_full_disk_is_named_and_nothing_is_run(world, monkeypatch):
+    directory = program(world, "exit 0")
+    monkeypatch.setattr(commanding, "TemporaryFile", partial(Path("/dev/full").open, "wb"))
+    assert "No space left on device" in commanding.ran(directory / "retrain", b"{}" * 9000)
+    assert not (directory / "begun").exists()
 
 
 @pytest.mark.parametrize(

@@ -18,22 +18,26 @@ _OF_OTHERS = 0o022
 def ran(program: Path, body: bytes) -> str:
     """Why a program did not take a message; empty when it ended well. It blocks while it runs."""
     program = program.absolute()
+    try:
+        return _fault(program, body)
+    except OSError as exc:
+        return f"`{program}` cannot be run: {exc.strerror or exc}."
+
+
+def _fault(program: Path, body: bytes) -> str:
+    _require_own(program)
+    # Files in place of pipes: what it leaves in the background may hold them open, or fill them.
     with TemporaryFile() as given, TemporaryFile() as said:
         given.write(body)
         given.seek(0)
-        try:
-            _require_own(program)
-            # Files in place of pipes: what it leaves in the background may hold them open, or fill them.
-            process = subprocess.Popen(
-                [program],
-                stdin=given,
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-                cwd=program.parent,
-                start_new_session=True,
-            )
-        except OSError as exc:
-            return f"`{program}` cannot be run: {exc.strerror or exc}."
+        process = subprocess.Popen(
+            [program],
+            stdin=given,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            cwd=program.parent,
+            start_new_session=True,
+        )
         try:
             code = process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:
