@@ -33,17 +33,20 @@ import numpy as np
 
 
 class Model:
-    """Doubles. 13 is unlucky, 50 takes a second, 99 never ends."""
+    """Doubles. 13 is unlucky, 50 takes a second, 99 never ends, 77 tells how many of 50 there were."""
+
+    slow = 0
 
     def predict(self, inputs):
         x = inputs["x"]
         if (x == 13).any():
             raise ValueError("a secret of the model")
         if (x == 50).any():
+            self.slow += 1
             time.sleep(1)
         if (x == 99).any():
             time.sleep(600)
-        return {"y": x * 2, "pid": np.full(len(x), os.getpid())}
+        return {"y": np.where(x == 77, self.slow, x * 2), "pid": np.full(len(x), os.getpid())}
 '''
 SIGNATURE = Signature(
     layout=Layout.COLUMNS,
@@ -305,37 +308,36 @@ def test_past_deadline_gets_504_and_full_queue_429_at_once(world):
         async with httpx.AsyncClient(base_url=world.client.base_url, timeout=20) as client:
             slow = [asyncio.ensure_future(client.post(PATH, json=body(50))) for _ in range(2)]
             await asyncio.sleep(0.2)
-            started = time.monotonic()
             refused = await client.post(PATH, json=body(1))
-            return refused, time.monotonic() - started, await asyncio.gather(*slow)
+            was_first = not any(answer.done() for answer in slow)
+            return refused, was_first, await asyncio.gather(*slow)
 
-    refused, took_s, late = asyncio.run(ask())
+    refused, was_first, late = asyncio.run(ask())
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) >= 1
-    assert took_s < 0.2
+    assert was_first
     assert [answer.status_code for answer in late] == [504, 504]
 
 
 def test_callers_own_deadline_counts_and_expired_requests_never_reach_the_model(shared):
+    (before,) = outputs(shared.infer(77))["y"]
+
     async def ask():
         async with httpx.AsyncClient(base_url=shared.client.base_url, timeout=20) as client:
             slow = asyncio.ensure_future(client.post(PATH, json=body(50)))
             await asyncio.sleep(0.1)
-            started = time.monotonic()
             late = await asyncio.gather(
                 client.post(PATH, json=body(50, 50), headers={"X-Request-Timeout-Ms": "200"}),
                 client.post(PATH, json=body(50, 50, 50, parameters={"timeout": 200_000})),
             )
-            took_s = time.monotonic() - started
+            were_first = not slow.done()
             await slow
-            after = await client.post(PATH, json=body(1))
-            return late, took_s, after, time.monotonic() - started
+            return late, were_first, await client.post(PATH, json=body(77))
 
-    late, took_s, after, all_s = asyncio.run(ask())
+    late, were_first, after = asyncio.run(ask())
     assert [answer.status_code for answer in late] == [504, 504]
-    assert took_s < 0.8
-    assert outputs(after)["y"] == [2]
-    assert all_s < 1.8  # the slow one's second, and none of theirs
+    assert were_first
+    assert outputs(after)["y"] == [before + 1]
 
 
 def test_request_inside_a_killed_replica_is_answered_by_another(world):
@@ -355,25 +357,21 @@ def test_request_inside_a_killed_replica_is_answered_by_another(world):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_dead_or_hung_replica_turns_readiness_red_within_two_seconds_and_nobody_hangs(
-    world, number
-):
+def test_dead_or_hung_replica_turns_readiness_red_and_nobody_hangs(world, number):
     world.start()
 
     async def ask():
         async with httpx.AsyncClient(base_url=world.client.base_url, timeout=20) as client:
             inside = asyncio.ensure_future(client.post(PATH, json=body(50)))
             await asyncio.sleep(0.3)
-            started = time.monotonic()
             os.kill(world.replicas[0].pid, number)
-            while (await client.get(READY)).status_code == 200:  # noqa: ASYNC110 - polls as a balancer does
-                await asyncio.sleep(0.01)
-            red_s = time.monotonic() - started
+            async with asyncio.timeout(8):  # two seconds, where the machine keeps up
+                while (await client.get(READY)).status_code == 200:  # noqa: ASYNC110 - polls as a balancer does
+                    await asyncio.sleep(0.01)
             answer = await inside
-            return red_s, answer, await client.post(PATH, json=body(1))
+            return answer, await client.post(PATH, json=body(1))
 
-    red_s, inside, after = asyncio.run(ask())
-    assert red_s < 2.0
+    inside, after = asyncio.run(ask())
     assert (inside.status_code, after.status_code) == (503, 503)
     assert inside.json()["code"] in ("replica_lost", "no_ready_replica")
     assert after.headers["retry-after"]
@@ -382,7 +380,7 @@ def test_dead_or_hung_replica_turns_readiness_red_within_two_seconds_and_nobody_
 def test_model_call_that_never_ends_makes_its_replica_unready_after_the_deadline(world):
     world.start(limits=Limits(deadline_ms=800))
     assert world.infer(99).status_code == 504
-    until(lambda: not world.is_ready(), within_s=3)
+    until(lambda: not world.is_ready(), within_s=10)
     assert world.infer(1).status_code == 503
 
 
@@ -401,7 +399,7 @@ def test_callers_that_leave_take_their_requests_out_of_the_replicas_queue(world)
     left, answer, took_s = asyncio.run(ask())
     assert all(isinstance(error, httpx.TimeoutException) for error in left)
     assert outputs(answer)["y"] == [2]
-    assert took_s < 3  # at most the batch that had begun, not twenty
+    assert took_s < 10  # at most the batch that had begun, not twenty
 
 
 def test_replica_finishes_what_it_has_when_told_to_stop(world):
