@@ -254,13 +254,13 @@ def test_statistics_count_what_was_answered_and_what_was_not(iris, triton):
 
 def test_a_deadline_ends_the_call_and_frees_its_place(sleeper, triton):
     started = time.monotonic()
-    status, _ = failure(lambda: triton.infer(sleeper, [seconds(3.0)], client_timeout=0.3))
+    status, _ = failure(lambda: triton.infer(sleeper, [seconds(6.0)], client_timeout=0.3))
     assert status == "StatusCode.DEADLINE_EXCEEDED"
     # One request at a time is let in. While the replica still sleeps, the next one is: it waits.
     call = lambda: triton.infer(sleeper, [seconds(0.0)], client_timeout=0.2)  # noqa: E731
     while failure(call)[0] == "StatusCode.RESOURCE_EXHAUSTED":
         pass
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 5.5
     assert until_answered(call).as_numpy("y").tolist() == [0.0]
 
 
