@@ -14,6 +14,7 @@ from shipway.control.telemetry import Telemetry
 from shipway.core.alerts.judging import judged
 from shipway.core.alerts.rules import Anomaly
 from shipway.core.errors import ConflictError, InvalidRequest
+from shipway.core.measures import MEASURES, OF_SERVER
 from shipway.core.resolutions import FINE, HOURS, MINUTES
 from shipway.core.telemetry import Name
 from shipway.store.sql.database import Database
@@ -291,6 +292,30 @@ def days_of(database: Database, days: int) -> World:
             world.write()
     world.now = NOW
     return world
+
+
+def test_a_period_has_the_measures_of_every_endpoint_that_each_has_by_itself(
+    database: Database,
+) -> None:
+    world = World(database)
+    for tick in range(1, 40):
+        rows = tuple(
+            (endpoint, f"{endpoint}:{n}", {"le_0.01": 7.0 * tick, "failed": tick, "retries": n})
+            for endpoint, n in (("churn", 1), ("churn", 2), ("other", 1))
+        )
+        world.telemetry.note(TelemetryReport(gateway="g", source="a", rows=rows), steady_s=0.0)
+        world.write()
+        world.now += timedelta(minutes=11, seconds=7)
+    for ago, length in ((0, 60), (600, 3600), (3 * 3600, 600), (0, 7 * 3600), (5 * 86400, 60)):
+        until = world.now - timedelta(seconds=ago)
+        period = {"since": until - timedelta(seconds=length), "until": until}
+        measured = world.history.period(**period)
+        for name in MEASURES.keys() - OF_SERVER:
+            for endpoint in ("churn", "other", "nobody"):
+                by_itself = world.history.measure(name, endpoint, **period)
+                assert measured(name, endpoint) == by_itself, (name, endpoint, ago, length)
+    with pytest.raises(InvalidRequest):
+        world.history.period(**period)("p98_ms", "churn")
 
 
 def test_short_periods_of_old_days_are_known_by_the_hour(database: Database) -> None:

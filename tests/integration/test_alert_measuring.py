@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import count
 
 import msgspec
 import pytest
 
-from shipway.control.alerting.measuring import Evaluation, Measures, unmeasured
+from shipway.control.alerting import measuring
+from shipway.control.alerting.measuring import Evaluation, Measures
 from shipway.control.alerts import Alerts
 from shipway.control.gateways import SeenGateway
 from shipway.control.views import Seen
@@ -29,7 +31,10 @@ ACTIVE = VersionRef("churn", 1)
 
 
 class History:
-    """Measures of each second, in memory: the mean over a span, None where a second has none."""
+    """Measures of each second, in memory: the mean over a span, None where a second has none.
+
+    `asked` is how many periods it was asked for.
+    """
 
     def __init__(self):
         self.seconds = {}
@@ -38,8 +43,11 @@ class History:
     def note(self, second, **values):
         self.seconds[second] = values
 
-    def __call__(self, name, endpoint, *, version="", since, until):
+    def period(self, *, since, until):
         self.asked += 1
+        return lambda name, endpoint: self.measure(name, since, until)
+
+    def measure(self, name, since, until):
         if name == "capture_lost":
             raise InvalidRequest("There is no measure `capture_lost`.")
         first, last = ((at - NOW).total_seconds() for at in (since, until))
@@ -72,7 +80,7 @@ class World:
         self.seen = seen()
         self.alerts = Alerts(database, environment="dev", acting=None)
         self.evaluation = Evaluation(
-            database, environment="dev", seen=lambda: self.seen, measure=self.history
+            database, environment="dev", seen=lambda: self.seen, ask=self.history.period
         )
 
     def put(self, **fields):
@@ -90,7 +98,7 @@ class World:
 
     def look(self, second):
         now = NOW + timedelta(seconds=second)
-        self.evaluation._measures = Measures(self.history)
+        self.evaluation._measures = Measures(self.history.period)
         self.alerts.observe(self.evaluation.signals(now), now)
         return {alert.rule: alert.phase for alert in self.alerts.newest()}
 
@@ -127,14 +135,20 @@ def test_a_measure_that_nobody_has_keeps_no_other_rule_from_being_looked_at(worl
     assert world.signal("error-rate").is_firing
 
 
-def test_a_source_that_is_away_is_asked_once_and_silences_no_rule_about_states(world):
+@pytest.mark.parametrize("where", ["at once", "at the first measure"])
+def test_a_source_that_is_away_is_asked_once_and_silences_no_rule_about_states(world, where):
     asked = []
 
-    def away(name, endpoint, *, version="", since, until):
+    def away(name, endpoint):
         asked.append(name)
         raise StoreUnavailable("Prometheus does not answer.")
 
-    evaluation = Evaluation(world.database, environment="dev", seen=seen, measure=away)
+    def ask(*, since, until):
+        if where == "at once":
+            away("", "")
+        return away
+
+    evaluation = Evaluation(world.database, environment="dev", seen=seen, ask=ask)
     assert {s.rule for s in evaluation.signals(NOW)} == {
         "no-replicas",
         "stuck-rollout",
@@ -153,18 +167,18 @@ def test_that_control_was_away_is_not_that_nobody_came(world):
         )
     )
 
-    def measured(name, endpoint, *, version="", since, until):
-        return None if until - since == timedelta(seconds=900) else 1.0
+    def ask(*, since, until):
+        is_known = until - since != timedelta(seconds=900)
+        return lambda name, endpoint: 1.0 if is_known else None
 
-    evaluation = Evaluation(world.database, environment="dev", seen=seen, measure=measured)
+    evaluation = Evaluation(world.database, environment="dev", seen=seen, ask=ask)
     assert "silent" not in {s.rule for s in evaluation.signals(NOW)}
     later = evaluation.signals(NOW + timedelta(seconds=900))
     assert next(s for s in later if s.rule == "silent").is_firing
 
 
 def test_without_any_history_nothing_is_said_of_measures(world):
-    evaluation = Evaluation(world.database, environment="dev", seen=seen, measure=unmeasured)
-    assert {s.rule for s in evaluation.signals(NOW)} == {
+    assert {s.rule for s in world.evaluation.signals(NOW)} == {
         "no-replicas",
         "stuck-rollout",
         "gateway-down",
@@ -230,11 +244,37 @@ def test_a_rollout_that_does_not_move_is_stuck(world):
 
 def test_long_windows_are_not_measured_at_every_look():
     history = History()
-    measures = Measures(history)
+    measures = Measures(history.period)
     for second in range(5):
+        measures.begin()
         measured = measures.of("churn", NOW + timedelta(seconds=second))
         measured("error_rate", 0.0, 3 * 86400.0)
         measured("p99_ms", 86400.0, 60.0)
+    assert history.asked == 2
+
+
+def test_a_look_asks_for_a_period_once_however_many_endpoints_and_measures_there_are(world):
+    world.look(0)
+    asked, world.history.asked = world.history.asked, 0
+    for number in range(50):
+        spec = EndpointSpec(name=f"e{number}", model="churn:1", environment="dev")
+        state = EndpointState(spec=spec, generation=1, phase=EndpointPhase.LIVE, active=ACTIVE)
+        with world.database.transaction() as tx:
+            tx.endpoints.put(state, expected_generation=None)
+    world.look(10)
+    assert world.history.asked == asked
+
+
+def test_a_look_that_takes_longer_than_a_window_holds_asks_no_second_time(monkeypatch):
+    history, hours = History(), count()
+    monkeypatch.setattr(measuring, "monotonic", lambda: 3600.0 * next(hours))
+    measures = Measures(history.period)
+    measures.begin()
+    for endpoint in ("a", "b", "c"):
+        measures.of(endpoint, NOW)("error_rate", 0.0, 60.0)
+    assert history.asked == 1
+    measures.begin()
+    measures.of("a", NOW)("error_rate", 0.0, 60.0)
     assert history.asked == 2
 
 
@@ -248,6 +288,6 @@ def test_a_rule_of_ones_own_is_judged(world):
     found = world.signal("slow-queue")
     assert (found.is_firing, found.numbers["queue_ms"]) == (True, 80.0)
     world.history.note(0, queue_ms=20.0)
-    world.evaluation._measures = Measures(world.history)
+    world.evaluation._measures = Measures(world.history.period)
     assert world.signal("slow-queue").is_firing is False
     assert msgspec.json.encode(found)

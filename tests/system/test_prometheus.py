@@ -202,6 +202,12 @@ def test_prometheus_and_the_history_measure_the_same(world):
         assert world.source.measure("memory_mb", FAILING, **period) == pytest.approx(
             own("memory_mb", FAILING), rel=0.2
         )
+        measured = world.source.period(**period)
+        for measure in MEASURES.keys() - OF_SERVER:
+            for endpoint in (SOUND, FAILING, "no-such"):
+                by_itself = world.source.measure(measure, endpoint, **period)
+                assert measured(measure, endpoint) == pytest.approx(by_itself), (measure, endpoint)
+        assert measured("requests_per_s", FAILING) > 0
         series = world.source.series("requests_per_s", SOUND, **period, step_s=10)
         assert series.step_s == 10
         assert len(series.points) == 4
@@ -234,3 +240,5 @@ def test_prometheus_that_is_away_is_named_as_what_is_missing():
     now = datetime.fromisoformat("2026-01-01T00:00:00+00:00")
     with pytest.raises(StoreUnavailable, match="SHIPWAY_PROMETHEUS_URL"):
         away.measure("p99_ms", "e", since=now - timedelta(hours=1), until=now)
+    with pytest.raises(StoreUnavailable, match="SHIPWAY_PROMETHEUS_URL"):
+        away.period(since=now - timedelta(hours=1), until=now)("p99_ms", "e")

@@ -99,7 +99,7 @@ def _alerting(
         database,
         environment=environment,
         seen=lambda: reconciler.seen,
-        measure=services.measures.measure,
+        ask=services.measures.period,
     )
     channels = Channels(
         database,

@@ -8,7 +8,7 @@ that it wrote: counts of an hour ago must not look like those of now.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -51,6 +51,13 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     points: tuple[Point, ...]
 
 
+Period = Callable[[str, str], float | None]
+"""A measure of an endpoint in a period, by their names; None where the period does not say.
+
+Blocks. Raises as `Measures.measure`.
+"""
+
+
 class Measures(Protocol):
     """Where measures of the past come from: the database, or a Prometheus."""
 
@@ -61,6 +68,13 @@ class Measures(Protocol):
 
         Blocks. Raises InvalidRequest for a name that no measure has, and a DependencyError when what
         is asked is away.
+        """
+        ...
+
+    def period(self, *, since: datetime, until: datetime) -> Period:
+        """The measures of all endpoints in a period: for who asks for those of many.
+
+        Blocks. Raises a DependencyError when what is asked is away.
         """
         ...
 
@@ -165,11 +179,24 @@ class History:
                     self._environment, part, endpoint=endpoint, version=version
                 )
             )
-        seconds = sum((part.until - part.since).total_seconds() for part in parts)
-        asked = (until - since).total_seconds()
-        if seconds and abs(seconds - asked) > max(FINE.step_s, asked / 20):
-            tally, seconds = {n: count * asked / seconds for n, count in tally.items()}, asked
-        return value_of(name, tally, seconds)
+        return _value_in(parts, name, tally, (until - since).total_seconds())
+
+    def period(self, *, since: datetime, until: datetime) -> Period:
+        """See `Measures`, and `measure` for the ends of the period. Reads all that was counted in it.
+
+        Raises:
+            StoreUnavailable: the database is away.
+        """
+        parts = stretches(since, until, self._clock())
+        with self._database.reading() as tx:
+            totals = tx.metrics.totals(self._environment, parts)
+
+        def measured(name: str, endpoint: str) -> float | None:
+            measure_of(name, endpoint)
+            tally = totals.get(endpoint, {})
+            return _value_in(parts, name, tally, (until - since).total_seconds())
+
+        return measured
 
     def series(
         self,
@@ -228,6 +255,14 @@ class History:
         counted = {name: counts[name] for name in news}
         tx.metrics.put_counted(self._environment, source, counted, at=at)
         return news
+
+
+def _value_in(parts: Sequence[Stretch], name: str, tally: Tally, asked_s: float) -> float | None:
+    """The measure of what was counted in those parts of the history, for a period of so many seconds."""
+    seconds = sum((part.until - part.since).total_seconds() for part in parts)
+    if seconds and abs(seconds - asked_s) > max(FINE.step_s, asked_s / 20):
+        tally, seconds = {n: count * asked_s / seconds for n, count in tally.items()}, asked_s
+    return value_of(name, tally, seconds)
 
 
 def _merged(parts: list[Mapping[Name, Tally]]) -> dict[Name, dict[str, float]]:

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from shipway.control.history import MOST_POINTS, Point, Series
+from shipway.control.history import MOST_POINTS, Period, Point, Series
 from shipway.core.errors import InvalidRequest, StoreUnavailable
 from shipway.core.measures import measure_of
 from shipway.core.promql import query_of, selector_of
@@ -24,6 +24,7 @@ _TIMEOUT_S = 10.0
 class _Result(msgspec.Struct, frozen=True):
     """A series of an answer: `value` of an instant query, `values` of a range, as (time, number)."""
 
+    metric: dict[str, str] = {}
     value: tuple[float, str] | None = None
     values: tuple[tuple[float, str], ...] = ()
 
@@ -55,12 +56,35 @@ class Prometheus:
             StoreUnavailable: Prometheus does not answer, or with an error.
         """
         measure_of(name, endpoint)
-        window_s = max(1, round((until - since).total_seconds()))
-        query = query_of(name, of=selector_of(endpoint, version), window=f"{window_s}s")
+        query = query_of(name, of=selector_of(endpoint, version), window=_window(since, until))
         results = self._asked("query", {"query": query, "time": f"{until.timestamp():.3f}"})
         if not results or results[0].value is None:
             return None
         return _number(results[0].value[1])
+
+    def period(self, *, since: datetime, until: datetime) -> Period:
+        """See `Measures`: each measure is asked for once, when it is first wanted.
+
+        What it gives raises InvalidRequest and StoreUnavailable, as `measure` does.
+        """
+        known: dict[str, dict[str, float | None]] = {}
+
+        def measured(name: str, endpoint: str) -> float | None:
+            measure_of(name, endpoint)
+            if name not in known:
+                known[name] = self._of_each(name, since, until)
+            return known[name].get(endpoint)
+
+        return measured
+
+    def _of_each(self, name: str, since: datetime, until: datetime) -> dict[str, float | None]:
+        query = query_of(name, of='endpoint!=""', window=_window(since, until), by_endpoint=True)
+        results = self._asked("query", {"query": query, "time": f"{until.timestamp():.3f}"})
+        return {
+            one.metric.get("endpoint", ""): _number(one.value[1])
+            for one in results
+            if one.value is not None
+        }
 
     def series(
         self,
@@ -112,6 +136,10 @@ class Prometheus:
         if said.data is None:
             raise _away(said.error or said.status)
         return said.data.result
+
+
+def _window(since: datetime, until: datetime) -> str:
+    return f"{max(1, round((until - since).total_seconds()))}s"
 
 
 def _steps(since: datetime, until: datetime, step_s: float) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """The measures as queries of Prometheus over the pages of gateways and control.
 
-`$of` selects the series (`endpoint="churn"`), `$window` is a duration such as `300s`. Computed from the
+`$of` selects the series (`endpoint="churn"`), `$window` is a duration such as `300s`, `$sum` and `$le` are
+`sum` and `le`, or those of each endpoint by itself. Computed from the
 same counts, they are the numbers of `core.measures`, but for the ends of the window: Prometheus has
 samples near them, and extrapolates.
 """
@@ -19,11 +20,11 @@ ERRORS = "deadline|unavailable|failed"
 
 
 def _increase(family: str, more: str = "") -> str:
-    return f"sum(increase({family}{{$of{more}}}[$window]))"
+    return f"$sum(increase({family}{{$of{more}}}[$window]))"
 
 
 def _rate(family: str) -> str:
-    return f"sum(rate({family}{{$of}}[$window]))"
+    return f"$sum(rate({family}{{$of}}[$window]))"
 
 
 def _share(family: str, more: str = "") -> str:
@@ -36,12 +37,12 @@ def _outcomes(names: str) -> str:
 
 def _quantile_ms(share: float) -> str:
     buckets = "rate(shipway_request_seconds_bucket{$of}[$window])"
-    return f"1000 * histogram_quantile({share}, sum by (le) ({buckets}))"
+    return f"1000 * histogram_quantile({share}, sum by ($le) ({buckets}))"
 
 
 def _mean(family: str, more: str = "") -> str:
     # A look each 10 s, as the history has windows.
-    return f"avg_over_time((sum({family}{{$of{more}}}))[$window:10s])"
+    return f"avg_over_time(($sum({family}{{$of{more}}}))[$window:10s])"
 
 
 def _per_sample(family: str) -> str:
@@ -89,15 +90,21 @@ QUERIES: Mapping[str, str] = {
 """By measure; see `query_of`."""
 
 
-def query_of(measure: str, *, of: str, window: str) -> str:
+def query_of(measure: str, *, of: str, window: str, by_endpoint: bool = False) -> str:
     """The query of a measure over the window before the moment of its evaluation.
+
+    With `by_endpoint`, it has a series for each endpoint, labelled `endpoint`.
 
     `query_of("retries", of='endpoint="churn"', window="5m")` is
     `sum(increase(shipway_retries_total{endpoint="churn"}[5m]))`.
     """
     bound = bound_ms(measure)
     query = QUERIES[measure] if bound is None else _slower(bound / 1000)
-    return Template(query).substitute(of=of, window=window)
+    sums = {"sum": "sum by (endpoint)", "le": "endpoint, le"} if by_endpoint else _SUMS
+    return Template(query).substitute(of=of, window=window, **sums)
+
+
+_SUMS = {"sum": "sum", "le": "le"}
 
 
 def _slower(bound_s: float) -> str:

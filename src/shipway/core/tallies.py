@@ -61,9 +61,14 @@ def added(parts: Iterable[Tally]) -> dict[str, float]:
     """
     total: dict[str, float] = {}
     for part in parts:
-        for name, count in part.items():
-            total[name] = total.get(name, 0.0) + count
+        add(total, part)
     return total
+
+
+def add(total: dict[str, float], part: Tally) -> None:
+    """Adds a part to a total, in place."""
+    for name, count in part.items():
+        total[name] = total.get(name, 0.0) + count
 
 
 def grown(before: Tally, now: Tally) -> dict[str, float] | None:

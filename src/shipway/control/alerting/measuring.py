@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 
 from shipway.control.alerting.conditions import state_signal
+from shipway.control.history import Period
 from shipway.control.views import Seen
 from shipway.core.alerts.defaults import SERVER_RULES
 from shipway.core.alerts.judging import judged
@@ -23,83 +24,71 @@ from shipway.store.sql.database import Database
 
 _log = logging.getLogger(__name__)
 
-MOST_KEPT = 50_000
 _PAST_S = 600.0
 """What a day ago was measured holds for so long: the same time yesterday moves slowly."""
 
 
-class Measure(Protocol):
-    """A measure of an endpoint between two times; None when nothing was measured."""
+class Ask(Protocol):
+    """Gives the measures of all endpoints in a period."""
 
-    def __call__(
-        self, name: str, endpoint: str, *, version: str = "", since: datetime, until: datetime
-    ) -> float | None:
-        """The measure; an empty `version` is all of them. May block."""
+    def __call__(self, *, since: datetime, until: datetime) -> Period:
+        """See `control.history.Measures.period`."""
         ...
 
 
-def unmeasured(
-    name: str, endpoint: str, *, version: str = "", since: datetime, until: datetime
-) -> float | None:
-    """The measure of a server that has no history."""
-    del name, endpoint, version, since, until
-    return None
-
-
 class _Kept(msgspec.Struct, frozen=True):
-    value: float | None
+    period: Period
     until_s: float
 
 
 class Measures:
-    """Asks for a measure no more often than it can have changed: a window anew after a hundredth of it."""
+    """What is measured in the windows that the rules of all endpoints look at, each asked for once in a look.
 
-    def __init__(self, measure: Measure) -> None:
-        self._measure = measure
-        self.is_away = False
+    A window is asked for no more often than it can have changed: anew after a hundredth of it.
+    """
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._is_away = False
         self._unknown: set[str] = set()
-        self._kept: dict[tuple[str, str, float, float], _Kept] = {}
+        self._kept: dict[tuple[float, float], _Kept] = {}
+
+    def begin(self) -> None:
+        """Begins a look: who was away is asked again, and what has to be asked for anew is let go."""
+        self._is_away = False
+        at_s = monotonic()
+        self._kept = {k: kept for k, kept in self._kept.items() if kept.until_s > at_s}
 
     def of(self, endpoint: str, now: datetime) -> Callable[[str, float, float], float | None]:
         """The measures of an endpoint, for the rules."""
 
         def measured(name: str, ago_s: float, over_s: float) -> float | None:
-            key, at_s = (endpoint, name, ago_s, over_s), monotonic()
-            kept = self._kept.get(key)
-            if self.is_away:
+            if self._is_away:
                 return None
-            if kept is None or kept.until_s <= at_s:
-                until = now - timedelta(seconds=ago_s)
-                since = until - timedelta(seconds=over_s)
-                value = self._asked(name, endpoint, since, until)
-                lasts_s = _PAST_S if ago_s >= DAY_S else over_s / 100.0
-                kept = self._kept[key] = _Kept(value, at_s + lasts_s)
-            return kept.value
+            try:
+                return self._period(ago_s, over_s, now)(name, endpoint)
+            except DependencyError as exc:
+                # Each question may wait long: the others of this look are not asked.
+                self._is_away = True
+                _log.warning("What is measured cannot be asked for now: %s", exc)
+                return None
+            except InvalidRequest as exc:
+                # A rule on what nobody measures must not keep the others from being looked at.
+                if name not in self._unknown:
+                    _log.warning("Alert rules cannot be judged by `%s`: %s", name, exc)
+                self._unknown.add(name)
+                return None
 
         return measured
 
-    def _asked(self, name: str, endpoint: str, since: datetime, until: datetime) -> float | None:
-        try:
-            return self._measure(name, endpoint, since=since, until=until)
-        except DependencyError as exc:
-            if not self.is_away:
-                _log.warning("What is measured cannot be asked for now: %s", exc)
-            # Each question may wait long: the others of this look are not asked.
-            self.is_away = True
-            return None
-        except InvalidRequest as exc:
-            # A rule on what nobody measures must not keep the others from being looked at.
-            if name not in self._unknown:
-                _log.warning("Alert rules cannot be judged by `%s`: %s", name, exc)
-            self._unknown.add(name)
-            return None
-
-    def forget(self) -> None:
-        """Begins a look: who was away is asked again, and what has to be asked for anew anyway is let go."""
-        self.is_away = False
-        at_s = monotonic()
-        if len(self._kept) > MOST_KEPT:
-            self._kept = {k: kept for k, kept in self._kept.items() if kept.until_s > at_s}
+    def _period(self, ago_s: float, over_s: float, now: datetime) -> Period:
+        kept = self._kept.get((ago_s, over_s))
+        if kept is None:
+            until = now - timedelta(seconds=ago_s)
+            period = self._ask(since=until - timedelta(seconds=over_s), until=until)
+            lasts_s = _PAST_S if ago_s >= DAY_S else over_s / 100.0
+            kept = self._kept[ago_s, over_s] = _Kept(period, monotonic() + lasts_s)
+        return kept.period
 
 
 class Evaluation:
@@ -111,12 +100,12 @@ class Evaluation:
         *,
         environment: str,
         seen: Callable[[], Seen],
-        measure: Measure = unmeasured,
+        ask: Ask,
     ) -> None:
         self._database = database
         self._environment = environment
         self._seen = seen
-        self._measures = Measures(measure)
+        self._measures = Measures(ask)
         self._began: datetime | None = None
 
     def signals(self, now: datetime) -> list[Signal]:
@@ -124,7 +113,7 @@ class Evaluation:
         with self._database.reading() as tx:
             states = [s for s in tx.endpoints.list() if s.spec.environment == self._environment]
         seen = self._seen()
-        self._measures.forget()
+        self._measures.begin()
         self._began = min(self._began or now, now)
         return [*self._of_server(states, seen, now), *self._of_endpoints(states, seen, now)]
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from shipway.core.resolutions import RESOLUTIONS, Stretch
-from shipway.core.tallies import Tally, added
+from shipway.core.tallies import Tally, add, added
 from shipway.core.telemetry import Name
 from shipway.store.sql.tables import metric_sources, metric_windows
 from shipway.wire.tallies import decoded, encoded
@@ -71,19 +71,21 @@ class MetricRows:
         self, environment: str, stretch: Stretch, *, endpoint: str | None, version: str
     ) -> Windows:
         """What was counted in a stretch: of one endpoint or all, of one version or all of them."""
-        t = metric_windows.c
-        query = (
-            sa.select(t.endpoint, t.version, t.at, t.counts)
-            .where(t.environment == environment)
-            .where(t.step_s == stretch.step_s)
-            .where(t.at >= stretch.since, t.at < stretch.until)
-        )
+        t, query = metric_windows.c, _in_stretch(environment, stretch)
         if endpoint is not None:
             query = query.where(t.endpoint == endpoint)
         if version:
             query = query.where(t.version == version)
         rows = self._connection.execute(query)
         return [((row.endpoint, row.version), row.at, decoded(row.counts)) for row in rows]
+
+    def totals(self, environment: str, stretches: Iterable[Stretch]) -> dict[str, dict[str, float]]:
+        """What was counted in stretches, by endpoint."""
+        found: dict[str, dict[str, float]] = {}
+        for stretch in stretches:
+            for row in self._connection.execute(_in_stretch(environment, stretch)):
+                add(found.setdefault(row.endpoint, {}), decoded(row.counts))
+        return found
 
     def prune(self, environment: str, now: datetime) -> int:
         """Drops the windows that are older than they are kept, and sources as silent; how many rows."""
@@ -121,3 +123,13 @@ class MetricRows:
             ),
             whole,
         )
+
+
+def _in_stretch(environment: str, stretch: Stretch) -> sa.Select[tuple[str, str, datetime, bytes]]:
+    t = metric_windows.c
+    return (
+        sa.select(t.endpoint, t.version, t.at, t.counts)
+        .where(t.environment == environment)
+        .where(t.step_s == stretch.step_s)
+        .where(t.at >= stretch.since, t.at < stretch.until)
+    )
