@@ -81,7 +81,7 @@ async def ask(cache, *, timeout_s=5.0, x=1.0):
     return outputs if outputs is not None else await call.infer(inputs, timeout_s=timeout_s)
 
 
-async def until(claim, within_s=10):
+async def until(claim, within_s=30):
     async with asyncio.timeout(within_s):
         while not claim():  # noqa: ASYNC110 - other tasks move on meanwhile
             await asyncio.sleep(0.005)

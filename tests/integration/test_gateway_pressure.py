@@ -48,7 +48,7 @@ def ended(sockets):
         one.close()
 
 
-async def until(claim, within_s=5.0):
+async def until(claim, within_s=20.0):
     async with asyncio.timeout(within_s):
         while not claim():  # noqa: ASYNC110 - other tasks move on meanwhile
             await asyncio.sleep(0.005)

@@ -102,7 +102,7 @@ async def pool_of(*replicas, deadline_s=5.0):
 
 
 async def until(claim):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not claim():  # noqa: ASYNC110 - other tasks move on meanwhile
             await asyncio.sleep(0.01)
 
@@ -198,7 +198,7 @@ async def test_replica_that_fails_far_more_than_its_peers_is_left_out_and_tried_
         assert broken.asked == asked
         broken.error, broken._answers_after_s = None, 0.0
         await until(lambda: pool.ejected == 0)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while broken.asked < asked + 10:
                 assert set(await outcomes(pool, 10)) == {dict}
 
@@ -264,7 +264,7 @@ async def test_many_slow_model_calls_hold_up_nothing_else(tmp_path):
     calls = [asyncio.create_task(runner.infer(INPUTS, timeout_s=10)) for _ in range(64)]
     await asyncio.sleep(0.1)
     try:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(8):
             assert await asyncio.to_thread(lambda: "loaded") == "loaded"
     finally:
         release.set()

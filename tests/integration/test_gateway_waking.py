@@ -55,7 +55,7 @@ async def sleeping_pool(**changes):
 
 
 async def until(claim):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not claim():  # noqa: ASYNC110 - other tasks move on meanwhile
             await asyncio.sleep(0.005)
 

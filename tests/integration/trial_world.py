@@ -234,7 +234,7 @@ async def settled():
         await asyncio.sleep(0)
 
 
-async def until(claim, within_s=10.0):
+async def until(claim, within_s=30.0):
     async with asyncio.timeout(within_s):
         while not claim():  # noqa: ASYNC110 - many kinds of claims
             await asyncio.sleep(0.005)

@@ -23,6 +23,6 @@ def test_an_endpoint_is_deployed_from_postgresql_and_s3(tmp_path, monkeypatch, p
                 assert (view["phase"], view["active"]) == ("live", f"scale:{number}")
                 server.until(lambda wanted=float(number): server.answers("scale", 1.0) == wanted)
             server.control.post("/endpoints/scale/rollback")
-            server.until(lambda: server.answers("scale", 1.0) == 1.0, timeout_s=5)
+            server.until(lambda: server.answers("scale", 1.0) == 1.0)
         assert not (tmp_path / "state" / "shipway.db").exists()
         assert list((tmp_path / "state" / "cache" / "bundles").iterdir())
