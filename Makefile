@@ -56,6 +56,7 @@ drift-bench: $(VENV)/.dev ## time and memory of a drift run over ten million pre
 drift-streams: $(VENV)/.dev ## how soon drift is found in known streams, and how often where there is none
 	$(BIN)/python benchmarks/drift_streams.py $(STREAMS)
 	$(BIN)/python benchmarks/quality_weeks.py
+	$(BIN)/python benchmarks/truth_weeks.py
 
 drift-replay: $(VENV)/.dev ## the same streams as traffic through a real server: what its monitor finds; REPLAY="--write" passes options
 	$(BIN)/python benchmarks/drift_replay.py $(REPLAY)

@@ -152,7 +152,7 @@ def table(replays: int, seconds: float) -> tuple[list[str], bool]:
         while weeks < replays and monotonic() < until:
             alarms += has_alarm(features, weeks)
             weeks += 1
-        low, high = _interval(alarms, weeks)
+        low, high = interval(alarms, weeks)
         lines.append(
             f"| {features} | {weeks} | {weeks * WEEK:,} | {alarms} ({100 * alarms / weeks:.1f} %) "
             f"| {100 * low:.1f} to {100 * high:.1f} % |"
@@ -162,7 +162,7 @@ def table(replays: int, seconds: float) -> tuple[list[str], bool]:
     return lines, is_good
 
 
-def _interval(hits: int, trials: int) -> tuple[float, float]:
+def interval(hits: int, trials: int) -> tuple[float, float]:
     """Clopper and Pearson's, 1934."""
     low = beta.ppf(0.025, hits, trials - hits + 1) if hits else 0.0
     high = beta.ppf(0.975, hits + 1, trials - hits) if hits < trials else 1.0

@@ -79,7 +79,7 @@ def control(tmp_path: Path) -> Iterator[Control]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1") as http:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=30) as http:
         yield Control(http, state, database, port)
     server.should_exit = True
     thread.join()

@@ -253,7 +253,7 @@ def test_a_gateway_that_ends_sends_what_it_has():
     with machine_with(BUFFERED) as machine:
         machine.control.is_up = True
         process = machine.start("one")
-        with httpx.Client() as client:
+        with httpx.Client(timeout=30) as client:
             for number in range(20):
                 assert ask(client, machine.url, f"r{number}").status_code == 200
         process.terminate()

@@ -128,7 +128,7 @@ async def who(kind, made, context_or_files):
     if kind == "grpc":
         return await asyncio.to_thread(_who_over_grpc, made, context_or_files)
     context = caller_context(context_or_files)
-    async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+    async with httpx.AsyncClient(verify=context, trust_env=False, timeout=30) as client:
         answer = await client.get(made.url, headers={"x-peer": "root", "peer": "root"})
         return answer.json() if kind == "control" else answer.text.partition("|")[0]
 
@@ -353,13 +353,13 @@ async def test_no_request_fails_while_certificates_change_under_load(ca):
         counts[kind] += 1
 
     async def keep():
-        async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+        async with httpx.AsyncClient(verify=context, trust_env=False, timeout=30) as client:
             while not done.is_set():
                 await call("kept", client)
 
     async def renew():
         while not done.is_set():
-            async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+            async with httpx.AsyncClient(verify=context, trust_env=False, timeout=30) as client:
                 await call("new", client)
 
     async with door("http", ca.serving()) as made:
@@ -468,7 +468,7 @@ async def test_a_frame_of_http2_split_over_records_is_read(ca):
 
 async def _seen_by_control(made, tls):
     """Whom control takes a gateway for."""
-    async with httpx.AsyncClient(verify=tls.calling.value, trust_env=False) as client:
+    async with httpx.AsyncClient(verify=tls.calling.value, trust_env=False, timeout=30) as client:
         return (await client.get(made.url)).json()
 
 

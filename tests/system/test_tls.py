@@ -211,7 +211,7 @@ def test_a_renewed_certificate_is_shown_by_all_three_and_no_request_fails(home, 
     onnx_bundle(home / "third", 3.0)
     shipway(home, "register", home / "third", "--name", "double")
     shipway(home, "deploy", "double:2", "--placement", "inline")
-    with httpx.Client(verify=trust) as client:
+    with httpx.Client(verify=trust, timeout=30) as client:
         answer = client.post(f"{server['gateway_url']}/v2/models/double/infer", json=BODY)
         assert answer.json()["outputs"][0]["data"] == [6.0]
 

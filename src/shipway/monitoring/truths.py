@@ -65,7 +65,7 @@ def _performance(
         min_samples=rules.minimum_rows,
         least_effect=order.monitor.thresholds.get("error", LEAST_ERROR),
     )
-    worse = _worse(recent, changes(what, stream, watch), watch)
+    worse = worsened(recent, changes(what, stream, watch), watch)
     if worse is None and min(recent.n_before, recent.n_after) < watch.min_samples:
         return _nothing(
             order,
@@ -87,7 +87,7 @@ def _performance(
     )
 
 
-def _worse(recent: Change, found: Sequence[Change], watch: Watch) -> Change | None:
+def worsened(recent: Change, found: Sequence[Change], watch: Watch) -> Change | None:
     """The change for the worse that is in effect: the last one of the stream, else that of the window."""
     if found and found[-1].effect > 0:
         return found[-1]

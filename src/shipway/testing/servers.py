@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -193,10 +194,16 @@ def prometheus(config: Path) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A port on which nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port on which nothing listens now.
+
+    It is below those that the kernel gives to whoever asks for any: a server that is killed finds it free again.
+    """
+    chance = random.SystemRandom()  # seeded alike, two test runs would choose alike
+    while True:
+        port = chance.randrange(20_000, 32_000)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _package(name: str) -> Path:
