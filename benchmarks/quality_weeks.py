@@ -12,22 +12,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from time import monotonic
 
 import numpy as np
 from scipy.stats import beta, hypergeom
 
+from drift_streams import BASELINE, MOST_FALSE, PER_HOUR, WEEK, WINDOW, write
 from shipway.core.drift.rules import DriftRules
 from shipway.core.drift.summaries import ColumnSummary, Summary, summary_of
 from shipway.core.profile import ColumnKind, Profile, column_profile
 from shipway.core.quality import LEAST_SHARE, Claim, Fault, claims
 from shipway.monitoring.tallies import MISSING, CategoryTally, NumberTally
 
-PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "drift.md"
-BEGIN, END = "<!-- quality-weeks: begin -->", "<!-- quality-weeks: end -->"
-FEATURES, MOST_FALSE = (5, 50, 500), 0.05
-WEEK, WINDOW, PER_HOUR, BASELINE = 168, 24, 20, 2000
+FEATURES = (5, 50, 500)
 ROWS = BASELINE + (WEEK + WINDOW) * PER_HOUR
 RULES = DriftRules()
 NAMES = np.array([f"name {at}" for at in range(1000)], dtype=object)
@@ -152,17 +149,20 @@ def table(replays: int, seconds: float) -> tuple[list[str], bool]:
         while weeks < replays and monotonic() < until:
             alarms += has_alarm(features, weeks)
             weeks += 1
-        low, high = interval(alarms, weeks)
-        lines.append(
-            f"| {features} | {weeks} | {weeks * WEEK:,} | {alarms} ({100 * alarms / weeks:.1f} %) "
-            f"| {100 * low:.1f} to {100 * high:.1f} % |"
-        )
+        lines.append(f"| {features} | {cells(alarms, weeks)} |")
         is_good &= alarms / weeks <= MOST_FALSE
         print(lines[-1], flush=True)
     return lines, is_good
 
 
-def interval(hits: int, trials: int) -> tuple[float, float]:
+def cells(alarms: int, weeks: int) -> str:
+    """The cells of a table: weeks, looks, weeks with an alarm, and the interval of their share."""
+    low, high = _interval(alarms, weeks)
+    share = f"{alarms} ({100 * alarms / weeks:.1f} %)"
+    return f"{weeks} | {weeks * WEEK:,} | {share} | {100 * low:.1f} to {100 * high:.1f} %"
+
+
+def _interval(hits: int, trials: int) -> tuple[float, float]:
     """Clopper and Pearson's, 1934."""
     low = beta.ppf(0.025, hits, trials - hits + 1) if hits else 0.0
     high = beta.ppf(0.975, hits + 1, trials - hits) if hits < trials else 1.0
@@ -179,8 +179,7 @@ def main() -> int:
     options = parser.parse_args(namespace=Options())
     lines, are_few = table(options.replays, options.minutes * 60)
     if options.write:
-        before, after = PAGE.read_text().split(BEGIN)[0], PAGE.read_text().split(END)[1]
-        PAGE.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{after}")
+        write("quality-weeks", lines)
     return 0 if are_few else 1
 
 

@@ -18,8 +18,8 @@ from multiprocessing import Pool
 
 import numpy as np
 
-from drift_streams import write
-from quality_weeks import MOST_FALSE, PER_HOUR, RULES, WEEK, WINDOW, interval
+from drift_streams import MOST_FALSE, PER_HOUR, WEEK, WINDOW, write
+from quality_weeks import RULES, cells
 from shipway.core.drift.report import Verdict
 from shipway.core.drift.summaries import ColumnSummary, Summary, categories_of, edges_of, summary_of
 from shipway.core.drift.verdicts import compare
@@ -69,9 +69,9 @@ def prediction_drift(draw: Callable[[np.random.Generator], Columns], number: int
     columns = draw(np.random.default_rng([1, number]))
     for before, now in looks():
         profiles = {name: column_profile(values[before]) for name, values in columns.items()}
-        cells = summary_of(Profile(rows=BEFORE, columns=profiles))
+        known = summary_of(Profile(rows=BEFORE, columns=profiles))
         usual, found = (
-            summary({name: values[rows] for name, values in columns.items()}, cells)
+            summary({name: values[rows] for name, values in columns.items()}, known)
             for rows in (before, now)
         )
         if compare(usual, found, rules=RULES).verdict is Verdict.DRIFTED:
@@ -79,11 +79,11 @@ def prediction_drift(draw: Callable[[np.random.Generator], Columns], number: int
     return False
 
 
-def summary(columns: Columns, cells: Summary) -> Summary:
+def summary(columns: Columns, known: Summary) -> Summary:
     """The summary of rows in order of time, counted in the cells of another one."""
     rows = len(next(iter(columns.values())))
     buckets = np.arange(rows) * BUCKETS // rows
-    edges, names = edges_of(cells), categories_of(cells)
+    edges, names = edges_of(known), categories_of(known)
     found: dict[str, ColumnSummary] = {}
     for name, values in columns.items():
         if name in names:
@@ -153,11 +153,7 @@ def table(replays: int) -> tuple[list[str], bool]:
     with Pool() as pool:
         for (monitor, what), has_alarm in KINDS.items():
             alarms = sum(pool.imap_unordered(has_alarm, range(replays)))
-            low, high = interval(alarms, replays)
-            lines.append(
-                f"| {monitor} | {what} | {replays} | {replays * WEEK:,} "
-                f"| {alarms} ({100 * alarms / replays:.1f} %) | {100 * low:.1f} to {100 * high:.1f} % |"
-            )
+            lines.append(f"| {monitor} | {what} | {cells(alarms, replays)} |")
             is_good &= alarms / replays <= MOST_FALSE
             print(lines[-1], flush=True)
     return lines, is_good

@@ -122,7 +122,7 @@ async def test_a_killed_replica_is_noticed_at_once(tmp_path, onnx):
         backend.start(onnx)
         replica = await in_state(backend, READY)
         os.kill(replica.pid, signal.SIGKILL)
-        exited = await in_state(backend, EXITED)
+        exited = await in_state(backend, EXITED, timeout_s=1)
         assert exited.message == "It was ended by signal 9 (SIGKILL)."
         assert exited.code == "replica_lost"
         assert exited.exited_at is not None
@@ -130,19 +130,19 @@ async def test_a_killed_replica_is_noticed_at_once(tmp_path, onnx):
         assert backend.observe() == ()
 
 
-async def test_a_silent_replica_is_noticed_and_may_recover(tmp_path, onnx):
+async def test_a_silent_replica_is_noticed_in_two_seconds_and_may_recover(tmp_path, onnx):
     async with backend_of(tmp_path / "state") as backend:
         backend.start(onnx)
         replica = await in_state(backend, READY)
         os.kill(replica.pid, signal.SIGSTOP)
-        await in_state(backend, ReplicaState.UNRESPONSIVE)
+        await in_state(backend, ReplicaState.UNRESPONSIVE, timeout_s=2)
         os.kill(replica.pid, signal.SIGCONT)
-        recovered = await in_state(backend, READY)
+        recovered = await in_state(backend, READY, timeout_s=3)
         assert recovered.ready_at == replica.ready_at
         os.kill(replica.pid, signal.SIGSTOP)
-        await in_state(backend, ReplicaState.UNRESPONSIVE)
+        await in_state(backend, ReplicaState.UNRESPONSIVE, timeout_s=2)
         backend.kill(replica.id, "It stopped answering.")
-        exited = await in_state(backend, EXITED)
+        exited = await in_state(backend, EXITED, timeout_s=1)
         assert (exited.code, exited.message) == ("unresponsive", "It stopped answering.")
 
 
@@ -241,7 +241,7 @@ async def test_the_next_backend_takes_over_what_runs(tmp_path, onnx):
         (adopted,) = backend.observe()
         assert (adopted.state, adopted.pid) == (READY, replica.pid), "known at once, without a ping"
         os.kill(replica.pid, signal.SIGKILL)
-        await in_state(backend, EXITED)
+        await in_state(backend, EXITED, timeout_s=1)
 
 
 async def test_what_ended_meanwhile_is_noted_by_the_next_backend(tmp_path, onnx):
@@ -321,7 +321,7 @@ async def test_a_full_disk_does_not_end_the_watch_over_a_replica(tmp_path, onnx,
         backend.start(onnx)
         replica = await in_state(backend, READY)
         os.kill(replica.pid, signal.SIGKILL)
-        await in_state(backend, EXITED)
+        await in_state(backend, EXITED, timeout_s=1)
 
 
 async def test_model_code_sees_no_credentials(tmp_path, monkeypatch):

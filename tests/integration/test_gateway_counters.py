@@ -229,7 +229,7 @@ def test_sums_over_gateways_are_what_was_sent(pair):
     assert counts["shipway_requests_total"] == sum(sent.values()) + 1
     assert counts["shipway_queue_limit"] == MAX_QUEUE
     assert counts["shipway_replicas_ready"] == 1
-    until(lambda: pair.counts()["shipway_in_flight"] == 0)
+    until(lambda: pair.counts()["shipway_in_flight"] == 0, within_s=2)
 
 
 def test_both_gateways_get_connections(pair):
@@ -256,7 +256,7 @@ def test_killed_gateways_counts_stay_and_what_was_inside_it_is_gone(pair):
         return took_s, left, sum(isinstance(one, httpx.HTTPError) for one in results)
 
     took_s, left, lost = asyncio.run(killed_inside())
-    assert took_s < 2
+    assert took_s < 0.5
     assert left == MAX_QUEUE - lost
     until(lambda: (pair.counters() / PAST).exists())
     until(lambda: len(list(pair.counters().glob("*.bin"))) == 2)  # the other's, and the past

@@ -20,6 +20,7 @@ from shipway.core.bundles import Format, ModelConfig, Served
 from shipway.core.endpoints import Limits
 from shipway.core.signature import Field, Layout, Signature
 from shipway.core.tensors import DataType
+from shipway.gateway.pool import LATE_S, PING_TIMEOUT_S
 from shipway.testing.bundles import write_bundle
 from shipway.wire.link import ping
 from shipway.wire.snapshot import OPEN, ReplicaAddress, Route, Snapshot, Variant
@@ -357,7 +358,9 @@ def test_request_inside_a_killed_replica_is_answered_by_another(world):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_dead_or_hung_replica_turns_readiness_red_and_nobody_hangs(world, number):
+def test_dead_or_hung_replica_turns_readiness_red_within_two_seconds_and_nobody_hangs(
+    world, number
+):
     world.start()
 
     async def ask():
@@ -365,13 +368,20 @@ def test_dead_or_hung_replica_turns_readiness_red_and_nobody_hangs(world, number
             inside = asyncio.ensure_future(client.post(PATH, json=body(50)))
             await asyncio.sleep(0.3)
             os.kill(world.replicas[0].pid, number)
-            async with asyncio.timeout(8):  # two seconds, where the machine keeps up
-                while (await client.get(READY)).status_code == 200:  # noqa: ASYNC110 - polls as a balancer does
-                    await asyncio.sleep(0.01)
+            started, slowest_s, is_ready = time.monotonic(), 0.0, True
+            while is_ready:
+                asked = time.monotonic()
+                is_ready = (await client.get(READY)).status_code == 200
+                await asyncio.sleep(0.01)
+                slowest_s = max(slowest_s, time.monotonic() - asked)
+            red_s = time.monotonic() - started
             answer = await inside
-            return answer, await client.post(PATH, json=body(1))
+            return red_s, slowest_s, answer, await client.post(PATH, json=body(1))
 
-    inside, after = asyncio.run(ask())
+    red_s, slowest_s, inside, after = asyncio.run(ask())
+    # A gateway that did not come round itself asks once more; who asks it, too, sees the machine stand still.
+    was_late = slowest_s >= LATE_S / 2
+    assert red_s < 2.0 + was_late * (PING_TIMEOUT_S + slowest_s)
     assert (inside.status_code, after.status_code) == (503, 503)
     assert inside.json()["code"] in ("replica_lost", "no_ready_replica")
     assert after.headers["retry-after"]
@@ -380,7 +390,7 @@ def test_dead_or_hung_replica_turns_readiness_red_and_nobody_hangs(world, number
 def test_model_call_that_never_ends_makes_its_replica_unready_after_the_deadline(world):
     world.start(limits=Limits(deadline_ms=800))
     assert world.infer(99).status_code == 504
-    until(lambda: not world.is_ready(), within_s=10)
+    until(lambda: not world.is_ready(), within_s=3)
     assert world.infer(1).status_code == 503
 
 
@@ -399,7 +409,7 @@ def test_callers_that_leave_take_their_requests_out_of_the_replicas_queue(world)
     left, answer, took_s = asyncio.run(ask())
     assert all(isinstance(error, httpx.TimeoutException) for error in left)
     assert outputs(answer)["y"] == [2]
-    assert took_s < 10  # at most the batch that had begun, not twenty
+    assert took_s < 3  # at most the batch that had begun, not twenty
 
 
 def test_replica_finishes_what_it_has_when_told_to_stop(world):

@@ -80,7 +80,7 @@ async def test_a_deadline_shorter_than_the_start_is_answered_with_when_to_ask_ag
         began = time.monotonic()
         with pytest.raises(NoReadyReplica, match="waits for memory") as caught:
             await pool.infer(INPUTS, timeout_s=0.1)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 1
         assert caught.value.details["retry_after_s"] >= 1
         assert pool.waking.held == 0
 

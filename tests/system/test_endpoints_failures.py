@@ -71,7 +71,7 @@ def test_a_model_call_past_its_deadline_costs_the_replica_and_not_the_endpoint(s
     (before,) = server.replicas("hangs", "code:3")
     began = time.monotonic()
     assert server.predict("hangs", 99.0).status_code == 504
-    assert time.monotonic() - began < 10  # the model never ends
+    assert time.monotonic() - began < 2.0
     server.until(lambda: server.answers("hangs", 1.0) == 2.0, timeout_s=20)
     (after,) = server.replicas("hangs", "code:3")
     assert after["pid"] != before["pid"]

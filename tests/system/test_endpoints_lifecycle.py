@@ -92,16 +92,16 @@ def test_rollback_to_a_warm_version_takes_under_a_second(server, placement):
     deployed(server, name, "scale:1", placement=placement)
     deployed(server, name, "scale:2")
     server.until(lambda: server.answers(name, 1.0) == 3.0)
-    took = []
     with Load(server, name, callers=2) as load:
-        for active, answer in (("scale:1", 2.0), ("scale:2", 3.0), ("scale:1", 2.0)):
-            began = time.monotonic()
-            change = server.control.post(f"/endpoints/{name}/rollback").json()
-            assert change["endpoint"]["active"] == active
-            server.until(lambda answer=answer: server.answers(name, 1.0) == answer)
-            took.append(time.monotonic() - began)
-    assert min(took) < 1.0, took
+        began = time.monotonic()
+        change = server.control.post(f"/endpoints/{name}/rollback").json()
+        assert change["endpoint"]["active"] == "scale:1"
+        server.until(lambda: server.answers(name, 1.0) == 2.0, timeout_s=5)
+        took = time.monotonic() - began
+    assert took < 1.0
     assert load.failures == []
+    server.control.post(f"/endpoints/{name}/rollback")
+    server.until(lambda: server.answers(name, 1.0) == 3.0, timeout_s=5)
 
 
 def test_a_killed_replica_turns_red_and_is_started_again(server):
@@ -110,7 +110,7 @@ def test_a_killed_replica_turns_red_and_is_started_again(server):
     (replica,) = server.replicas("killed", "scale:1")
     os.kill(replica["pid"], signal.SIGKILL)
     ready = "/v2/models/killed/ready"
-    server.until(lambda: server.gateway.get(ready).status_code == 503, timeout_s=10)
+    server.until(lambda: server.gateway.get(ready).status_code == 503, timeout_s=2)
     answer = server.predict("killed", 1.0)
     assert answer.status_code in (200, 503)
     server.until(lambda: server.answers("killed", 1.0) == 2.0, timeout_s=20)
@@ -136,13 +136,15 @@ def test_one_of_two_killed_replicas_costs_no_request(server):
     assert load.failures == []
 
 
-def test_a_stopped_replica_is_red_then_replaced(server):
+def test_a_stopped_replica_is_red_in_two_seconds_then_replaced(server):
     deployed(server, "hung", "scale:1", placement="process")
     server.until(lambda: server.answers("hung", 1.0) == 2.0)
     (replica,) = server.replicas("hung", "scale:1")
     os.kill(replica["pid"], signal.SIGSTOP)
+    began = time.monotonic()
     ready = "/v2/models/hung/ready"
-    server.until(lambda: server.gateway.get(ready).status_code == 503, timeout_s=10)
+    server.until(lambda: server.gateway.get(ready).status_code == 503, timeout_s=5)
+    assert time.monotonic() - began < 2.0
     server.until(lambda: server.answers("hung", 1.0) == 2.0, timeout_s=20)
     assert not ProcessIdentity(replica["pid"], "").is_alive()
 

@@ -77,7 +77,7 @@ def pid_of(server, role):
 
 def test_a_rollout_goes_on_where_it_was_when_control_is_killed_again_and_again(server):
     deployed(server, "survivor")
-    stage = {"strategy": "canary", "steps": [20, 50], "hold_s": 6}
+    stage = {"strategy": "canary", "steps": [20, 50], "hold_s": 20}
     with load(server, "survivor") as traffic:
         server.deploy("survivor", "scale:2", rollout={"stages": [stage]})
         kills, phases, deadline = 0, [], time.monotonic() + 240
@@ -96,7 +96,7 @@ def test_a_rollout_goes_on_where_it_was_when_control_is_killed_again_and_again(s
                     kills += 1
             time.sleep(0.05)
         totals = traffic.totals("survivor")
-    assert kills >= 3  # five, where control is back within two seconds
+    assert kills == 5
     assert view["phase"] == "promoted", phases
     assert server.endpoint("survivor")["active"] == "scale:2"
     assert (totals.failed, totals.wrong) == (0, 0), totals.errors

@@ -60,5 +60,5 @@ def test_promotions_and_rollbacks_cost_no_request_and_the_way_back_is_short(serv
     assert (totals.failed, totals.wrong) == (0, 0), totals.errors
     assert totals.versions["1"] > 0
     assert totals.versions["2"] > 0
-    # Two of twenty-five may be where the machine was busy with something else.
-    assert sorted(backs)[-3] < 1.0, sorted(backs)[-5:]
+    # Of twenty-five, the 99th percentile is the longest.
+    assert max(backs) < 1.0, sorted(backs)[-5:]
